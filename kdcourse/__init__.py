@@ -1,0 +1,49 @@
+"""Knowledge distillation, derived, broken, measured and repaired.
+
+The names below are imported when they are first used: neither `import kdcourse` nor the command line waits for torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kdcourse.compat import MismatchError
+    from kdcourse.divergence import forward_kl, jensen_shannon, reverse_kl
+    from kdcourse.loss import DistillationLoss, distillation_loss
+    from kdcourse.trainer import DistillationArguments, DistillationTrainer
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "MismatchError": "compat",
+    "forward_kl": "divergence",
+    "jensen_shannon": "divergence",
+    "reverse_kl": "divergence",
+    "DistillationLoss": "loss",
+    "distillation_loss": "loss",
+    "DistillationArguments": "trainer",
+    "DistillationTrainer": "trainer",
+}
+
+__all__ = [
+    "DistillationArguments",
+    "DistillationLoss",
+    "DistillationTrainer",
+    "MismatchError",
+    "distillation_loss",
+    "forward_kl",
+    "jensen_shannon",
+    "reverse_kl",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'kdcourse' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"kdcourse.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

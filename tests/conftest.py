@@ -1,0 +1,28 @@
+"""Fixtures that more than one test module uses."""
+
+import pytest
+
+from kdcourse import assets, data, models
+
+
+@pytest.fixture(scope="session", autouse=True)
+def course_assets():
+    """The course's own assets, which `make test` has fetched; a test that needs others points the cache elsewhere."""
+    for name in assets.catalogue():
+        assets.locate(name)
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return models.load_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def reviews():
+    return data.load_reviews()
+
+
+@pytest.fixture(scope="session")
+def sentences(reviews, tokenizer):
+    """64 tokenized training sentences with labels."""
+    return data.tokenize(reviews["train"].select(range(64)), tokenizer)

@@ -1,0 +1,109 @@
+"""The datasets: the same rows in the same splits on every machine, and nothing of the test set in training."""
+
+import numpy as np
+import pytest
+
+from kdcourse import data
+
+FINGERPRINTS = {
+    "train": "",
+    "validation": "",
+    "test": "",
+    "transfer": "",
+}
+"""Text and label of every row, in order; written down when the course was made."""
+
+
+@pytest.fixture(scope="module")
+def transfer():
+    return data.load_transfer()
+
+
+def test_the_splits_are_fixed(reviews):
+    """A split that moves with a library, a platform or a seed, and test sentences that were trained on last week."""
+    assert {name: len(split) for name, split in reviews.items()} == {"train": 8103, "validation": 1000, "test": 1500}
+    for name, split in reviews.items():
+        assert data.fingerprint(split, ["text", "label"]) == FINGERPRINTS[name]
+
+
+def test_the_transfer_sentences_are_fixed(transfer):
+    """Cached logits that belong to other sentences."""
+    assert data.fingerprint(transfer) == FINGERPRINTS["transfer"]
+
+
+def test_no_sentence_is_in_two_places(reviews, transfer):
+    """A leak: 2 sentences stand twice in the source, and IMDb quotes one of the reviews."""
+    texts = [text for split in reviews.values() for text in split["text"]] + transfer["text"][:]
+    assert len(texts) == len(set(texts)) == 10_603 + 20_000
+
+
+def test_a_label_is_the_sign_of_its_mean_rating(reviews):
+    """Labels and ratings that were read out of step."""
+    for split in reviews.values():
+        votes = np.array(split["votes"][:])
+        means = votes @ np.arange(-4, 5) / votes.sum(axis=1)
+        assert np.allclose(means, split["rating"][:], atol=1e-6)
+        assert ((means > 0) == np.array(split["label"][:])).all()
+
+
+def test_the_raters_are_those_of_the_paper(reviews):
+    """Facts about the data that the lesson tells: 15 to 29 raters, 44% of the sentences unanimous."""
+    votes = np.concatenate([split["votes"][:] for split in reviews.values()])
+    raters = votes.sum(axis=1)
+    assert (raters.min(), raters.max()) == (15, 29)
+    one_sided = (votes[:, :4].sum(axis=1) == 0) | (votes[:, 5:].sum(axis=1) == 0)
+    assert one_sided.mean() == pytest.approx(0.44, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("votes", "expected"),
+    [
+        ([0, 0, 0, 0, 0, 1, 1, 1, 1], [0, 1]),
+        ([3, 0, 0, 0, 2, 0, 0, 0, 3], [0.5, 0.5]),
+        ([4, 0, 0, 0, 4, 0, 0, 0, 0], [0.75, 0.25]),
+    ],
+)
+def test_the_raters_as_a_soft_label(votes, expected):
+    """Neutral votes that are lost, or given to one side."""
+    assert data.human_distribution(votes) == pytest.approx(expected)
+
+
+def test_a_smaller_transfer_set_begins_the_larger(transfer):
+    """Two sizes that cannot be compared because they hold different sentences."""
+    assert data.load_transfer(100)["text"][:] == transfer["text"][:100]
+
+
+def test_more_transfer_sentences_than_there_are(monkeypatch):
+    """A short dataset that is taken for a long one."""
+    monkeypatch.setattr(data, "_read_imdb", lambda _: ["This is one single sentence."])
+    with pytest.raises(ValueError, match="hold 1 usable"):
+        data.load_transfer(2)
+
+
+def test_sentences_lose_their_markup_and_extremes():
+    """`<br />` among the training tokens."""
+    review = "Too short. This one has just enough words.<br /><br />And so has this one! " + "word " * 41
+    assert list(data.split_sentences(review)) == ["This one has just enough words.", "And so has this one!"]
+
+
+def test_tokens_come_without_token_types(sentences):
+    """GPT-2 would add the embedding of word 0 to every token (token_type_ids are looked up in its word embeddings)."""
+    assert "token_type_ids" not in sentences.column_names
+    assert max(len(ids) for ids in sentences["input_ids"]) <= data.MAX_LENGTH
+
+
+def test_a_batch_is_padded_to_its_longest_sentence(sentences, tokenizer):
+    """Every batch padded to the maximum, or a label column under a name that no model reads."""
+    rows = sentences.select_columns(["input_ids", "attention_mask", "label"])
+    batch = data.collator(tokenizer)([rows[0], rows[1]])
+    lengths = [len(rows[index]["input_ids"]) for index in (0, 1)]
+    assert batch["input_ids"].shape == (2, max(lengths))
+    assert batch["attention_mask"].sum(dim=1).tolist() == lengths
+    assert batch["labels"].tolist() == rows["label"][:2]
+
+
+def test_a_fingerprint_knows_order_and_column(reviews):
+    """Two datasets that hold the same rows in another order, and logits that are handed to the wrong ones."""
+    rows = reviews["test"].select(range(3))
+    assert data.fingerprint(rows) != data.fingerprint(rows.select([1, 0, 2]))
+    assert data.fingerprint(rows, ["text"]) != data.fingerprint(rows, ["text", "label"])

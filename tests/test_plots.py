@@ -1,0 +1,61 @@
+"""Figures: what they show, said in words as well."""
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+
+from kdcourse import plots
+from kdcourse.plots import Measured
+
+
+@pytest.fixture
+def models():
+    return [
+        Measured("teacher", [0.87], 22_700_000, 60.0),
+        Measured("student", [0.75, 0.77, 0.76], 4_300_000, 2.0),
+    ]
+
+
+def test_mean_and_spread_are_over_seeds(models):
+    """An error bar of a single run, or a population deviation over three."""
+    assert (models[0].mean, models[0].spread) == (0.87, 0.0)
+    assert (models[1].mean, models[1].spread) == pytest.approx((0.76, 0.01))
+
+
+def test_the_figure_shows_each_model_against_both_costs(models):
+    """A model that is left out, or an axis in another unit than its label."""
+    by_size, by_time = plots.accuracy_against_cost(models).axes
+    assert [text.get_text() for text in by_size.texts] == ["teacher", "student"]
+    assert [line.get_xydata()[0].tolist() for line in by_size.lines[::3]] == [[22.7, 87.0], [4.3, pytest.approx(76)]]
+    assert [line.get_xdata()[0] for line in by_time.lines[::3]] == [60.0, 2.0]
+    assert "millions" in by_size.get_xlabel()
+    assert "milliseconds" in by_time.get_xlabel()
+
+
+def test_the_alt_text_holds_the_numbers(models):
+    """"A plot" as the alt text of a plot."""
+    text = plots.describe_accuracy_against_cost(models)
+    assert "teacher, 87.0" in text
+    assert "student, 76.0 ± 1.0%" in text
+
+
+def test_show_gives_picture_and_words(models):
+    """A picture without an alt text, which nbconvert then calls missing."""
+    InteractiveShell.instance()
+    with capture_output() as captured:
+        plots.show(plots.accuracy_against_cost(models), "two models")
+    (output,) = captured.outputs
+    assert output.data["text/plain"] == "two models"
+    assert output.metadata["image/png"]["alt"] == "two models"
+    assert output.data["image/png"][:4] == b"\x89PNG"
+
+
+def test_a_figure_that_has_not_changed_is_the_same_file(models):
+    """A diff in every picture after every run."""
+    InteractiveShell.instance()
+    pictures = []
+    for _ in range(2):
+        with capture_output() as captured:
+            plots.show(plots.accuracy_against_cost(models), "two models")
+        pictures.append(captured.outputs[0].data["image/png"])
+    assert pictures[0] == pictures[1]

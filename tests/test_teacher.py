@@ -1,0 +1,84 @@
+"""Teacher logits: in the right order, and never handed to another teacher, tokenizer or dataset."""
+
+import copy
+
+import pytest
+import torch
+
+from kdcourse import models, teacher
+from kdcourse.teacher import CacheMismatchError
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer):
+    return models.gpt2_student(tokenizer, layers=1, width=64)
+
+
+@pytest.fixture
+def stored(tmp_path, model, tokenizer, sentences):
+    """Logits of 64 sentences, written to a file."""
+    path = tmp_path / "logits.safetensors"
+    logits = teacher.score(model, tokenizer, sentences)
+    teacher.save_logits(path, {"train": logits}, {"train": teacher.fingerprint(model, tokenizer, sentences)})
+    return path, logits
+
+
+def test_scores_stand_in_the_order_of_the_rows(model, tokenizer, sentences):
+    """Rows are scored by length: put back wrongly, each sentence gets another one's targets (haitongli PR #16)."""
+    together = teacher.score(model, tokenizer, sentences, batch_size=7)
+    for index in (0, 13, 63):
+        alone = teacher.score(model, tokenizer, sentences.select([index]))
+        assert torch.allclose(together[index], alone[0], atol=1e-5)
+
+
+def test_scoring_has_no_dropout_and_leaves_the_mode_alone(model, tokenizer, sentences):
+    """A teacher in train mode answers differently each time."""
+    model.train()
+    first, second = (teacher.score(model, tokenizer, sentences) for _ in range(2))
+    assert torch.equal(first, second)
+    assert model.training
+
+
+def test_a_cache_gives_back_what_was_stored(stored, model, tokenizer, sentences):
+    """Rounding, or another split's rows."""
+    path, logits = stored
+    assert torch.equal(teacher.load_logits(path, "train", teacher.fingerprint(model, tokenizer, sentences)), logits)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_other_weights_are_refused(stored, model, tokenizer, sentences):
+    """A teacher that was trained on, with the answers that it gave before."""
+    other = copy.deepcopy(model)
+    other.score.weight.data[0, 0] += 1e-3
+    with pytest.raises(CacheMismatchError, match="another teacher weights"):
+        teacher.load_logits(stored[0], "train", teacher.fingerprint(other, tokenizer, sentences))
+
+
+def test_other_rows_are_refused(stored, model, tokenizer, sentences):
+    """The same sentences in another order: every target is right, and belongs to another sentence."""
+    reordered = sentences.select([1, 0, *range(2, 64)])
+    with pytest.raises(CacheMismatchError, match="another token ids"):
+        teacher.load_logits(stored[0], "train", teacher.fingerprint(model, tokenizer, reordered))
+
+
+def test_another_tokenizer_is_refused(stored, model, tokenizer, sentences):
+    """Ids that mean other words."""
+    expected = teacher.fingerprint(model, tokenizer, sentences) | {"tokenizer": "0" * 64}
+    with pytest.raises(CacheMismatchError, match="another tokenizer"):
+        teacher.load_logits(stored[0], "train", expected)
+
+
+def test_an_unknown_name_and_a_damaged_file_are_refused_in_words(stored, model, tokenizer, sentences):
+    """A SafetensorError from Rust."""
+    expected = teacher.fingerprint(model, tokenizer, sentences)
+    with pytest.raises(CacheMismatchError, match="no logits named 'test'"):
+        teacher.load_logits(stored[0], "test", expected)
+    stored[0].write_bytes(stored[0].read_bytes()[:-10])
+    with pytest.raises(CacheMismatchError, match="is damaged"):
+        teacher.load_logits(stored[0], "train", expected)
+
+
+def test_each_example_needs_its_own_logits(sentences):
+    """One row too few, and all targets shifted."""
+    with pytest.raises(ValueError, match="63 rows of logits for 64 examples"):
+        teacher.add_logits(sentences, torch.zeros(63, 2))

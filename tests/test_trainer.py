@@ -1,0 +1,175 @@
+"""`DistillationTrainer` on a small student: the same step however it is cut, and nothing ignored in silence."""
+
+import copy
+
+import pytest
+import torch
+from transformers import TrainingArguments
+
+from kdcourse import DistillationArguments, DistillationTrainer, distillation_loss, models
+from kdcourse import data as course_data
+from kdcourse.teacher import LOGITS_COLUMN, add_logits, score
+
+
+@pytest.fixture(scope="module")
+def student(tokenizer):
+    """Without dropout, so that two runs can be compared."""
+    model = models.gpt2_student(tokenizer, layers=1, width=64)
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    return model
+
+
+@pytest.fixture(scope="module")
+def teacher(tokenizer):
+    """A teacher with dropout, which shows if it is not in eval mode."""
+    return models.gpt2_student(tokenizer, layers=1, width=64, seed=1)
+
+
+@pytest.fixture(scope="module")
+def rows(sentences, tokenizer, teacher):
+    """16 sentences with the teacher's logits; half have no label, spread unevenly."""
+    rows = sentences.select(range(16)).cast_column("label", course_data.Value("int64"))
+    unlabelled = {0, 1, 2, 3, 4, 5, 9, 14}
+    rows = rows.map(lambda row, index: {"label": -100 if index in unlabelled else row["label"]}, with_indices=True)
+    return add_logits(rows, score(teacher, tokenizer, rows))
+
+
+def make_trainer(student, tokenizer, folder, rows, teacher=None, **changes):
+    settings = {
+        "max_steps": 1, "per_device_train_batch_size": 16, "optim": "sgd", "learning_rate": 0.1, "max_grad_norm": 0.0,
+        "logging_steps": 1, "report_to": "none", "save_strategy": "no", "disable_tqdm": True, "use_cpu": True,
+        "alpha": 0.5, "temperature": 2.0,
+    } | changes  # fmt: skip
+    return DistillationTrainer(
+        copy.deepcopy(student),
+        DistillationArguments(str(folder), **settings),
+        teacher=teacher,
+        train_dataset=rows,
+        data_collator=course_data.collator(tokenizer),
+    )
+
+
+def weights(trainer):
+    return torch.cat([parameter.detach().flatten() for parameter in trainer.model.parameters()])
+
+
+@pytest.mark.parametrize(("batch", "accumulation"), [(4, 4), (1, 16), (3, 6)])
+def test_a_step_is_the_same_however_it_is_cut(student, tokenizer, tmp_path, rows, batch, accumulation):
+    """Gradients 4× too large at 4 accumulation steps (transformers#47688), or a mean of means over uneven labels."""
+    whole = make_trainer(student, tokenizer, tmp_path, rows)
+    cut = make_trainer(
+        student, tokenizer, tmp_path, rows, per_device_train_batch_size=batch, gradient_accumulation_steps=accumulation
+    )
+    whole.train()
+    cut.train()
+    step = (weights(whole) - torch.cat([p.detach().flatten() for p in student.parameters()])).norm()
+    assert step > 0
+    assert (weights(whole) - weights(cut)).norm() / step < 1e-5
+    for name in ("loss", "hard_loss", "soft_loss"):
+        assert cut.state.log_history[0][name] == pytest.approx(whole.state.log_history[0][name], rel=1e-5)
+
+
+def test_the_loss_is_that_of_the_objective(student, tokenizer, tmp_path, rows):
+    """A trainer whose loss is not the function that the lessons derive."""
+    trainer = make_trainer(student, tokenizer, tmp_path, rows, alpha=0.3, temperature=4.0)
+    expected = distillation_loss(
+        score(student, tokenizer, rows),
+        torch.tensor(rows[LOGITS_COLUMN]),
+        torch.tensor(rows["label"]),
+        alpha=0.3,
+        temperature=4.0,
+    )
+    trainer.train()
+    logged = trainer.state.log_history[0]
+    assert [logged[name] for name in ("loss", "hard_loss", "soft_loss")] == pytest.approx(
+        [part.item() for part in expected], rel=1e-5
+    )
+
+
+def test_a_teacher_in_the_loop_is_the_cache(student, teacher, tokenizer, tmp_path, rows):
+    """Dropout in the targets, labels sent to the teacher, or another teacher than the one that was cached."""
+    cached = make_trainer(student, tokenizer, tmp_path, rows)
+    online = make_trainer(
+        student, tokenizer, tmp_path, rows.remove_columns(LOGITS_COLUMN), teacher=copy.deepcopy(teacher)
+    )
+    cached.train()
+    online.train()
+    assert torch.allclose(weights(cached), weights(online), atol=1e-6)
+
+
+def test_the_teacher_stays_out_of_the_student(student, teacher, tokenizer, tmp_path, rows):
+    """A teacher that is a submodule: put into train mode at every step, and saved with every checkpoint."""
+    teacher = copy.deepcopy(teacher).train()
+    before = copy.deepcopy(teacher.state_dict())
+    trainer = make_trainer(
+        student, tokenizer, tmp_path, rows.remove_columns(LOGITS_COLUMN), teacher=teacher, max_steps=2
+    )
+    trainer.train()
+    assert not any(module.training for module in teacher.modules())
+    assert all(parameter.grad is None and not parameter.requires_grad for parameter in teacher.parameters())
+    assert all(torch.equal(before[name], tensor) for name, tensor in teacher.state_dict().items())
+    assert set(trainer.model.state_dict()) == set(student.state_dict())
+
+
+def test_alpha_decides_what_is_learned(student, tokenizer, tmp_path, rows):
+    """alpha = 1 that still listens to the teacher, alpha = 0 that still reads labels."""
+    other_logits = rows.remove_columns(LOGITS_COLUMN).add_column(LOGITS_COLUMN, [[9.0, -9.0]] * len(rows))
+    other_labels = rows.map(lambda row: {"label": 1 - row["label"] if row["label"] >= 0 else -100})
+
+    def trained(dataset, alpha):
+        trainer = make_trainer(student, tokenizer, tmp_path, dataset, alpha=alpha)
+        trainer.train()
+        return weights(trainer)
+
+    assert torch.equal(trained(rows, 1.0), trained(other_logits, 1.0))
+    assert torch.equal(trained(rows, 0.0), trained(other_labels, 0.0))
+    assert not torch.equal(trained(rows, 0.5), trained(other_logits, 0.5))
+    assert not torch.equal(trained(rows, 0.5), trained(other_labels, 0.5))
+
+
+def test_unlabelled_sentences_alone_can_teach(student, tokenizer, tmp_path, rows):
+    """A transfer set without labels that gives NaN, or no step at all."""
+    unlabelled = rows.map(lambda _: {"label": -100})
+    trainer = make_trainer(student, tokenizer, tmp_path, unlabelled)
+    trainer.train()
+    assert trainer.state.log_history[0]["hard_loss"] == 0
+    assert trainer.state.log_history[0]["soft_loss"] > 0
+    assert weights(trainer).isfinite().all()
+
+
+def test_evaluation_reports_loss_and_metrics(student, tokenizer, tmp_path, rows):
+    """An evaluation that fails for want of labels, or counts its rows like a training step."""
+    labelled = rows.filter(lambda row: row["label"] >= 0)
+    trainer = make_trainer(student, tokenizer, tmp_path, rows, per_device_eval_batch_size=8)
+    trainer.compute_metrics = lambda predictions: {"rows": len(predictions.label_ids)}
+    metrics = trainer.evaluate(labelled)
+    expected = distillation_loss(
+        score(student, tokenizer, labelled),
+        torch.tensor(labelled[LOGITS_COLUMN]),
+        torch.tensor(labelled["label"]),
+        alpha=0.5,
+        temperature=2.0,
+    )
+    assert metrics["eval_rows"] == 8
+    assert metrics["eval_loss"] == pytest.approx(expected.total.item(), rel=1e-5)
+
+
+def test_without_a_teacher_there_is_a_sentence(student, tokenizer, tmp_path, rows):
+    """Columns that vanish: with remove_unused_columns the Trainer drops what the student's forward does not name."""
+    trainer = make_trainer(student, tokenizer, tmp_path, rows.remove_columns(LOGITS_COLUMN))
+    with pytest.raises(ValueError, match="There is no teacher"):
+        trainer.train()
+
+
+def test_what_would_be_ignored_is_refused(student, tokenizer, tmp_path, rows):
+    """label_smoothing_factor, which a custom compute_loss drops without a word; arguments without an alpha."""
+    with pytest.raises(ValueError, match=r"label_smoothing_factor is 0\.1"):
+        DistillationArguments(str(tmp_path), label_smoothing_factor=0.1)
+    with pytest.raises(ValueError, match="divergence is 'kl'"):
+        DistillationArguments(str(tmp_path), divergence="kl")
+    with pytest.raises(TypeError, match="DistillationArguments"):
+        DistillationTrainer(student, TrainingArguments(str(tmp_path), report_to="none"))
+    with pytest.raises(ValueError, match="compute_loss_func"):
+        DistillationTrainer(student, DistillationArguments(str(tmp_path), report_to="none"), compute_loss_func=print)
