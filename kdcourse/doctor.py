@@ -55,7 +55,8 @@ def tested_versions() -> dict[str, str]:
     """Package to version, from the `constraints.txt` that the course was tested with; empty outside a clone."""
     path = Path(__file__).parents[1] / "constraints.txt"
     lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-    return {name: version for name, _, version in (line.partition("==") for line in lines) if version}
+    pins = (line.partition(";")[0].strip().partition("==") for line in lines)
+    return {name: version for name, _, version in pins if version}
 
 
 def _python() -> Finding:
