@@ -13,6 +13,7 @@ import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import transformers
@@ -90,7 +91,7 @@ def train(folder: Path, reviews: DatasetDict, tokenizer: PreTrainedTokenizerBase
 
 
 def save_adapter(model: PeftModel, folder: Path) -> None:
-    """The adapter in half precision, half the size; it names the encoder by its hub name, not by a path of this machine."""
+    """The adapter in half precision; it names the encoder by its hub name, not by a path of this machine."""
     hub = assets.catalogue()["minilm"].hub
     model.peft_config["default"].base_model_name_or_path = hub.repo if hub else None
     model.save_pretrained(str(folder))
@@ -98,13 +99,13 @@ def save_adapter(model: PeftModel, folder: Path) -> None:
     save_file({name: tensor.half() for name, tensor in load_file(weights).items()}, weights)
 
 
-def ship(folder: Path, reviews: DatasetDict, tokenizer: PreTrainedTokenizerBase) -> dict[str, float | str]:
+def ship(folder: Path, reviews: DatasetDict, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """Score all sentences with the adapter in `folder`; if it is good enough, it takes the shipped one's place."""
     teacher = models.load_teacher(folder)
     scored: dict[str, Dataset] = {**reviews, "transfer": data.tokenize(data.load_transfer(), tokenizer)}
     logits = {name: score(teacher, tokenizer, dataset, progress=True) for name, dataset in scored.items()}
     right = {name: np.mean(logits[name].argmax(-1).numpy() == reviews[name]["label"][:]) for name in reviews}
-    report = {f"{name} accuracy": round(float(share), 4) for name, share in right.items()}
+    report: dict[str, Any] = {f"{name} accuracy": round(float(share), 4) for name, share in right.items()}
     report |= {package: version(package) for package in ("torch", "transformers", "peft")}
     if report["test accuracy"] >= TARGET_ACCURACY:
         models.TEACHER_FOLDER.mkdir(parents=True, exist_ok=True)
