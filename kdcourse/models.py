@@ -6,6 +6,7 @@ import hashlib
 import importlib.resources
 import statistics
 import time
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,7 +53,10 @@ def load_teacher(adapter: Path = TEACHER_FOLDER) -> PreTrainedModel:
     """MiniLM with the review adapter merged into its weights: a plain classifier in eval mode, 22.7M parameters."""
     from peft import PeftModel
 
-    merged = PeftModel.from_pretrained(load_untrained_teacher(), str(adapter)).merge_and_unload()
+    with warnings.catch_warnings():
+        # peft reads a property that transformers has renamed; both names mean the same until transformers 6.
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        merged = PeftModel.from_pretrained(load_untrained_teacher(), str(adapter)).merge_and_unload()
     return merged.eval().requires_grad_(False)
 
 
