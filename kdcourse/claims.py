@@ -4,9 +4,9 @@
     claim("gain of the teacher, points", gain, at_least=1.0)
     claim("the naive gradient is NaN", naive.isnan().all())
 
-A claim that does not hold raises `ClaimError`, and the notebook fails. One that holds prints a line and leaves its exact
-value in the metadata of the cell's output, where `kdcourse run` collects it. The line shows the value only as far as
-the tolerance goes, so that it is the same on every machine on which the claim holds.
+A claim that does not hold raises `ClaimError`, and the notebook fails. One that holds prints a line and leaves its
+exact value in the metadata of the cell's output, where `kdcourse run` collects it. The line shows the value only as far
+as the tolerance goes, so that it is the same on every machine on which the claim holds.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def claim(
     tolerance: float | None = None,
     at_least: float | None = None,
     at_most: float | None = None,
-) -> float:
+) -> None:
     """State a number, or a truth; raise if it is not so.
 
     Args:
@@ -77,9 +77,6 @@ def claim(
         value: a number, a tensor of one element, or a truth value (then there is nothing to compare with).
         expected, tolerance: the number and how far off, in its unit, it may be; always together.
         at_least, at_most: bounds, instead of an expected number.
-
-    Returns:
-        The value, as a float.
 
     Raises:
         ClaimError: it does not hold.
@@ -96,7 +93,6 @@ def claim(
     if not stated.holds:
         raise ClaimError(f"'{name}' does not hold: it is {stated.value:.6g}, {stated.condition}.")
     _show(stated)
-    return stated.value
 
 
 def claims_of(notebook: Any) -> list[dict[str, Any]]:
@@ -106,6 +102,10 @@ def claims_of(notebook: Any) -> list[dict[str, Any]]:
 
 
 def _show(stated: Claim) -> None:
+    from IPython import get_ipython
     from IPython.display import display
 
+    if get_ipython() is None:
+        print(stated)
+        return
     display({"text/plain": str(stated)}, metadata={METADATA_KEY: asdict(stated)}, raw=True)
