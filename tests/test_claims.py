@@ -37,7 +37,7 @@ def test_a_number_needs_something_to_be_held_against(conditions):
 
 def test_what_holds_prints_one_line(capsys):
     """A value that Jupyter would show beneath the line, with all its digits."""
-    assert claim("the number", torch.tensor(1.05), 1.0, tolerance=0.1) is None
+    assert claim("the number", torch.tensor(1.06), 1.0, tolerance=0.1) is None
     assert claim("so it is", torch.tensor(True)) is None
     assert capsys.readouterr().out == "✓ the number: 1.1 (expected 1 ± 0.1)\n✓ so it is: holds\n"
 
