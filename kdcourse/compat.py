@@ -107,12 +107,12 @@ def check_language_models(
 
 
 def require_same_task(student: Any, teacher: Any) -> str | None:
-    """ "classifier" or "language model"; None for a class of transformers that is not known here.
+    """The task of both (see `task_of`).
 
     Raises:
-        MismatchError: the tasks differ, or are not among these two.
+        MismatchError: the tasks differ, or are not among the two that are known.
     """
-    ours, theirs = _task(student), _task(teacher)
+    ours, theirs = task_of(student), task_of(teacher)
     if ours and theirs and ours != theirs:
         raise MismatchError(
             f"The student ({type(_base(student)).__name__}) is a {ours} and the teacher "
@@ -121,7 +121,12 @@ def require_same_task(student: Any, teacher: Any) -> str | None:
     return ours
 
 
-def _task(model: Any) -> str | None:
+def task_of(model: Any) -> str | None:
+    """ "classifier" or "language model", by the name of the model's class; None for a class of one's own.
+
+    Raises:
+        MismatchError: a class of transformers for another task.
+    """
     name = type(_base(model)).__name__
     for ending, task in _TASKS.items():
         if name.endswith(ending):

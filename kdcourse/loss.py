@@ -73,7 +73,9 @@ def distillation_loss(
         ValueError: alpha, temperature, labels, divergence or num_items out of range, or logits that give no
             probabilities (NaN, +inf, or a row of -inf alone).
     """
-    _check_mix(alpha, temperature, labels)
+    check_mix(alpha, temperature)
+    if labels is None and alpha > 0:
+        raise ValueError(f"alpha is {alpha}, but there are no labels to weight; pass labels, or alpha=0.")
     _check_rows(student_logits, teacher_logits, labels)
     _check_hard_options(student_logits, label_smoothing, class_weights)
     measure = resolve_divergence(divergence)
@@ -195,15 +197,17 @@ def _select_tokens(teacher: Tensor | TopK, supervised: Tensor) -> Tensor | TopK:
     return teacher[:, :-1][supervised]
 
 
-def _check_mix(alpha: float, temperature: float, labels: Tensor | None) -> None:
+def check_mix(alpha: float, temperature: float) -> None:
+    """
+    Raises:
+        ValueError: alpha or temperature are out of range.
+    """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha is {alpha}, but the weight of the labels must lie between 0 and 1.")
     if not (temperature > 0 and math.isfinite(temperature * temperature)):
         raise ValueError(
             f"temperature is {temperature}, but it must be a finite number above 0; 1 leaves logits alone."
         )
-    if labels is None and alpha > 0:
-        raise ValueError(f"alpha is {alpha}, but there are no labels to weight; pass labels, or alpha=0.")
 
 
 def _check_hard_options(student_logits: Tensor, label_smoothing: float, class_weights: Tensor | None) -> None:

@@ -13,10 +13,11 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase, Trainer, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 
-from kdcourse.compat import MismatchError, check_classifiers, check_language_models, require_same_task
+from kdcourse.compat import MismatchError, check_classifiers, check_language_models, require_same_task, task_of
 from kdcourse.loss import (
     IGNORED_LABEL,
     DistillationLoss,
+    check_mix,
     distillation_loss,
     lm_distillation_loss,
     mix,
@@ -44,6 +45,7 @@ class DistillationArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_mix(self.alpha, self.temperature)
         resolve_divergence(self.divergence)
 
 
@@ -84,12 +86,13 @@ class DistillationTrainer(Trainer):
         if kwargs.get("compute_loss_func") is not None:
             raise ValueError("compute_loss_func would replace the objective of distillation; leave it out.")
         super().__init__(model, args, **kwargs)
+        task_of(self.model)
         self._vocabulary: int | None = None
         if isinstance(teacher, nn.Module):
             self._vocabulary = check_fit(self.model, teacher, self.processing_class, teacher_processing_class)
             teacher = ModelTeacher(_placed(teacher, args.device), self._vocabulary)
         # An attribute of the trainer, not of the student: model.train() must not reach it, nor a checkpoint hold it.
-        self.teacher: Teacher = teacher or ColumnTeacher()
+        self.teacher: Teacher = ColumnTeacher() if teacher is None else teacher
         self._class_weights = None if args.class_weights is None else torch.tensor(args.class_weights)
         self._trained, self._evaluated = Averages(), Averages()
 

@@ -165,8 +165,10 @@ def test_without_a_teacher_there_is_a_sentence(student, tokenizer, tmp_path, row
 
 def test_what_would_be_ignored_is_refused(student, tokenizer, tmp_path, rows):
     """A loss function of one's own, which would run in place of the objective; arguments without an alpha."""
-    with pytest.raises(ValueError, match="divergence is 'kl'"):
-        DistillationArguments(str(tmp_path), divergence="kl")
+    for wrong, message in (({"divergence": "kl"}, "divergence is 'kl'"), ({"alpha": 2.0}, "alpha is 2.0"),
+                           ({"temperature": 0.0}, "temperature is 0.0")):  # fmt: skip
+        with pytest.raises(ValueError, match=message):
+            DistillationArguments(str(tmp_path), **wrong)
     with pytest.raises(TypeError, match="DistillationArguments"):
         DistillationTrainer(student, TrainingArguments(str(tmp_path), report_to="none"))
     with pytest.raises(ValueError, match="compute_loss_func"):

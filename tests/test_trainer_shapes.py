@@ -336,8 +336,9 @@ def test_gpt2_teachers_get_the_pad_token_that_the_trainer_gives_the_student_only
 def test_tasks_with_other_rules_are_refused(model_class, tmp_path):
     """Token logits of a model that predicts no next token, shifted all the same."""
     config = make_model("bert-classifier").config
-    with pytest.raises(MismatchError, match="neither a sequence classifier nor a causal language model"):
-        make_trainer("bert-classifier", tmp_path, student=model_class(config), teacher=model_class(config))
+    for teacher in (model_class(config), ColumnTeacher()):
+        with pytest.raises(MismatchError, match="neither a sequence classifier nor a causal language model"):
+            make_trainer("bert-classifier", tmp_path, student=model_class(config), teacher=teacher)
 
 
 def test_tasks_must_be_the_same(tmp_path):
