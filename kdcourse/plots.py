@@ -110,7 +110,7 @@ def losses_in_training(
             for (name, values), colour, dash, marker in zip(series.items(), colours, dashes, "osD^", strict=False):
                 shown = values if axes is reported else [max(value, floor) for value in values]
                 axes.plot(shown, dash, color=colour, marker=marker, markevery=(10, 40), markersize=6, lw=2, label=name)
-        reported.set(xlabel="step", ylabel="loss that is reported", ylim=(-6, 9))
+        reported.set(xlabel="step", ylabel="loss that is reported", ylim=(-6, 2))
         true.set(xlabel="step", ylabel="KL(teacher ‖ student), nats", yscale="log", ylim=(floor, 60))
         figure.legend(*reported.get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=10)
     return figure
@@ -145,7 +145,7 @@ def log_softmax_cliff(gaps: Sequence[float], computed: Mapping[str, Sequence[flo
                 "", (alive[-1][0], -128), alive[-1], arrowprops={"arrowstyle": "->", "color": colour, "lw": 2}
             )
         axes.set(xlabel="gap between the two logits", ylabel="log-probability, nats", ylim=(-130, 5))
-        axes.legend(loc="lower left", fontsize=10)
+        axes.legend(loc="upper right", fontsize=10)
     return figure
 
 
