@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import ctypes
+import html
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +13,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kdcourse.exercises import progress
 from kdcourse.exercises.catalogue import find_exercise
 from kdcourse.exercises.exercise import Exercise, Function, Inputs
 
 SECONDS = 5.0
 """For one call of a learner's function."""
 RANDOM_INPUTS = 5
+LONG = 24
+"""Elements of a tensor that is no longer shown."""
+
+
+MARKS = {"passed": "✓", "not attempted": "…", "error": "!", "misconception": "✗", "different": "✗"}
+COLOURS = {
+    "passed": "#009E73", "not attempted": "#6B6B6B", "error": "#D55E00", "misconception": "#D55E00",
+    "different": "#D55E00",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,7 +45,14 @@ class Diagnosis:
         return self.kind == "passed"
 
     def __repr__(self) -> str:
-        return self.message
+        return f"{MARKS[self.kind]} {self.message}"
+
+    def _repr_html_(self) -> str:
+        """A box for Jupyter; the mark says the same as the colour."""
+        return (
+            f'<div style="border-left: 4px solid {COLOURS[self.kind]}; padding: 0.3em 0.8em">'
+            f"{MARKS[self.kind]} {html.escape(self.message)}</div>"
+        )
 
 
 @dataclass(frozen=True)
@@ -51,18 +69,35 @@ class OutOfTimeError(Exception):
 
 
 def check(name: str, function: Function) -> Diagnosis:
-    """Check the answer to the exercise `name`: a function with the arguments that the exercise asks for."""
+    """Check a learner's answer to the exercise `name`, and remember how it went (see `kdcourse progress`)."""
     exercise = find_exercise(name)
+    diagnosis = diagnose(exercise, function)
+    progress.record(exercise.id, diagnosis.kind)
+    return diagnosis
+
+
+def verify(name: str, solution: Function) -> None:
+    """Assert that a solution passes; nothing is remembered.
+
+    Raises:
+        AssertionError: it does not, and why.
+    """
+    diagnosis = diagnose(find_exercise(name), solution)
+    if not diagnosis.passed:
+        raise AssertionError(f"The solution of {name} is not one: {diagnosis.message}")
+
+
+def diagnose(exercise: Exercise, function: Function) -> Diagnosis:
+    """Passed, not attempted, an error, a mistake that is known, or one that is not."""
     inputs = inputs_of(exercise)
     answers = run_all(exercise, function, inputs)
     if any(is_empty(answer) for answer in answers):
-        return Diagnosis("not attempted", f"{exercise.title}: not attempted yet. First hint: {exercise.hints[0]}")
+        return Diagnosis("not attempted", f"{exercise.title}: not attempted yet.")
     expected = run_all(exercise, exercise.reference, inputs)
-    if all(same(answer, right, exercise.tolerance) for answer, right in zip(answers, expected, strict=True)):
+    if all_same(answers, expected, exercise.tolerance):
         return Diagnosis("passed", f"{exercise.title}: right, on {len(inputs)} inputs.")
     for mistake in exercise.misconceptions:
-        wrong = run_all(exercise, mistake.wrong, inputs)
-        if all(same(answer, other, exercise.tolerance) for answer, other in zip(answers, wrong, strict=True)):
+        if all_same(answers, run_all(exercise, mistake.wrong, inputs), exercise.tolerance):
             return Diagnosis("misconception", f"{mistake.signature} Read {mistake.read}.", mistake.name)
     return _describe_difference(inputs, answers, expected, exercise)
 
@@ -76,7 +111,12 @@ def inputs_of(exercise: Exercise) -> list[Inputs]:
 
 
 def run_all(exercise: Exercise, function: Function, inputs: Sequence[Inputs]) -> list[Result]:
-    return [run(function, each, exercise.gradient) for each in inputs]
+    """The results in the order of the inputs; after one that took too long, the others are not waited for."""
+    results: list[Result] = []
+    for each in inputs:
+        out_of_time = bool(results) and isinstance(results[-1].error, OutOfTimeError)
+        results.append(results[-1] if out_of_time else run(function, each, exercise.gradient))
+    return results
 
 
 def run(function: Function, inputs: Inputs, gradient: bool) -> Result:
@@ -104,12 +144,19 @@ def same(left: Result, right: Result, tolerance: float) -> bool:
     return all(_close(ours, theirs, tolerance) for ours, theirs in zip(left.values, right.values, strict=True))
 
 
+def all_same(left: Sequence[Result], right: Sequence[Result], tolerance: float) -> bool:
+    return all(same(ours, theirs, tolerance) for ours, theirs in zip(left, right, strict=True))
+
+
 def is_empty(answer: Result) -> bool:
     """The stub as it stands in the notebook: it raises NotImplementedError, or gives nothing back."""
-    return isinstance(answer.error, NotImplementedError) or (answer.values != () and answer.values[0] in (None, ...))
+    given = answer.values[0] if answer.values else answer.error
+    return given is ... or (answer.error is None and given is None) or isinstance(given, NotImplementedError)
 
 
 def _close(left: Any, right: Any, tolerance: float) -> bool:
+    if _is_truth(left) and _is_truth(right):
+        return bool(left) == bool(right)
     if _is_number(left) and _is_number(right):
         left, right = (torch.as_tensor(part, dtype=torch.float64) for part in (left, right))
         return left.shape == right.shape and torch.allclose(left, right, rtol=tolerance, atol=tolerance, equal_nan=True)
@@ -118,6 +165,11 @@ def _close(left: Any, right: Any, tolerance: float) -> bool:
     if isinstance(left, dict) and isinstance(right, dict):
         return left.keys() == right.keys() and all(_close(left[key], right[key], tolerance) for key in left)
     return type(left) is type(right) and bool(left == right)
+
+
+def _is_truth(value: Any) -> bool:
+    """True or False, or a tensor that is one of them."""
+    return isinstance(value, bool) or (isinstance(value, Tensor) and value.dtype == torch.bool and value.ndim == 0)
 
 
 def _is_number(value: Any) -> bool:
@@ -155,18 +207,37 @@ def _describe_difference(
     inputs: Sequence[Inputs], answers: Sequence[Result], expected: Sequence[Result], exercise: Exercise
 ) -> Diagnosis:
     """The smallest input on which the answer differs."""
-    for given, answer, right in zip(inputs, answers, expected, strict=True):
-        if same(answer, right, exercise.tolerance):
-            continue
-        if answer.error is not None:
-            return Diagnosis("error", f"Your function stopped with {type(answer.error).__name__}: {answer.error}.")
-        if answer.changed_inputs:
-            return Diagnosis(
-                "error", "Your function changes its inputs; work on a copy, or avoid the methods that end in _."
-            )
+    cases = zip(inputs, answers, expected, strict=True)
+    given, answer, right = next(case for case in cases if not same(case[1], case[2], exercise.tolerance))
+    if answer.error is not None:
         return Diagnosis(
-            "different",
-            f"Different from all the mistakes that we know. For the input {given}, yours is {answer.values} and ours "
-            f"{right.values}.",
+            "error",
+            f"Your function stopped with {type(answer.error).__name__}: {answer.error}. It was given {_show(given)}.",
         )
-    raise AssertionError("no input tells the answer from the reference")
+    if answer.changed_inputs:
+        return Diagnosis(
+            "error", "Your function changes its inputs; work on a copy, or avoid the methods that end in an underscore."
+        )
+    part, ours, theirs = "", answer.values[:1], right.values[:1] or (right.error,)
+    if len(answer.values) == len(right.values) and _close(ours[0], theirs[0], exercise.tolerance):
+        part, ours, theirs = " The value is right; the gradient is not:", answer.values[1:], right.values[1:]
+    return Diagnosis(
+        "different",
+        f"Different from all the mistakes that we know.{part} For {_show(given)}, yours is {_show(ours)} and ours "
+        f"{_show(theirs)}.",
+    )
+
+
+def _show(values: Sequence[Any]) -> str:
+    """Numbers without "tensor(…)" and without all their digits; the shape of a tensor that is long."""
+    return ", ".join(_show_one(value) for value in values)
+
+
+def _show_one(value: Any) -> str:
+    if not isinstance(value, Tensor):
+        return f"{value:.4g}" if isinstance(value, float) else repr(value)
+    if value.numel() > LONG:
+        return f"a tensor of shape {tuple(value.shape)}"
+    if value.is_floating_point():
+        return str(value.detach().double().round(decimals=4).tolist())
+    return str(value.tolist())
