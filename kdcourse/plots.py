@@ -114,8 +114,10 @@ def divergence_terms(classes: Sequence[str], student: Sequence[float], teacher: 
             range(len(heights)), heights, 0.6, color=[GREEN if height >= 0 else ORANGE for height in heights]
         )
         bars[-1].set_hatch("..")
-        right.bar_label(bars, [f"{height:+.2f}" for height in heights], padding=2)
+        right.bar_label(bars, [_signed(height, ".2f") for height in heights], padding=2)
         right.axhline(0, color="black", linewidth=0.8)
+        for axes in (left, right):
+            axes.set_axisbelow(True)
         right.margins(y=0.15)
         right.set(xticks=range(len(heights)), xticklabels=[*classes, "sum"], ylabel="q · log(q / p), nats")
     return figure
@@ -125,10 +127,10 @@ def describe_divergence_terms(classes: Sequence[str], student: Sequence[float], 
     """What `divergence_terms` shows, in words."""
     terms = _forward_terms(student, teacher)
     parts = "; ".join(
-        f"{name}, teacher {q:g}, student {p:g}, term {term:+.2f}"
+        f"{name}, teacher {q:g}, student {p:g}, term {_signed(term, '.2f')}"
         for name, q, p, term in zip(classes, teacher, student, terms, strict=True)
     )
-    return f"Probabilities of teacher and student, and the terms of KL: {parts}. The terms add up to {sum(terms):+.2f}."
+    return f"Probabilities of teacher and student, and the terms of KL: {parts}. The terms add up to {sum(terms):.2f}."
 
 
 def _forward_terms(student: Sequence[float], teacher: Sequence[float]) -> list[float]:
@@ -172,8 +174,8 @@ def _share(ratings: Sequence[int], probabilities: Sequence[float], sign: int) ->
     return sum(p for rating, p in zip(ratings, probabilities, strict=True) if rating * sign > 0)
 
 
-def _signed(rating: int) -> str:
-    return f"{rating:+d}".replace("-", "−") if rating else "0"
+def _signed(number: float, form: str = "d") -> str:
+    return f"{number:+{form}}".replace("-", "−") if number else "0"
 
 
 def between_the_ends(betas: Sequence[float], values: Sequence[float], forward: float, reverse: float) -> Figure:
