@@ -71,6 +71,20 @@ ENTROPY = Exercise(
             "section 1",
         ),
         Misconception(
+            "bits-and-nan",
+            lambda p: -(p * p.log2()).sum(dim=-1),
+            "Two mistakes. Yours is NaN for (1, 0, 0), since 0 · log 0 is NaN in floating point; elsewhere it is 1.443 "
+            "times ours, since you took the logarithm to base 2.",
+            "section 1",
+        ),
+        Misconception(
+            "sign-and-nan",
+            lambda p: (p * p.log()).sum(dim=-1),
+            "Two mistakes. Yours is NaN for (1, 0, 0), since 0 · log 0 is NaN in floating point; elsewhere it is ours "
+            "times −1, since surprise is −log p.",
+            "section 1",
+        ),
+        Misconception(
             "sign",
             lambda p: -_entropy(p),
             "Yours is −0.693 for (.5, .5): logarithms of probabilities are negative, and surprise is −log p.",
@@ -297,6 +311,13 @@ GRADIENT = Exercise(
             "reverse",
             _reverse_gradient,
             "Yours is (.5908, −.3015, −.2894) where ours is (.6, −.1, −.5): that is the gradient of reverse KL.",
+            "section 6",
+        ),
+        Misconception(
+            "divided-by-rows",
+            lambda student, teacher: (student.softmax(dim=-1) - teacher.softmax(dim=-1)) / student.shape[0],
+            "Yours is ours divided by the size of the first dimension, as reduction='batchmean' does it: a third for 3 "
+            "rows. Asked for is the sum over rows.",
             "section 6",
         ),
         Misconception(
