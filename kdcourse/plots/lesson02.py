@@ -1,102 +1,17 @@
-"""The figures of the course: one style, safe for colour-blind readers, each with its alt text.
-
-Colours are those of Okabe and Ito (2008); marker and label say the same as the colour.
-"""
+"""The figures of lesson 02."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from io import BytesIO
-from statistics import mean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 
+from kdcourse.plots.style import BLUE, GREEN, GREY, ORANGE, STYLE
+
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#6B6B6B"
-
-STYLE: Any = {
-    "figure.dpi": 110,
-    "figure.constrained_layout.use": True,
-    "font.size": 11,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.3,
-    "savefig.facecolor": "white",
-}
-
-
-@dataclass(frozen=True)
-class Measured:
-    """A model on the accuracy-cost plane; one accuracy (0 to 1) per seed."""
-
-    name: str
-    accuracies: Sequence[float]
-    parameters: int
-    milliseconds: float
-
-    @property
-    def mean(self) -> float:
-        return mean(self.accuracies)
-
-    @property
-    def spread(self) -> float:
-        """Standard deviation over seeds; 0 for a model that there is only one of."""
-        return stdev(self.accuracies) if len(self.accuracies) > 1 else 0.0
-
-
-def accuracy_against_cost(models: Sequence[Measured]) -> Figure:
-    """Accuracy with its spread over seeds against parameters and against latency, both on logarithmic axes."""
-    with plt.rc_context(STYLE):
-        figure, (by_size, by_time) = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
-        _scatter(by_size, models, [model.parameters / 1e6 for model in models])
-        _scatter(by_time, models, [model.milliseconds for model in models])
-        by_size.set(xlabel="parameters (millions)", ylabel="test accuracy (%)")
-        by_time.set(xlabel="one sentence (milliseconds)")
-        for axes in (by_size, by_time):
-            axes.set_xscale("log")
-            axes.margins(x=0.35, y=0.15)
-            axes.xaxis.set_major_formatter("{x:g}")
-            axes.xaxis.set_minor_formatter("{x:g}")
-            axes.tick_params(axis="x", which="minor", labelsize=8)
-    return figure
-
-
-def describe_accuracy_against_cost(models: Sequence[Measured]) -> str:
-    """What `accuracy_against_cost` shows, in words."""
-    points = "; ".join(f"{model.name}, {100 * model.mean:.1f} ± {100 * model.spread:.1f}%" for model in models)
-    return (
-        f"Test accuracy of {len(models)} models against their size and against their time for one sentence: {points}."
-    )
-
-
-def show(figure: Figure, alt: str) -> None:
-    """Display a figure with its alt text, which screen readers, `nbval` and a terminal get in the picture's place."""
-    from IPython.display import display
-
-    buffer = BytesIO()
-    # Without software and date a picture that has not changed is the same file, byte for byte.
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    plt.close(figure)
-    display(
-        {"image/png": buffer.getvalue(), "text/plain": alt}, metadata={"image/png": {"alt": alt}}, raw=True
-    )  # fmt: skip
-
-
-def _scatter(axes: Axes, models: Sequence[Measured], costs: Sequence[float]) -> None:
-    for model, cost, colour, marker in zip(models, costs, (GREY, ORANGE, BLUE, GREEN), "sovD", strict=False):
-        axes.errorbar(
-            cost, 100 * model.mean, yerr=100 * model.spread, color=colour, marker=marker, markersize=8, capsize=4
-        )
-        axes.annotate(
-            model.name, (cost, 100 * model.mean), (9, 4), textcoords="offset points", color=colour, fontsize=10
-        )
 
 
 def losses_in_training(
