@@ -5,7 +5,6 @@ import re
 import sys
 import time
 
-
 import pytest
 import torch
 
