@@ -12,6 +12,7 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
+from matplotlib.ticker import LogLocator, NullFormatter
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,6 +50,11 @@ class Measured:
         """Standard deviation over seeds; 0 for a model that there is only one of."""
         return stdev(self.accuracies) if len(self.accuracies) > 1 else 0.0
 
+    def __str__(self) -> str:
+        """Accuracy in percent, with its spread if there is one to speak of."""
+        percent = f"{100 * self.mean:.1f}"
+        return f"{percent} ± {100 * self.spread:.1f}" if len(self.accuracies) > 1 else percent
+
 
 def accuracy_against_cost(models: Sequence[Measured]) -> Figure:
     """Accuracy with its spread over seeds against parameters and against latency, both on logarithmic axes."""
@@ -61,15 +67,16 @@ def accuracy_against_cost(models: Sequence[Measured]) -> Figure:
         for axes in (by_size, by_time):
             axes.set_xscale("log")
             axes.margins(x=0.35, y=0.15)
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axes.xaxis.set_major_formatter("{x:g}")
-            axes.xaxis.set_minor_formatter("{x:g}")
-            axes.tick_params(axis="x", which="minor", labelsize=8)
+            axes.xaxis.set_minor_formatter(NullFormatter())
+            axes.tick_params(axis="x", labelsize=9)
     return figure
 
 
 def describe_accuracy_against_cost(models: Sequence[Measured]) -> str:
     """What `accuracy_against_cost` shows, in words."""
-    points = "; ".join(f"{model.name}, {100 * model.mean:.1f} ± {100 * model.spread:.1f}%" for model in models)
+    points = "; ".join(f"{model.name}, {model}%" for model in models)
     return (
         f"Test accuracy of {len(models)} models against their size and against their time for one sentence: {points}."
     )
