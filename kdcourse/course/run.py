@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import papermill
+import zmq
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
 
 from kdcourse import assets
 from kdcourse.course.lessons import Lesson
@@ -27,6 +29,10 @@ ROOMY_MALLOC = {
     "MALLOC_TRIM_THRESHOLD_": str(2**32),
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
 }
+
+# Code and outputs travel over a local port, which other users of the machine can read; kernels warn of that at each start
+# unless they are encrypted.
+ENCRYPTION = "auto" if zmq.has("curve") else "disabled"
 
 PROFILES = ("quick", "full")
 CELL_SECONDS = 900
@@ -77,11 +83,13 @@ def _execute(lesson: Lesson, executed: Path, profile: str, cell_seconds: int) ->
         papermill.execute_notebook(
             lesson.path,
             executed,
-            parameters={"PROFILE": profile},
+            # The notebooks' own default is not injected: the cell for it would shift the numbers of all others.
+            parameters={} if profile == PROFILES[0] else {"PROFILE": profile},
             kernel_name="python3",
             cwd=lesson.path.parent,
             execution_timeout=cell_seconds,
             progress_bar={"desc": lesson.name},
+            config=Config(KernelManager={"transport_encryption": ENCRYPTION}),
         )
     except PapermillExecutionError as error:
         return f"Cell {error.exec_count} raised {error.ename}: {error.evalue}"
