@@ -66,9 +66,8 @@ def fetch_assets(
             raise typer.BadParameter(f"There is no asset {name!r}; there are {', '.join(known)}.")
     with _one_sentence_errors():
         for name in names or known:
-            if not assets.is_present(name):
-                console.print(f"Getting {known[name].title} ({known[name].package.bytes / 1e6:.0f} MB) …")
-            console.print(f"{MARKS['ok']} {name}  [dim]{assets.fetch(name, repair=repair)}[/]", soft_wrap=True)
+            folder = assets.fetch(name, repair=repair, announce=console.print)
+            console.print(f"{MARKS['ok']} {name}  [dim]{folder}[/]", soft_wrap=True)
 
 
 @app.command("list")

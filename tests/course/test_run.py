@@ -61,6 +61,26 @@ def test_a_dead_kernel_is_no_success(folder, tmp_path):
     assert "kernel died" in outcome.problem
 
 
+def test_a_kernel_that_does_not_start_is_a_sentence(folder, tmp_path, monkeypatch):
+    """The traceback of five libraries on a machine that is too busy, or whose firewall closes local ports."""
+
+    def wait_in_vain(*_, **__):
+        raise RuntimeError("Kernel didn't respond in 60 seconds")
+
+    write_lesson(folder, "00_toy", "1 + 1")
+    monkeypatch.setattr(run.papermill, "execute_notebook", wait_in_vain)
+    (outcome,) = run_all(tmp_path)
+    assert "did not start (Kernel didn't respond in 60 seconds)" in outcome.problem
+
+
+def test_a_folder_that_cannot_be_written_is_found_out_first(folder, tmp_path):
+    """Minutes of training, and then a traceback."""
+    write_lesson(folder, "00_toy", "1 + 1")
+    (tmp_path / "out").touch()
+    with pytest.raises(lessons.LessonError, match="--out"):
+        run_all(tmp_path)
+
+
 def test_a_run_that_goes_well_warns_of_nothing(folder, tmp_path, capfd):
     """A warning about eavesdroppers before the first lesson of a beginner."""
     write_lesson(folder, "00_toy", "import sys", "print('said', file=sys.__stderr__, flush=True)")
