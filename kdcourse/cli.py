@@ -54,7 +54,7 @@ def doctor() -> None:
 @app.command("assets")
 def fetch_assets(
     names: Annotated[list[str] | None, typer.Argument(help="Which ones; all if none is named.")] = None,
-    repair: Annotated[bool, typer.Option(help="Replace copies that are damaged.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Replace copies that are damaged.")] = False,
 ) -> None:
     """Get the models and data of the course into the cache folder; what is there already costs nothing.
 
@@ -90,7 +90,7 @@ def run(
     lessons: Annotated[list[str] | None, typer.Argument(help="Numbers or names; all if none is given.")] = None,
     profile: Annotated[str, typer.Option(help="quick (two CPU cores) or full (more seeds and data).")] = "quick",
     out: Annotated[Path, typer.Option(help="Folder for the executed notebooks and index.html.")] = Path("build/course"),
-    store: Annotated[bool, typer.Option(help="Also put the outputs into the notebooks themselves.")] = False,
+    store: Annotated[bool, typer.Option("--store", help="Also put the outputs into the notebooks themselves.")] = False,
 ) -> None:
     """Run lessons from top to bottom, and write them with an index page into a folder.
 
