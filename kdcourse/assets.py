@@ -132,11 +132,18 @@ def locate(name: str) -> Path:
     asset = catalogue()[name]
     if source() == "hub" and asset.hub:
         return _from_hub(asset.hub)
-    if not asset.folder.is_dir():
+    try:
+        is_there = asset.folder.is_dir()
+        damaged = [file for file, digest in asset.files.items() if is_there and not _holds(asset.folder / file, digest)]
+    except OSError as error:
+        raise AssetError(
+            f"Asset '{name}' cannot be read from {asset.folder} ({error.strerror or error}); run `kdcourse assets "
+            f"--repair` to replace it, or set {CACHE_VARIABLE} to a folder of your own."
+        ) from None
+    if not is_there:
         raise AssetError(
             f"Asset '{name}' is not in {cache_dir()}; run `kdcourse assets` once, with network, to get it."
         )
-    damaged = [file for file, digest in asset.files.items() if not _holds(asset.folder / file, digest)]
     if damaged:
         raise AssetError(
             f"Asset '{name}' is damaged: {', '.join(damaged)} in {asset.folder} does not have the SHA-256 that "
@@ -154,22 +161,27 @@ def is_present(name: str) -> bool:
     return True
 
 
-def fetch(name: str, *, repair: bool = False) -> Path:
+def fetch(name: str, *, repair: bool = False, announce: Callable[[str], object] = lambda _: None) -> Path:
     """Make sure that asset `name` is in the cache, and return its folder.
 
-    What is there costs no network. With `repair`, a damaged copy is replaced. Only one process at a time downloads.
+    What is there costs no network. With `repair`, a damaged copy is replaced. Only one process at a time downloads;
+    `announce` is told what, before it starts.
 
     Raises:
         AssetError: no network, a wrong hash, a full or read-only disk, each in a sentence.
     """
     asset = catalogue()[name]
-    if (source() == "hub" and asset.hub) or (asset.folder.is_dir() and not repair):
+    if source() == "hub" and asset.hub:
         return locate(name)
-    if repair and is_present(name):
-        return asset.folder
-    with _explained(asset), _lock():
-        if not is_present(name):  # another process may have fetched it while this one waited
-            _install(asset)
+    with _explained(asset):
+        if not repair and asset.folder.exists():
+            return locate(name)
+        if repair and is_present(name):
+            return asset.folder
+        with _lock():
+            if not is_present(name):  # another process may have fetched it while this one waited
+                announce(f"Getting {asset.title} ({asset.package.bytes / 1e6:.0f} MB) …")
+                _install(asset)
     return locate(name)
 
 

@@ -54,7 +54,7 @@ def doctor() -> None:
 @app.command("assets")
 def fetch_assets(
     names: Annotated[list[str] | None, typer.Argument(help="Which ones; all if none is named.")] = None,
-    repair: Annotated[bool, typer.Option(help="Replace copies that are damaged.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Replace copies that are damaged.")] = False,
 ) -> None:
     """Get the models and data of the course into the cache folder; what is there already costs nothing.
 
@@ -66,9 +66,8 @@ def fetch_assets(
             raise typer.BadParameter(f"There is no asset {name!r}; there are {', '.join(known)}.")
     with _one_sentence_errors():
         for name in names or known:
-            if not assets.is_present(name):
-                console.print(f"Getting {known[name].title} ({known[name].package.bytes / 1e6:.0f} MB) …")
-            console.print(f"{MARKS['ok']} {name}  [dim]{assets.fetch(name, repair=repair)}[/]", soft_wrap=True)
+            folder = assets.fetch(name, repair=repair, announce=console.print)
+            console.print(f"{MARKS['ok']} {name}  [dim]{folder}[/]", soft_wrap=True)
 
 
 @app.command("list")
@@ -91,7 +90,7 @@ def run(
     lessons: Annotated[list[str] | None, typer.Argument(help="Numbers or names; all if none is given.")] = None,
     profile: Annotated[str, typer.Option(help="quick (two CPU cores) or full (more seeds and data).")] = "quick",
     out: Annotated[Path, typer.Option(help="Folder for the executed notebooks and index.html.")] = Path("build/course"),
-    store: Annotated[bool, typer.Option(help="Also put the outputs into the notebooks themselves.")] = False,
+    store: Annotated[bool, typer.Option("--store", help="Also put the outputs into the notebooks themselves.")] = False,
 ) -> None:
     """Run lessons from top to bottom, and write them with an index page into a folder.
 

@@ -184,6 +184,29 @@ def test_an_asset_in_a_cache_without_write_access_can_be_read(toy, monkeypatch):
     assert assets.fetch("toy") == assets.locate("toy")
 
 
+def test_a_file_that_cannot_be_read_is_a_sentence(toy):
+    """IsADirectoryError or PermissionError from the doctor, who should explain it."""
+    damaged = assets.fetch("toy") / "model.bin"
+    damaged.unlink()
+    damaged.mkdir()
+    with pytest.raises(AssetError) as error:
+        assets.locate("toy")
+    assert "cannot be read" in one_sentence(error)
+    assets.fetch("toy", repair=True)
+    assert damaged.read_bytes() == CONTENT
+
+
+def test_a_download_is_announced_and_nothing_else_is(toy):
+    """ "Getting …" in front of an error, when nothing was being got."""
+    said = []
+    damaged = assets.fetch("toy", announce=said.append) / "model.bin"
+    assert said == ["Getting a toy (0 MB) …"]
+    damaged.write_bytes(b"")
+    with pytest.raises(AssetError):
+        assets.fetch("toy", announce=said.append)
+    assert len(said) == 1
+
+
 def test_two_at_once_download_once(toy, monkeypatch):
     """Two notebooks that start together and write into each other's files."""
     installs = []

@@ -7,18 +7,21 @@ from pathlib import Path
 
 import jinja2
 import nbconvert
+import nbformat
 
 from kdcourse.course.run import Outcome
 from kdcourse.files import written_whole
+
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_index(outcomes: Sequence[Outcome], out: Path) -> Path:
     """Write `index.html` and a page for each executed notebook into `out`; returns the path of the index."""
     for outcome in outcomes:
         if outcome.executed.is_file():
-            _write(out / _page_name(outcome), notebook_to_html(outcome.executed))
+            _write(out / _page_name(outcome), notebook_to_html(outcome.executed, outcome.lesson.title))
     template = jinja2.Environment(
-        loader=jinja2.PackageLoader("kdcourse.course", "templates"),
+        loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -28,17 +31,11 @@ def write_index(outcomes: Sequence[Outcome], out: Path) -> Path:
     return index
 
 
-def notebook_to_html(notebook: Path) -> str:
+def notebook_to_html(notebook: Path, title: str) -> str:
     """One self-contained page: pictures inside, and none of the scripts that nbconvert would load from elsewhere."""
-    exporter = nbconvert.HTMLExporter(
-        template_name="lab",
-        mathjax_url="",
-        require_js_url="",
-        jquery_url="",
-        mermaid_js_url="",
-        sanitize_html=True,
-    )
-    html, _ = exporter.from_filename(str(notebook))
+    exporter = nbconvert.HTMLExporter(template_file=str(TEMPLATES / "lesson.html.j2"))
+    cells = nbformat.read(notebook, as_version=4)
+    html, _ = exporter.from_notebook_node(cells, resources={"metadata": {"name": title}})
     return html
 
 

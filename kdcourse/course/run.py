@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import papermill
+import zmq
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
 
 from kdcourse import assets
-from kdcourse.course.lessons import Lesson
+from kdcourse.course.lessons import Lesson, LessonError
 
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
@@ -27,6 +30,10 @@ ROOMY_MALLOC = {
     "MALLOC_TRIM_THRESHOLD_": str(2**32),
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
 }
+
+# Code and outputs go over a local port, where other users of the machine can listen. Kernels warn of that whenever they
+# start, unless the connection is encrypted.
+ENCRYPTION = "auto" if zmq.has("curve") else "disabled"
 
 PROFILES = ("quick", "full")
 CELL_SECONDS = 900
@@ -55,8 +62,11 @@ def run_lessons(
         out: folder for the executed notebooks.
         profile: `quick` (two CPU cores, no GPU) or `full` (more seeds and data); the notebooks' own parameter.
         cell_seconds: the most that one cell may take.
+
+    Raises:
+        LessonError: `out` cannot be written.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    _make_writable_folder(out)
     for name, value in kernel_environment().items():
         os.environ.setdefault(name, value)
     for lesson in lessons:
@@ -64,6 +74,18 @@ def run_lessons(
         started = time.monotonic()
         problem = _execute(lesson, executed, profile, cell_seconds)
         yield Outcome(lesson, executed, time.monotonic() - started, problem)
+
+
+def _make_writable_folder(out: Path) -> None:
+    """Found out before a lesson runs for minutes, not when its outputs are written."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise LessonError(
+            f"The executed notebooks cannot be written to {out} ({error.strerror}); choose another folder with --out."
+        ) from None
 
 
 def kernel_environment() -> dict[str, str]:
@@ -77,11 +99,13 @@ def _execute(lesson: Lesson, executed: Path, profile: str, cell_seconds: int) ->
         papermill.execute_notebook(
             lesson.path,
             executed,
-            parameters={"PROFILE": profile},
+            # The notebooks' own default is not injected: the cell for it would shift the numbers of all others.
+            parameters={} if profile == PROFILES[0] else {"PROFILE": profile},
             kernel_name="python3",
             cwd=lesson.path.parent,
             execution_timeout=cell_seconds,
             progress_bar={"desc": lesson.name},
+            config=Config(KernelManager={"transport_encryption": ENCRYPTION}),
         )
     except PapermillExecutionError as error:
         return f"Cell {error.exec_count} raised {error.ename}: {error.evalue}"
@@ -89,4 +113,6 @@ def _execute(lesson: Lesson, executed: Path, profile: str, cell_seconds: int) ->
         return f"A cell took longer than {cell_seconds} s."
     except DeadKernelError:
         return "The kernel died; a process that runs out of memory looks like this."
+    except RuntimeError as error:  # jupyter_client has no class of its own for a kernel that does not start
+        return f"The kernel did not start ({error}); `kdcourse doctor` looks at it."
     return ""

@@ -61,6 +61,36 @@ def test_a_dead_kernel_is_no_success(folder, tmp_path):
     assert "kernel died" in outcome.problem
 
 
+def test_a_kernel_that_does_not_start_is_a_sentence(folder, tmp_path, monkeypatch):
+    """The traceback of five libraries on a machine that is too busy, or whose firewall closes local ports."""
+
+    def wait_in_vain(*_, **__):
+        raise RuntimeError("Kernel didn't respond in 60 seconds")
+
+    write_lesson(folder, "00_toy", "1 + 1")
+    monkeypatch.setattr(run.papermill, "execute_notebook", wait_in_vain)
+    (outcome,) = run_all(tmp_path)
+    assert "did not start (Kernel didn't respond in 60 seconds)" in outcome.problem
+
+
+def test_a_folder_that_cannot_be_written_is_found_out_first(folder, tmp_path):
+    """Minutes of training, and then a traceback."""
+    write_lesson(folder, "00_toy", "1 + 1")
+    (tmp_path / "out").touch()
+    with pytest.raises(lessons.LessonError, match="--out"):
+        run_all(tmp_path)
+
+
+def test_a_run_that_goes_well_warns_of_nothing(folder, tmp_path, capfd):
+    """A warning about eavesdroppers before the first lesson of a beginner."""
+    write_lesson(folder, "00_toy", "import sys", "print('said', file=sys.__stderr__, flush=True)")
+    (outcome,) = run_all(tmp_path)
+    assert outcome.passed, outcome.problem
+    said = capfd.readouterr().err
+    assert "WARNING" not in said
+    assert "said" in said  # what a kernel itself has to say is not hidden
+
+
 def test_the_index_leads_to_every_notebook_and_needs_no_network(folder, tmp_path):
     """A page that is empty without the scripts of somebody else's server."""
     write_lesson(folder, "00_broken", "1 / 0")
@@ -73,7 +103,32 @@ def test_the_index_leads_to_every_notebook_and_needs_no_network(folder, tmp_path
     assert 'href="01_whole.html"' in html
     lesson = (tmp_path / "out" / "01_whole.html").read_text(encoding="utf-8")
     assert "made it" in lesson
-    assert 'src="http' not in html + lesson
+    assert "<h1" in lesson and "&lt;p&gt;" not in lesson  # nbconvert's sanitizer would show headings as markup
+    assert "<title>01 · A toy</title>" in lesson
+    assert 'href="index.html"' in lesson
+    assert "<script" not in html + lesson
+
+
+def test_a_picture_keeps_its_words_on_the_page(folder, tmp_path):
+    """nbconvert's "No description has been provided for this image", in front of a description."""
+    write_lesson(
+        folder,
+        "00_toy",
+        "from matplotlib.figure import Figure\nfrom kdcourse import plots\nplots.show(Figure(), 'It <rises>')",
+    )
+    outcomes = run_all(tmp_path)
+    page.write_index(outcomes, tmp_path / "out")
+    lesson = (tmp_path / "out" / "00_toy.html").read_text(encoding="utf-8")
+    assert 'alt="It &lt;rises&gt;"' in lesson
+
+
+def test_the_default_profile_adds_no_cell(folder, tmp_path):
+    """An error in "cell 12" that a reader of the notebook finds in cell 11."""
+    write_lesson(folder, "00_toy", "print(PROFILE)")
+    (outcome,) = run_all(tmp_path)
+    cells = nbformat.read(outcome.executed, as_version=4).cells
+    assert [cell.get("execution_count") for cell in cells] == [None, 1, 2]
+    assert cells[-1].outputs[0].text == "quick\n"
 
 
 def test_a_title_is_text_and_not_markup(folder, tmp_path):

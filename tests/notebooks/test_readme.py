@@ -1,0 +1,53 @@
+"""What the README says of a lesson is what the lesson's stored outputs say."""
+
+import re
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from kdcourse.course.lessons import find_lessons
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def cells():
+    """The cells of lesson 00 by id."""
+    (lesson,) = find_lessons(["00"])
+    return {cell.id: cell for cell in nbformat.read(lesson.path, as_version=4).cells}
+
+
+def said(cell):
+    """The one output of a cell, as text."""
+    (output,) = cell.outputs
+    return output.get("text") or output.data["text/markdown"]
+
+
+def table_rows(text):
+    """Each row of the tables in `text` that has numbers, by its first field."""
+    rows = [[field.strip() for field in line.strip("| ").split("|")] for line in text.splitlines() if "|" in line]
+    return {name: fields for name, *fields in rows if re.search(r"\d", "".join(fields))}
+
+
+def test_the_table_is_that_of_the_lesson(cells):
+    """An accuracy of an older version of the lesson."""
+    measured = table_rows(said(cells["measure"]))
+    assert len(measured) == 3
+    for model, (accuracy, parameters, _) in measured.items():
+        assert table_rows(README)[model] == [accuracy, parameters]
+
+
+def test_the_gain_is_that_of_the_lesson(cells):
+    """A gain that was rounded up on its way to the README."""
+    gain, low, high, seeds = re.findall(r"\d+\.\d|\d(?= seeds)", said(cells["verdict-numbers"]))
+    assert f"gains {gain} points (95% interval {low} to {high})" in README
+    assert (seeds, "over three seeds" in README) == ("3", True)
+
+
+def test_the_conditions_are_those_of_the_lesson(cells):
+    """The same numbers, from other data or another budget."""
+    labelled, unlabelled = re.findall(r"\d+,\d+", said(cells["logits"]))
+    assert re.search(f"same {labelled} sentences, and {unlabelled} more\\s", README)
+    (steps,) = re.findall(r'STEPS = (\d+) if PROFILE == "quick"', cells["train"].source)
+    assert f"the same {steps} training steps" in README
