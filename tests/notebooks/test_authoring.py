@@ -1,11 +1,16 @@
 """Rules that every notebook of the course keeps; each prevents a way in which notebooks go wrong unseen."""
 
+import itertools
 import re
 
 import nbformat
 import pytest
 
+from kdcourse.claims import claims_of
 from kdcourse.course.lessons import all_lessons
+from kdcourse.exercises import all_exercises
+
+EXERCISES = all_exercises()
 
 VOLATILE = "nbval-ignore-output"
 """The tag of a cell whose output depends on the machine or on training, and is not compared."""
@@ -106,3 +111,63 @@ def test_the_prose_loads_nothing_from_elsewhere(notebook):
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             assert not re.search(r"!\[[^\]]*\]\(http|<(img|script|iframe)[^>]+http", cell.source), cell.source
+
+
+def lessons_with_exercises():
+    return [lesson for lesson in all_lessons() if lesson.number in {exercise.lesson for exercise in EXERCISES.values()}]
+
+
+@pytest.mark.parametrize("lesson", lessons_with_exercises(), ids=lambda lesson: lesson.name)
+def test_every_exercise_is_whole(lesson):
+    """An exercise without task, minutes, stub, hint or solution, or one that the notebook forgot."""
+    notebook = nbformat.read(lesson.path, as_version=4)
+    cells = {cell.id: cell for cell in notebook.cells}
+    order = list(cells)
+    stubs = [cell for cell in code_cells(notebook) if "exercise" in tags(cell)]
+    names = [re.findall(r'exercises\.check\("([\w.]+)", \w+\)$', cell.source) for cell in stubs]
+    assert {name for (name,) in names} == {name for name in EXERCISES if name.startswith(f"{lesson.number}.")}
+    for cell, (name,) in zip(stubs, names, strict=True):
+        place = order.index(cell.id)
+        task, hints, solution = (cells[order[place + step]] for step in (-1, 1, 2))
+        exercise = EXERCISES[name]
+        assert task.source.startswith(f"### Exercise {name} · {exercise.title}\n")
+        stars = f"{'★' * exercise.difficulty}☆*"
+        assert re.search(rf"^{stars} · {exercise.minutes} minutes", task.source, re.MULTILINE)
+        assert "raise NotImplementedError" in cell.source
+        assert "not attempted yet" in str(cell.outputs)
+        assert "<details><summary>Hint 1</summary>" in hints.source
+        assert "solution" in tags(solution)
+        assert solution.metadata.jupyter.source_hidden
+        assert f'exercises.verify("{name}", ' in solution.source
+
+
+def test_later_cells_do_not_depend_on_an_answer(notebook):
+    """A lesson that cannot go on until an exercise is solved."""
+    answers = [
+        re.findall(r"^def (\w+)\(", cell.source, re.MULTILINE)[-1]
+        for cell in code_cells(notebook)
+        if "exercise" in tags(cell)
+    ]
+    others = "\n".join(cell.source for cell in code_cells(notebook) if "exercise" not in tags(cell))
+    assert not [answer for answer in answers if re.search(rf'(?<![\w."]){answer}(?![\w"])', others)]
+
+
+def test_headings_follow_one_another(notebook):
+    """A jump from a title to a subsubsection, or a second title."""
+    prose = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    levels = [
+        len(marks) for marks in re.findall(r"^(#+) ", re.sub(r"```.*?```", "", prose, flags=re.DOTALL), re.MULTILINE)
+    ]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
+
+
+def test_a_lesson_states_claims(lesson, notebook):
+    """A lesson whose numbers nobody holds against anything; two claims of one name, which a comparison would mix up."""
+    claims = claims_of(notebook)
+    names = [claim["name"] for claim in claims]
+    assert len(names) == len(set(names))
+    assert len(names) >= (10 if lesson.number != "00" else 0)
+    for claim in claims:
+        assert claim["is_truth"] or any(claim[bound] is not None for bound in ("tolerance", "at_least", "at_most"))
