@@ -58,7 +58,10 @@ def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
     """KL(p ‖ q) over the last dimension."""
     ruled_out = log_p == -math.inf
     # 0 · log 0 is 0. Masking the difference, not the product, keeps NaN out of the gradient as well.
-    return (log_p.exp() * (log_p - log_q).masked_fill(ruled_out, 0)).sum(dim=-1)
+    difference = (log_p - log_q).masked_fill(ruled_out, 0)
+    # exp(-1000) underflows to 0, which is no more 0 than it is allowed to hide an infinite difference: 0 · inf is NaN.
+    p = log_p.exp().clamp(min=torch.finfo(log_p.dtype).tiny)
+    return (p * difference).sum(dim=-1)
 
 
 def _log_mixture(student: Tensor, teacher: Tensor, beta: float) -> Tensor:

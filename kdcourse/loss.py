@@ -24,6 +24,9 @@ from kdcourse.topk import TopK, bucket_log_probs
 IGNORED_LABEL = -100
 """The label of a row that has none, as in PyTorch's cross-entropy."""
 
+TINY = torch.finfo(torch.float32).tiny
+"""The smallest weight that is not 0 to a float32: below it, 0 · inf would be NaN where the formula says inf."""
+
 Count = int | float | Tensor
 
 
@@ -151,10 +154,18 @@ def resolve_divergence(divergence: str | Divergence) -> Divergence:
 
 def _softened(student: Tensor, teacher: Tensor | TopK, temperature: float) -> tuple[Tensor, Tensor]:
     """Log-probabilities of student and teacher at temperature T, (N, C) or (N, k + 1) each."""
-    student_log_probs = F.log_softmax(student / temperature, dim=-1)
+    student_log_probs = F.log_softmax(_divided(student, temperature), dim=-1)
     if isinstance(teacher, TopK):
         return bucket_log_probs(student_log_probs, teacher, temperature)
-    return student_log_probs, F.log_softmax(_at_least_float32(teacher.detach()) / temperature, dim=-1)
+    return student_log_probs, F.log_softmax(_divided(_at_least_float32(teacher.detach()), temperature), dim=-1)
+
+
+def _divided(logits: Tensor, temperature: float) -> Tensor:
+    """logits / T; one that becomes -inf on the way would pass for a class that is ruled out."""
+    quotient = logits / temperature
+    if temperature < 1 and (quotient.isinf() & logits.isfinite()).any():
+        raise ValueError(f"Logits divided by temperature {temperature} overflow; take a larger one.")
+    return quotient
 
 
 def mix(alpha: float, hard: Any, soft: Any) -> Any:
@@ -163,7 +174,7 @@ def mix(alpha: float, hard: Any, soft: Any) -> Any:
         return hard
     if alpha == 0:
         return soft
-    return alpha * hard + (1 - alpha) * soft
+    return max(alpha, TINY) * hard + max(1 - alpha, TINY) * soft
 
 
 def _denominators(
@@ -280,4 +291,4 @@ def _why_not_a_number(student_logits: Tensor, teacher_logits: Tensor | TopK, tem
                 f"{name} hold {largest[row].item()} as the largest value of row {row}, and no probabilities follow "
                 "from that; look for an overflow in the model (float16?), or for a mask that leaves no class."
             )
-    return f"Logits divided by temperature {temperature} overflow; take a larger one."
+    return f"The objective is not a number at temperature {temperature}: divergence or class_weights give NaN."

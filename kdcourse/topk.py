@@ -76,6 +76,8 @@ def bucket_log_probs(student_log_probs: Tensor, teacher: TopK, temperature: floa
             f"{teacher.temperature}, and the weight of the rest is known there only; score the teacher anew."
         )
     classes = teacher.classes.long()
+    if classes.is_inference():  # such a tensor cannot be saved for the backward pass
+        classes = classes.clone()
     student_kept = student_log_probs.gather(-1, classes)
     teacher_kept = teacher.logits.to(student_log_probs) / temperature
     if classes.shape[-1] == teacher.width:
