@@ -20,7 +20,7 @@ export MALLOC_TRIM_THRESHOLD_ := 4294967296
 export MALLOC_MMAP_THRESHOLD_ := 1073741824
 
 .DEFAULT_GOAL := help
-.PHONY: help setup course lab test test-quick notebooks teacher clean
+.PHONY: help setup course lab test test-quick test-deep notebooks teacher clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ test-quick: $(VENV)/.test-ready assets ## Check everything but the notebooks
 	$(RUN) ruff format --check .
 	$(RUN) mypy
 	$(RUN) pytest -n 2 --dist loadfile --junitxml build/tests.xml
+
+test-deep: $(VENV)/.test-ready ## Try fifty thousand random cases on the objective, drawn anew (about 15 minutes)
+	KDCOURSE_DEEP=1 $(RUN) pytest -n 2 tests/test_properties.py
 
 notebooks: setup ## Run every lesson and store its outputs in notebooks/
 	$(RUN) kdcourse run --out build/notebooks --store

@@ -9,20 +9,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kdcourse.compat import MismatchError
+    from kdcourse.compat import MismatchError, check_classifiers, check_language_models
     from kdcourse.divergence import forward_kl, jensen_shannon, reverse_kl
-    from kdcourse.loss import DistillationLoss, distillation_loss
+    from kdcourse.loss import DistillationLoss, distillation_loss, lm_distillation_loss
     from kdcourse.trainer import DistillationArguments, DistillationTrainer
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "MismatchError": "compat",
+    "check_classifiers": "compat",
+    "check_language_models": "compat",
     "forward_kl": "divergence",
     "jensen_shannon": "divergence",
     "reverse_kl": "divergence",
     "DistillationLoss": "loss",
     "distillation_loss": "loss",
+    "lm_distillation_loss": "loss",
     "DistillationArguments": "trainer",
     "DistillationTrainer": "trainer",
 }
@@ -32,9 +35,12 @@ __all__ = [
     "DistillationLoss",
     "DistillationTrainer",
     "MismatchError",
+    "check_classifiers",
+    "check_language_models",
     "distillation_loss",
     "forward_kl",
     "jensen_shannon",
+    "lm_distillation_loss",
     "reverse_kl",
 ]
 

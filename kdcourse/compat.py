@@ -2,7 +2,24 @@
 
 from __future__ import annotations
 
-from torch import Tensor
+import itertools
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+SHOWN_DIFFERENCES = 3
+
+_TASKS = {
+    "ForSequenceClassification": "classifier",
+    "ForCausalLM": "language model",
+    "LMHeadModel": "language model",
+}
+_OTHER_TASKS = (
+    "ForMaskedLM", "ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice", "ForConditionalGeneration",
+)  # fmt: skip
 
 
 class MismatchError(ValueError):
@@ -20,3 +37,257 @@ def require_equal_shapes(student_name: str, student: Tensor, teacher_name: str, 
             f"{student_name} has shape {tuple(student.shape)} and {teacher_name} {tuple(teacher.shape)}, but they are "
             "compared row for row and class for class; check the models' num_labels (or vocabulary sizes) and batches."
         )
+
+
+def check_classifiers(
+    student: PreTrainedModel,
+    teacher: PreTrainedModel,
+    student_tokenizer: PreTrainedTokenizerBase | None = None,
+    teacher_tokenizer: PreTrainedTokenizerBase | None = None,
+    *,
+    repair: bool = False,
+) -> None:
+    """Do two classifiers answer the same question, and are both fit to answer it?
+
+    They need the same labels in the same order, one label per example, integer label ids, a pad token where the
+    last real token is looked up, and a teacher whose head was trained. They may read different tokenizers.
+
+    Args:
+        student, teacher: sequence classifiers of transformers, with or without an adapter of peft.
+        student_tokenizer, teacher_tokenizer: from which a missing pad token can be taken.
+        repair: change what is safe to change, in the models' configurations: label ids that are strings become
+            integers, and a missing pad token becomes the tokenizer's.
+
+    Raises:
+        MismatchError: the first thing that does not match, and what to do about it.
+    """
+    if repair:
+        for model, tokenizer in ((student, student_tokenizer), (teacher, teacher_tokenizer)):
+            _repair_label_ids(model.config)
+            _repair_pad_token(model.config, tokenizer)
+    for role, model in (("student", student), ("teacher", teacher)):
+        _require_one_label_per_example(role, model.config)
+        _require_integer_label_ids(role, model.config)
+        _require_pad_token(role, model)
+    _require_same_labels(student.config, teacher.config)
+    _require_trained_head(teacher)
+
+
+def check_language_models(
+    student: PreTrainedModel,
+    teacher: PreTrainedModel,
+    student_tokenizer: PreTrainedTokenizerBase,
+    teacher_tokenizer: PreTrainedTokenizerBase,
+) -> int:
+    """Does each token id mean the same to both language models?
+
+    The tokenizers are compared id by id, special tokens included. The models may be wider than the tokenizer, each by
+    another padding (151,936 and 152,064 for one tokenizer): the ids in between mean nothing.
+
+    Returns:
+        The size of the shared vocabulary: slice both models' logits to `[..., :size]`.
+
+    Raises:
+        MismatchError: it shows the first ids that differ, and says what to do.
+    """
+    ours, theirs = _tokens_by_id(student_tokenizer), _tokens_by_id(teacher_tokenizer)
+    differing = [index for index in sorted(ours.keys() | theirs.keys()) if ours.get(index) != theirs.get(index)]
+    if differing:
+        raise MismatchError(_describe_difference(ours, theirs, differing))
+    _require_same_special_tokens(student_tokenizer, teacher_tokenizer)
+    shared = max(ours) + 1
+    for role, model in (("student", student), ("teacher", teacher)):
+        width = model.config.get_text_config().vocab_size
+        if width < shared:
+            raise MismatchError(
+                f"The {role} has {width:,} token ids and the tokenizer {shared:,}: it can neither read "
+                "nor predict the last ones. Load the tokenizer that it was trained with, without added tokens."
+            )
+    return shared
+
+
+def require_same_task(student: Any, teacher: Any) -> str | None:
+    """The task of both (see `task_of`).
+
+    Raises:
+        MismatchError: the tasks differ, or are not among the two that are known.
+    """
+    ours, theirs = task_of(student), task_of(teacher)
+    if ours and theirs and ours != theirs:
+        raise MismatchError(
+            f"The student ({type(_base(student)).__name__}) is a {ours} and the teacher "
+            f"({type(_base(teacher)).__name__}) a {theirs}; load the teacher with the student's class."
+        )
+    return ours
+
+
+def task_of(model: Any) -> str | None:
+    """ "classifier" or "language model", by the name of the model's class; None for a class of one's own.
+
+    Raises:
+        MismatchError: a class of transformers for another task.
+    """
+    name = type(_base(model)).__name__
+    for ending, task in _TASKS.items():
+        if name.endswith(ending):
+            return task
+    if any(name.endswith(ending) for ending in _OTHER_TASKS):
+        raise MismatchError(
+            f"{name} is neither a sequence classifier nor a causal language model, and its logits are compared by "
+            "other rules (no shift, or one of its own); take distillation_loss on rows that you select yourself."
+        )
+    return None
+
+
+def _require_one_label_per_example(role: str, config: Any) -> None:
+    kind = getattr(config, "problem_type", None)
+    if kind not in (None, "single_label_classification"):
+        raise MismatchError(
+            f"The {role}'s problem_type is {kind}, but the objective compares distributions over classes that exclude "
+            "each other; set it to 'single_label_classification' if they do."
+        )
+    if config.num_labels < 2:  # noqa: PLR2004  (a softmax over one class is always 1)
+        raise MismatchError(
+            f"The {role} has num_labels={config.num_labels}, which transformers takes for regression; a classifier "
+            "needs at least 2 (two classes: num_labels=2, not 1)."
+        )
+
+
+def _require_integer_label_ids(role: str, config: Any) -> None:
+    not_integers = {name: index for name, index in (config.label2id or {}).items() if not isinstance(index, int)}
+    if not_integers:
+        raise MismatchError(
+            f"The {role}'s label2id holds {not_integers}, but a label id is an integer: transformers keeps and saves "
+            "strings without a word. Pass repair=True, or set label2id={'negative': 0, …}."
+        )
+    if sorted(config.id2label) != list(range(config.num_labels)):
+        raise MismatchError(
+            f"The {role}'s id2label has the ids {sorted(config.id2label)}, but classes are counted 0, 1, 2 …; name all."
+        )
+    if config.label2id != {name: index for index, name in config.id2label.items()}:
+        raise MismatchError(
+            f"The {role}'s label2id {config.label2id} is not the inverse of its id2label {config.id2label}; "
+            "they must name the same labels with the same ids."
+        )
+
+
+def _require_same_labels(student: Any, teacher: Any) -> None:
+    if student.num_labels != teacher.num_labels:
+        raise MismatchError(
+            f"The student has {student.num_labels} labels and the teacher {teacher.num_labels}, but they must "
+            f"distribute over the same classes; load the student with num_labels={teacher.num_labels}."
+        )
+    ours, theirs = _label_names(student), _label_names(teacher)
+    if ours == theirs or not ours or not theirs:
+        return
+    if sorted(ours) == sorted(theirs):
+        order = [theirs.index(name) for name in ours]
+        raise MismatchError(
+            f"Student and teacher have the same labels in another order, {ours} and {theirs}: class 0 of one is not "
+            f"class 0 of the other. Load the student with id2label={dict(enumerate(theirs))}, or reorder the teacher's "
+            f"logits: logits[:, {order}]."
+        )
+    raise MismatchError(
+        f"The student's labels are {ours} and the teacher's {theirs}. If they mean the same, give both models the same "
+        "id2label and label2id; if not, this teacher cannot teach this student."
+    )
+
+
+def _label_names(config: Any) -> list[str]:
+    """Names by class; none if they are the `LABEL_0`, `LABEL_1` that transformers fills in."""
+    names = [str(config.id2label[index]) for index in range(config.num_labels)]
+    return [] if all(name == f"LABEL_{index}" for index, name in enumerate(names)) else names
+
+
+def _require_pad_token(role: str, model: PreTrainedModel) -> None:
+    if _pools_last_token(model) and model.config.pad_token_id is None:
+        raise MismatchError(
+            f"The {role} ({type(model).__name__}) classifies by the last token that is no padding, and its "
+            "configuration has no pad_token_id: it fails on two sentences of different length. Pass its tokenizer and "
+            "repair=True, or set config.pad_token_id."
+        )
+
+
+def _pools_last_token(model: PreTrainedModel) -> bool:
+    """GPT-2, Llama and other decoders look for the last real token; encoders have one at the front."""
+    return any(name == "score" for name, _ in _base(model).named_children())
+
+
+def _require_trained_head(teacher: PreTrainedModel) -> None:
+    """A head that was missing from the checkpoint is random, and its answers are noise with a softmax over it."""
+    head = _head(teacher)
+    if head is None or not _came_from_checkpoint(teacher) or _is_loaded(head.weight):
+        return
+    if head.bias is None or not head.bias.any():
+        raise MismatchError(
+            f"The classification head of the teacher ({type(teacher).__name__}) was not in the checkpoint that it was "
+            "loaded from: it is random, and so is what it would teach. Fine-tune it first, or load a checkpoint with "
+            "a head (if you have trained it just now: save it and load it)."
+        )
+
+
+def _head(model: PreTrainedModel) -> nn.Linear | None:
+    """The last layer that ends in one output per label."""
+    fitting = [
+        module
+        for module in model.modules()
+        if isinstance(module, nn.Linear) and module.out_features == model.config.num_labels
+    ]
+    return fitting[-1] if fitting else None
+
+
+def _came_from_checkpoint(model: nn.Module) -> bool:
+    return any(map(_is_loaded, model.parameters()))
+
+
+def _is_loaded(parameter: Tensor) -> bool:
+    """transformers marks what it finds in a checkpoint, so that it does not initialise it."""
+    return getattr(parameter, "_is_hf_initialized", False) is True
+
+
+def _base(model: Any) -> nn.Module:
+    """The model inside an adapter of peft."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _repair_label_ids(config: Any) -> None:
+    if config.label2id and all(str(index).isdigit() for index in config.label2id.values()):
+        config.label2id = {name: int(index) for name, index in config.label2id.items()}
+
+
+def _repair_pad_token(config: Any, tokenizer: PreTrainedTokenizerBase | None) -> None:
+    if config.pad_token_id is None and tokenizer is not None:
+        config.pad_token_id = tokenizer.pad_token_id
+
+
+def _tokens_by_id(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
+    return {index: token for token, index in tokenizer.get_vocab().items()}
+
+
+def _describe_difference(ours: dict[int, str], theirs: dict[int, str], differing: list[int]) -> str:
+    shown = "; ".join(
+        f"id {index} is {_quote(ours.get(index))} here and {_quote(theirs.get(index))} there"
+        for index in itertools.islice(differing, SHOWN_DIFFERENCES)
+    )
+    same = len(ours.keys() | theirs.keys()) - len(differing)
+    return (
+        f"The tokenizers of student ({len(ours):,} tokens) and teacher ({len(theirs):,}) agree in {same:,} ids and "
+        f"differ in {len(differing):,}: {shown}. A language model's distribution is over ids, so each id must mean the "
+        "same; use the teacher's tokenizer for both. resize_token_embeddings would make the widths equal, not the "
+        "meanings."
+    )
+
+
+def _quote(token: str | None) -> str:
+    return "nothing" if token is None else repr(token)
+
+
+def _require_same_special_tokens(student: PreTrainedTokenizerBase, teacher: PreTrainedTokenizerBase) -> None:
+    """bos and eos decide where a text begins and ends; a pad token is masked, so it may differ."""
+    for name in ("bos_token_id", "eos_token_id", "unk_token_id"):
+        if getattr(student, name) != getattr(teacher, name):
+            raise MismatchError(
+                f"The student's {name} is {getattr(student, name)} and the teacher's {getattr(teacher, name)}: the "
+                "same ids, but a text begins or ends differently for each. Set both to the token that the teacher was "
+                "trained with."
+            )

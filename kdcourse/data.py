@@ -7,7 +7,8 @@ import hashlib
 import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ from kdcourse import assets
 
 if TYPE_CHECKING:
     from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
+
+Collator = Callable[[list[dict[str, Any]]], Any]
 
 LABEL_NAMES = ["negative", "positive"]
 TEST_SIZE, VALIDATION_SIZE = 1500, 1000
@@ -79,24 +82,68 @@ def split_sentences(review: str) -> Iterator[str]:
             yield " ".join(words)
 
 
-def tokenize(dataset: Any, tokenizer: PreTrainedTokenizerBase, max_length: int = MAX_LENGTH) -> Any:
+def tokenize(
+    dataset: Any, tokenizer: PreTrainedTokenizerBase, max_length: int = MAX_LENGTH, *, prefix: str = ""
+) -> Any:
     """Add `input_ids` and `attention_mask` to a `Dataset` or `DatasetDict`, cut at `max_length` tokens.
+
+    With the prefix "teacher_", they are what a teacher with a tokenizer of its own reads beside the student.
 
     No `token_type_ids`: BERT takes their absence for zeros, but GPT-2 would look them up in its word embeddings and add
     the word with id 0 to every token.
     """
 
     def encode(batch: dict[str, list[str]]) -> Any:
-        return tokenizer(batch["text"], truncation=True, max_length=max_length, return_token_type_ids=False)
+        encoded = tokenizer(batch["text"], truncation=True, max_length=max_length, return_token_type_ids=False)
+        return {prefix + name: ids for name, ids in encoded.items()}
 
     return dataset.map(encode, batched=True, desc=None)
 
 
-def collator(tokenizer: PreTrainedTokenizerBase) -> DataCollatorWithPadding:
-    """Pads a batch to its longest sentence, and renames `label` to `labels` on the way."""
+def collator(
+    tokenizer: PreTrainedTokenizerBase, teacher_tokenizer: PreTrainedTokenizerBase | None = None
+) -> DataCollatorWithPadding | TwoTokenizersCollator:
+    """Pads a classifier's batch to its longest sentence, and renames `label` to `labels` on the way.
+
+    With a teacher's own tokenizer, the columns that `tokenize(..., prefix="teacher_")` made are padded beside it.
+    """
     from transformers import DataCollatorWithPadding
 
-    return DataCollatorWithPadding(tokenizer)
+    padding = DataCollatorWithPadding(tokenizer)
+    if teacher_tokenizer is None:
+        return padding
+    return TwoTokenizersCollator(padding, DataCollatorWithPadding(teacher_tokenizer))
+
+
+@dataclass
+class TwoTokenizersCollator:
+    """Student and teacher read the same sentence, each in its own ids and padded to its own length."""
+
+    student: Collator
+    teacher: Collator
+    prefix: str = "teacher_"
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        theirs = {self.prefix + name for name in ("input_ids", "attention_mask", "token_type_ids")} & rows[0].keys()
+        student = self.student([{name: row[name] for name in row if name not in theirs} for row in rows])
+        teacher = self.teacher([{name.removeprefix(self.prefix): row[name] for name in theirs} for row in rows])
+        return {**student, **{self.prefix + name: tensor for name, tensor in teacher.items()}}
+
+
+@dataclass
+class LanguageModelCollator:
+    """Pads a batch of token ids and labels for a causal language model.
+
+    Without `labels`, every token is one. Padding is told by its position, not by its id: where the pad token is also
+    the end-of-text token, as in GPT-2, collators that go by the id erase each text's end from the labels (trl#6357).
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+
+    def __call__(self, rows: list[dict[str, Any]]) -> Any:
+        from transformers import DataCollatorForSeq2Seq
+
+        return DataCollatorForSeq2Seq(self.tokenizer)([{"labels": row["input_ids"], **row} for row in rows])
 
 
 def fingerprint(dataset: Dataset, columns: Iterable[str] = ("text",)) -> str:

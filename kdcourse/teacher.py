@@ -1,40 +1,159 @@
 """Where teacher logits come from: a model that scores, or a cache that was written by one and can prove it.
 
 A student that is trained several times asks the same teacher the same questions. The answers are a few numbers per
-sentence, so they are computed once and stored beside a fingerprint of everything that they depend on.
+sentence, so they are computed once and stored beside a fingerprint of everything that they depend on. Whichever source
+it is, a training step asks it one thing: the logits for this batch.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from filelock import FileLock
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from kdcourse import data
-from kdcourse.files import written_whole
+from kdcourse.cache import CacheMismatchError, Fingerprint, LogitsCache, open_tensors, require_same, write_tensors
+from kdcourse.topk import TopK, top_k
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-LOGITS_COLUMN = "teacher_logits"
-"""The dataset column in which cached logits travel to the trainer."""
+PREFIX = "teacher_"
+"""Whatever is the teacher's in a batch begins with it; the student does not see it."""
 
-Fingerprint = Mapping[str, str]
+LOGITS_COLUMN = PREFIX + "logits"
+"""A dataset column with logits, for a classifier."""
+
+ROW_COLUMN = PREFIX + "row"
+"""A dataset column with each example's row in a cache."""
+
+COLUMNS = [LOGITS_COLUMN, ROW_COLUMN, *(PREFIX + name for name in ("input_ids", "attention_mask", "token_type_ids"))]
+
+Batch = Mapping[str, Any]
 
 
-class CacheMismatchError(ValueError):
-    """The cached logits answer another question; the message names what differs."""
+class Teacher(Protocol):
+    """A source of logits."""
+
+    def logits(self, inputs: Batch) -> Tensor | TopK | None:
+        """Logits for a batch, in the shape of the student's; None if the batch brings nothing to go by."""
 
 
-@torch.inference_mode()
+class ModelTeacher:
+    """A model that scores each batch, in eval mode and without gradients.
+
+    It reads the columns `teacher_input_ids`, `teacher_attention_mask` … where the batch has them (a teacher with
+    another tokenizer), and the student's otherwise.
+    """
+
+    def __init__(self, model: nn.Module, vocabulary: int | None = None) -> None:
+        """`vocabulary`: how many ids student and teacher share, if the teacher's logits are padded beyond them."""
+        self.model = model.eval().requires_grad_(False)
+        self.vocabulary = vocabulary
+
+    def logits(self, inputs: Batch) -> Tensor:
+        if self.model.training:  # somebody else has called train()
+            self.model.eval()
+        with torch.no_grad():
+            return self.model(**self.features(inputs)).logits[..., : self.vocabulary]
+
+    @staticmethod
+    def features(inputs: Batch) -> dict[str, Any]:
+        """What the teacher reads of a batch."""
+        own = {name.removeprefix(PREFIX): value for name, value in inputs.items() if name.startswith(PREFIX)}
+        return own if "input_ids" in own else student_features(inputs)
+
+
+class ColumnTeacher:
+    """Logits that travel with the examples, in the column `teacher_logits` (see `add_logits`)."""
+
+    def logits(self, inputs: Batch) -> Tensor | None:
+        return inputs.get(LOGITS_COLUMN)
+
+
+class CachedTeacher:
+    """Logits from a `LogitsCache`; the column `teacher_row` says which (see `cache_logits` and `add_rows`)."""
+
+    def __init__(self, cache: LogitsCache) -> None:
+        self.cache = cache
+
+    def logits(self, inputs: Batch) -> Tensor | TopK | None:
+        if ROW_COLUMN not in inputs:
+            return None
+        rows = [self.cache[row] for row in inputs[ROW_COLUMN].tolist()]
+        if (rows[0].rest if isinstance(rows[0], TopK) else rows[0][..., 0]).ndim == 0:
+            return _stack(rows)
+        mask = inputs["attention_mask"] if "attention_mask" in inputs else torch.ones_like(inputs["input_ids"])
+        return _pad(rows, mask)
+
+    def add_rows(self, dataset: Dataset) -> Dataset:
+        """The dataset that was scored, with each example's row beside it."""
+        if len(dataset) > len(self.cache):
+            raise ValueError(
+                f"There are {len(self.cache):,} cached rows for {len(dataset):,} examples; each needs its own."
+            )
+        return dataset.add_column(ROW_COLUMN, list(range(len(dataset))))
+
+
+def student_features(inputs: Batch) -> dict[str, Any]:
+    """What the student reads of a batch: neither labels (it would compute a loss of its own) nor the teacher's part."""
+    return {name: value for name, value in inputs.items() if name != "labels" and not name.startswith(PREFIX)}
+
+
+def cache_logits(
+    folder: Path,
+    teacher: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    dataset: Dataset,
+    *,
+    weights: str | None = None,
+    k: int | None = None,
+    temperature: float | None = None,
+    batch_size: int = 64,
+    rows_per_file: int = 1024,
+    progress: bool = False,
+) -> CachedTeacher:
+    """Score a tokenized dataset into `folder`, as far as it is not there yet.
+
+    Args:
+        folder: the cache; a run that was interrupted, or a dataset that grew at its end, goes on where it stands.
+        teacher: a classifier or a causal language model.
+        weights: digest of the files that the teacher's weights come from, if they are not to be hashed themselves.
+        k: keep this many logits of each row, and the weight of the rest at `temperature`; None keeps all.
+        rows_per_file: how much work an interruption can lose.
+
+    Raises:
+        CacheMismatchError: the folder belongs to another teacher, tokenizer, dataset or setting; it says which.
+    """
+    if (k is None) != (temperature is None):
+        raise ValueError("k and temperature belong together: what the rest weighs depends on the temperature.")
+    settings = {"settings": "all logits" if k is None else f"top {k} at temperature {temperature}"}
+    depends_on = fingerprint(weights or teacher, tokenizer) | settings
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):
+        cache = LogitsCache(folder, depends_on)
+        for rows, stored in cache.pieces():
+            if rows.stop > len(dataset):
+                raise CacheMismatchError(
+                    f"{folder} holds {len(cache):,} rows and the dataset {len(dataset):,}; a cache grows with its "
+                    "dataset, so take another folder for a smaller one."
+                )
+            require_same(f"in {folder}", stored, _token_ids(dataset.select(rows)))
+        keep = None if k is None or temperature is None else lambda logits: top_k(logits, k, temperature)
+        for start in range(len(cache), len(dataset), rows_per_file):
+            piece = dataset.select(range(start, min(start + rows_per_file, len(dataset))))
+            scored = _score_rows(teacher, tokenizer, piece, batch_size, progress, keep)
+            cache.append(scored, about=_token_ids(piece))
+    return CachedTeacher(cache)
+
+
 def score(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -43,7 +162,20 @@ def score(
     batch_size: int = 64,
     progress: bool = False,
 ) -> Tensor:
-    """Logits (N, C) of every row of a tokenized dataset, in float32 on the CPU, in the dataset's order.
+    """A classifier's logits (N, C) for every row of a tokenized dataset, in its order, in float32 on the CPU."""
+    return torch.stack(_score_rows(model, tokenizer, dataset, batch_size, progress))
+
+
+@torch.inference_mode()
+def _score_rows(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    dataset: Dataset,
+    batch_size: int,
+    progress: bool,
+    keep: Callable[[Tensor], Any] | None = None,
+) -> list[Any]:
+    """One tensor per row: (C,) of a classifier, (tokens, V) of a language model; `keep` reduces it at once.
 
     Rows are batched by length, so that little padding is computed; the model is in eval mode while it scores.
     """
@@ -52,16 +184,22 @@ def score(
     rows = dataset.select_columns(["input_ids", "attention_mask"])
     lengths = [len(ids) for ids in rows["input_ids"]]
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    scored = []
+    scored: list[Any] = [None] * len(lengths)
     for start in tqdm(range(0, len(order), batch_size), desc="teacher", disable=not progress):
         batch = order[start : start + batch_size]
         inputs = tokenizer.pad(rows[batch], return_tensors="pt").to(model.device)
-        scored.append(model(**inputs).logits.float().cpu())
+        logits = model(**inputs).logits.float().cpu()
+        masks = inputs["attention_mask"].bool().cpu()
+        for index, row, mask in zip(batch, logits, masks, strict=True):
+            row = row[mask] if row.ndim > 1 else row.clone()  # noqa: PLW2901  (a view would keep the whole batch)
+            scored[index] = keep(row) if keep else row
     model.train(was_training)
-    return torch.cat(scored)[torch.argsort(torch.tensor(order))]
+    return scored
 
 
-def fingerprint(teacher: PreTrainedModel | str, tokenizer: PreTrainedTokenizerBase, dataset: Dataset) -> dict[str, str]:
+def fingerprint(
+    teacher: PreTrainedModel | str, tokenizer: PreTrainedTokenizerBase, dataset: Dataset | None = None
+) -> dict[str, str]:
     """What logits depend on, as SHA-256 by name: the teacher's weights, the tokenizer, and the token ids that it read.
 
     `teacher` is a model, whose weights are hashed, or the digest of the files that its weights come from.
@@ -69,15 +207,13 @@ def fingerprint(teacher: PreTrainedModel | str, tokenizer: PreTrainedTokenizerBa
     return {
         "teacher weights": teacher if isinstance(teacher, str) else _hash_weights(teacher),
         "tokenizer": _hash(tokenizer.backend_tokenizer.to_str().encode()),
-        "token ids": data.fingerprint(dataset, columns=["input_ids"]),
-    }
+    } | ({} if dataset is None else _token_ids(dataset))
 
 
 def save_logits(path: Path, logits: Mapping[str, Tensor], prints: Mapping[str, Fingerprint]) -> None:
-    """Write named logits and their fingerprints, whole or not at all."""
+    """Write named logits (N, C) and their fingerprints to one file, whole or not at all."""
     metadata = {f"{name}/{field}": value for name, fields in prints.items() for field, value in fields.items()}
-    with written_whole(path) as unfinished:
-        safetensors.torch.save_file({name: rows.contiguous() for name, rows in logits.items()}, unfinished, metadata)
+    write_tensors(path, logits, metadata)
 
 
 def load_logits(path: Path, name: str, expected: Fingerprint) -> Tensor:
@@ -87,16 +223,13 @@ def load_logits(path: Path, name: str, expected: Fingerprint) -> Tensor:
         CacheMismatchError: they were computed with another teacher, tokenizer or dataset; it says which.
         FileNotFoundError: there is no such file.
     """
-    try:
-        with safe_open(path, framework="pt") as file:
-            stored = file.metadata() or {}
-            if name not in file.keys():  # noqa: SIM118  (not a dict: it has no `in` of its own)
-                raise CacheMismatchError(f"{path.name} holds no logits named '{name}'; score the dataset anew.")
-            for field, value in expected.items():
-                _require_same(path, name, field, stored.get(f"{name}/{field}", "nothing"), value)
-            return file.get_tensor(name)
-    except SafetensorError as error:
-        raise CacheMismatchError(f"{path} is damaged ({error}); delete it and score the dataset anew.") from error
+    with open_tensors(path) as file:
+        if name not in file.keys():  # noqa: SIM118  (not a dict: it has no `in` of its own)
+            raise CacheMismatchError(f"{path.name} holds no logits named '{name}'; score the dataset anew.")
+        stored = file.metadata() or {}
+        fields = {field: stored.get(f"{name}/{field}", "nothing") for field in expected}
+        require_same(f"'{name}' in {path.name}", fields, expected)
+        return file.get_tensor(name)
 
 
 def add_logits(dataset: Dataset, logits: Tensor) -> Dataset:
@@ -106,19 +239,45 @@ def add_logits(dataset: Dataset, logits: Tensor) -> Dataset:
     return dataset.add_column(LOGITS_COLUMN, logits.tolist())
 
 
-def _require_same(path: Path, name: str, field: str, stored: str, expected: str) -> None:
-    if stored != expected:
-        raise CacheMismatchError(
-            f"The logits '{name}' in {path.name} belong to another {field} ({stored[:12]}, not {expected[:12]}); "
-            "score the dataset with this teacher, or go back to the teacher and data that they were computed with."
+def _stack(rows: list[Any]) -> Tensor | TopK:
+    if isinstance(rows[0], TopK):
+        logits, classes, rest = map(torch.stack, _parts(rows))
+        return TopK(logits, classes, rest, rows[0].temperature, rows[0].width)
+    return torch.stack(rows)
+
+
+def _pad(rows: list[Any], attention_mask: Tensor) -> Tensor | TopK:
+    """Rows of tokens, put where the attention mask of the batch has its tokens: padding may be on either side."""
+    if isinstance(rows[0], TopK):
+        logits, classes, rest = (_pad_tensors(part, attention_mask) for part in _parts(rows))
+        return TopK(logits, classes, rest, rows[0].temperature, rows[0].width)
+    return _pad_tensors(rows, attention_mask)
+
+
+def _pad_tensors(rows: list[Tensor], attention_mask: Tensor) -> Tensor:
+    lengths, expected = [len(row) for row in rows], attention_mask.sum(dim=1).tolist()
+    if lengths != expected:
+        raise ValueError(
+            f"The cache holds {lengths} tokens for sequences of {expected}; train on the rows as they were scored."
         )
+    padded = rows[0].new_zeros(*attention_mask.shape, *rows[0].shape[1:])
+    padded[attention_mask.bool().to(padded.device)] = torch.cat(rows)
+    return padded
+
+
+def _parts(rows: list[TopK]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    return [row.logits for row in rows], [row.classes for row in rows], [row.rest for row in rows]
+
+
+def _token_ids(dataset: Dataset) -> dict[str, str]:
+    return {"token ids": data.fingerprint(dataset, columns=["input_ids"])}
 
 
 def _hash_weights(model: PreTrainedModel) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -93,7 +93,9 @@ def train(folder: Path, reviews: DatasetDict, tokenizer: PreTrainedTokenizerBase
 def save_adapter(model: PeftModel, folder: Path) -> None:
     """The adapter in half precision; it names the encoder by its hub name, not by a path of this machine."""
     hub = assets.catalogue()["minilm"].hub
-    model.peft_config["default"].base_model_name_or_path = hub.repo if hub else None
+    config: Any = model.peft_config["default"]
+    config.base_model_name_or_path = hub.repo if hub else None
+    config.target_modules = sorted(config.target_modules)  # a set has another order in every process
     model.save_pretrained(str(folder))
     weights = folder / "adapter_model.safetensors"
     save_file({name: tensor.half() for name, tensor in load_file(weights).items()}, weights)

@@ -2,48 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
-from transformers import Trainer, TrainingArguments
+from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerBase, Trainer, TrainingArguments
+from transformers.trainer_utils import EvalLoopOutput
 
-from kdcourse.loss import IGNORED_LABEL, DistillationLoss, distillation_loss, resolve_divergence
-from kdcourse.teacher import LOGITS_COLUMN
+from kdcourse.compat import MismatchError, check_classifiers, check_language_models, require_same_task, task_of
+from kdcourse.loss import (
+    IGNORED_LABEL,
+    DistillationLoss,
+    check_mix,
+    distillation_loss,
+    lm_distillation_loss,
+    mix,
+    resolve_divergence,
+)
+from kdcourse.teacher import COLUMNS, LOGITS_COLUMN, Batch, ColumnTeacher, ModelTeacher, Teacher, student_features
+from kdcourse.topk import TopK
 
-Batch = dict[str, Any]
+Logits = Tensor | TopK
+
+ROWS_AND_CLASSES = 2
+"""Dimensions of a classifier's logits; a language model's have one more."""
 
 
 @dataclass
 class DistillationArguments(TrainingArguments):
-    """`TrainingArguments` and the three numbers of distillation."""
+    """`TrainingArguments` and what distillation adds. `label_smoothing_factor` smooths the labels of the hard term."""
 
     alpha: float = field(default=0.5, metadata={"help": "Weight of the labels, 0 (teacher only) to 1 (labels only)."})
     temperature: float = field(default=2.0, metadata={"help": "T, which softens student and teacher."})
     divergence: str = field(default="forward_kl", metadata={"help": "forward_kl, reverse_kl or jensen_shannon."})
+    class_weights: list[float] | None = field(
+        default=None, metadata={"help": "Weight of each class in the hard term, in the order of the label ids."}
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.label_smoothing_factor:
-            raise ValueError(
-                f"label_smoothing_factor is {self.label_smoothing_factor}, but the objective of distillation does not "
-                "smooth labels; set it to 0."
-            )
+        check_mix(self.alpha, self.temperature)
         resolve_divergence(self.divergence)
 
 
 class DistillationTrainer(Trainer):
-    """Trains a classifier on labels and on a teacher.
+    """Trains a classifier or a causal language model on labels and on a teacher.
 
     Args:
-        teacher: a classifier that scores each batch, kept in eval mode and without gradients. None if the datasets
-            carry its logits in the column `teacher_logits` (see `kdcourse.teacher.add_logits`).
+        teacher: a model that scores each batch; or a source of logits, such as `kdcourse.teacher.CachedTeacher`; or
+            None if the examples carry them in the column `teacher_logits` (see `kdcourse.teacher.add_logits`).
+        teacher_processing_class: the teacher's tokenizer. It is compared with the student's `processing_class`, which
+            is needed where the two models' vocabularies have different sizes.
         args: `DistillationArguments`.
 
-    Rows whose label is -100 learn from the teacher alone. The loss of an optimizer step is the same however it is cut
-    into micro-batches: sums are divided by the rows of the whole step, not of each piece.
+    Rows (tokens) whose label is -100 teach a classifier by the teacher alone, and a language model not at all. The loss
+    of an optimizer step is the same however it is cut into micro-batches and spread over processes: sums are divided by
+    the rows of the whole step, not of each piece. `hard_loss` and `soft_loss` are logged beside `loss`, in nats per
+    labelled and per taught row.
     """
 
     args: DistillationArguments
@@ -56,7 +75,8 @@ class DistillationTrainer(Trainer):
         model: nn.Module | None = None,
         args: DistillationArguments | None = None,
         *,
-        teacher: nn.Module | None = None,
+        teacher: nn.Module | Teacher | None = None,
+        teacher_processing_class: PreTrainedTokenizerBase | None = None,
         **kwargs: Any,
     ) -> None:
         if not isinstance(args, DistillationArguments):
@@ -66,10 +86,15 @@ class DistillationTrainer(Trainer):
         if kwargs.get("compute_loss_func") is not None:
             raise ValueError("compute_loss_func would replace the objective of distillation; leave it out.")
         super().__init__(model, args, **kwargs)
+        task_of(self.model)
+        self._vocabulary: int | None = None
+        if isinstance(teacher, nn.Module):
+            self._vocabulary = check_fit(self.model, teacher, self.processing_class, teacher_processing_class)
+            teacher = ModelTeacher(_placed(teacher, args.device), self._vocabulary)
         # An attribute of the trainer, not of the student: model.train() must not reach it, nor a checkpoint hold it.
-        self.teacher = None if teacher is None else teacher.to(self.args.device).eval().requires_grad_(False)
-        self._parts = torch.zeros(2)
-        self._steps_at_last_log = 0
+        self.teacher: Teacher = ColumnTeacher() if teacher is None else teacher
+        self._class_weights = None if args.class_weights is None else torch.tensor(args.class_weights)
+        self._trained, self._evaluated = Averages(), Averages()
 
     def compute_loss(
         self,
@@ -78,69 +103,196 @@ class DistillationTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        """The objective on one micro-batch, as its share of the optimizer step."""
-        features = {name: value for name, value in inputs.items() if name not in ("labels", LOGITS_COLUMN)}
-        outputs = model(**features)
-        loss = distillation_loss(
-            outputs.logits,
-            self._teacher_logits(inputs, features),
-            inputs.get("labels"),
-            alpha=self.args.alpha,
-            temperature=self.args.temperature,
-            divergence=self.args.divergence,
-            # An evaluation batch is no part of a step: it is averaged over its own rows.
-            num_items=num_items_in_batch if model.training else None,
-        )
-        if model.training:
-            self._record(loss)
-        total = loss.total * self._processes_to_average(model)
+        """The objective on one batch; with `num_items_in_batch` (labelled, taught), its share of an optimizer step."""
+        outputs = model(**student_features(inputs))
+        loss = self._objective(outputs.logits, self._teacher_logits(inputs), inputs.get("labels"), num_items_in_batch)
+        total = loss.total
+        if num_items_in_batch is not None:
+            self._trained.add_sums(loss, torch.as_tensor(num_items_in_batch))
+            # The sums are divided by the rows of all processes, and then the processes' gradients are averaged.
+            total = total * self.args.world_size
         return (total, outputs) if return_outputs else total
 
     def get_batch_samples(self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device) -> Any:
-        """The micro-batches of one optimizer step, and how many (labelled, all) rows they hold over all processes."""
+        """The micro-batches of one optimizer step, and how many (labelled, taught) rows all processes' pieces hold."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        counts = sum((_count_rows(batch) for batch in batches), torch.zeros(2, dtype=torch.long)).to(device)
+        counts = sum((count_items(batch) for batch in batches), torch.zeros(2, dtype=torch.long)).to(device)
+        self._trained.add_items(counts)
         if self.args.world_size > 1:
             counts = self.accelerator.gather(counts.unsqueeze(0)).sum(dim=0)
         return batches, counts
 
+    def prediction_step(
+        self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """Loss, logits and labels of an evaluation batch; the loss only if the batch has all that alpha asks for."""
+        inputs = self._prepare_inputs(inputs)
+        labels = inputs.get("labels")
+        with torch.no_grad(), self.compute_loss_context_manager():
+            logits = model(**student_features(inputs)).logits
+            loss = self._evaluate_batch(logits, self.teacher.logits(inputs), labels)
+        return (loss, None, None) if prediction_loss_only else (loss, logits, labels)
+
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader[Any],
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        """As the Trainer's, with losses per row or token: the Trainer's own are means over the means of batches."""
+        self._evaluated = Averages()
+        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        metrics: dict[str, float] = output.metrics or {}
+        means = self._evaluated.means(self.accelerator)
+        if f"{metric_key_prefix}_loss" in metrics:
+            means["loss"] = mix(self.args.alpha, means.get("hard_loss", 0.0), means.get("soft_loss", 0.0))
+        metrics |= {f"{metric_key_prefix}_{name}": value for name, value in means.items()}
+        return output._replace(metrics=metrics)
+
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Add the two parts of the training loss, each averaged like the loss itself."""
-        steps = self.state.global_step - self._steps_at_last_log
-        if "loss" in logs and steps > 0:
-            parts = self.accelerator.reduce(self._parts.to(self.args.device), reduction="sum") / steps
-            logs["hard_loss"], logs["soft_loss"] = parts.tolist()
-            self._parts, self._steps_at_last_log = torch.zeros(2), self.state.global_step
+        """Add the two parts of the training loss, per labelled and per taught row since the last log."""
+        if "loss" in logs:
+            logs |= self._trained.means(self.accelerator)
+            self._trained = Averages()
         super().log(logs, *args, **kwargs)
 
-    def _teacher_logits(self, inputs: Batch, features: Batch) -> Tensor:
-        if LOGITS_COLUMN in inputs:
-            return inputs[LOGITS_COLUMN]
-        if self.teacher is None:
+    def _objective(
+        self, logits: Tensor, teacher_logits: Logits, labels: Tensor | None, num_items: Tensor | int | None = None
+    ) -> DistillationLoss:
+        objective: Callable[..., DistillationLoss] = (
+            distillation_loss if logits.ndim == ROWS_AND_CLASSES else lm_distillation_loss
+        )
+        return objective(
+            logits[..., : self._vocabulary],
+            _on_device(teacher_logits, logits.device),
+            labels,
+            alpha=self.args.alpha,
+            temperature=self.args.temperature,
+            divergence=self.args.divergence,
+            num_items=num_items,
+            label_smoothing=self.args.label_smoothing_factor,
+            class_weights=self._class_weights,
+        )
+
+    def _teacher_logits(self, inputs: Batch) -> Logits:
+        logits = self.teacher.logits(inputs)
+        if logits is None:
             raise ValueError(
-                f"There is no teacher: pass teacher=..., or add its logits to the dataset as column '{LOGITS_COLUMN}'."
+                "There is no teacher: pass teacher=..., or add its logits to the dataset as column "
+                f"'{LOGITS_COLUMN}'. This batch has {sorted(inputs)}."
             )
-        with torch.no_grad():
-            return self.teacher(**features).logits
+        return logits
 
-    def _record(self, loss: DistillationLoss) -> None:
-        self._parts = self._parts.to(loss.total.device) + torch.stack([loss.hard.detach(), loss.soft.detach()])
+    def _evaluate_batch(self, logits: Tensor, teacher_logits: Logits | None, labels: Tensor | None) -> Tensor | None:
+        """Count a batch towards the evaluation's losses, whichever of the two parts it has."""
+        rows = self._own_rows(len(logits))
+        targets = torch.full(logits.shape[:-1], IGNORED_LABEL, device=logits.device) if labels is None else labels
+        targets, logits = targets[:rows], logits[:rows]
+        taught = teacher_logits is not None
+        loss = self._objective(logits, logits if teacher_logits is None else _first_rows(teacher_logits, rows), targets)
+        items = (count_items({"labels": targets}) * torch.tensor([1, int(taught)])).to(logits.device)
+        self._evaluated.add_sums(loss, items)
+        self._evaluated.add_items(items)
+        is_whole = (taught or self.args.alpha == 1) and (labels is not None or self.args.alpha == 0)
+        return loss.total if is_whole else None
 
-    def _processes_to_average(self, model: nn.Module) -> int:
-        """Data-parallel training averages gradients over processes, but the sums are divided by the rows of all."""
-        return self.args.world_size if model.training else 1
+    def _own_rows(self, rows: int) -> int:
+        """How many rows of an evaluation batch count: the last one is filled up, so that all processes have as many."""
+        state = self.accelerator.gradient_state
+        if not state.end_of_dataloader or state.remainder <= 0:
+            return rows
+        return min(max(state.remainder - self.args.process_index * rows, 0), rows)
 
     def _set_signature_columns_if_needed(self) -> None:
-        """Keep the teacher's logits when the Trainer drops the columns that the student's forward does not name."""
+        """Keep what is the teacher's when the Trainer drops the columns that the student's forward does not name."""
         super()._set_signature_columns_if_needed()
         columns: list[str] = self._signature_columns or []
-        if LOGITS_COLUMN not in columns:
-            columns.append(LOGITS_COLUMN)
+        columns.extend(name for name in COLUMNS if name not in columns)
 
 
-def _count_rows(batch: Batch) -> Tensor:
-    """(labelled rows, all rows) of a batch of a classifier."""
-    rows = len(next(iter(batch.values())))
+class Averages:
+    """The hard and the soft term per row of their own, over many batches and all processes."""
+
+    def __init__(self) -> None:
+        self._sums = torch.zeros(2)
+        self._items = torch.zeros(2)
+
+    def add_sums(self, loss: DistillationLoss, divided_by: Tensor) -> None:
+        """The sums behind a loss, which were divided by `divided_by`: (labelled, taught) rows."""
+        sums = torch.stack([loss.hard.detach(), loss.soft.detach()]) * divided_by
+        self._sums = self._sums.to(sums.device) + sums  # stays on the device: fetching it would make each step wait
+
+    def add_items(self, items: Tensor) -> None:
+        """(labelled, taught) rows of this process."""
+        self._items = self._items.to(items.device) + items
+
+    def means(self, accelerator: Accelerator) -> dict[str, float]:
+        """`hard_loss` and `soft_loss` in nats, each only if there was a row for it."""
+        totals = torch.stack([self._sums.to(accelerator.device), self._items.to(accelerator.device)])
+        sums, items = accelerator.reduce(totals, reduction="sum").tolist()
+        names = ("hard_loss", "soft_loss")
+        return {name: total / count for name, total, count in zip(names, sums, items, strict=True) if count}
+
+
+def count_items(batch: Batch) -> Tensor:
+    """(labelled, taught) rows of a classifier's batch, or tokens of a language model's, which are counted after the
+    shift: the Trainer counts before it where it does not know the model's loss, as for GPT-2."""
     labels = batch.get("labels")
-    labelled = 0 if labels is None else int((labels != IGNORED_LABEL).sum())
-    return torch.tensor([labelled, rows])
+    if labels is not None and labels.ndim > 1:
+        tokens = int((labels[:, 1:] != IGNORED_LABEL).sum())
+        return torch.tensor([tokens, tokens])
+    rows = len(next(iter(batch.values())))
+    return torch.tensor([0 if labels is None else int((labels != IGNORED_LABEL).sum()), rows])
+
+
+def check_fit(
+    student: Any,
+    teacher: Any,
+    student_tokenizer: Any,
+    teacher_tokenizer: PreTrainedTokenizerBase | None,
+) -> int | None:
+    """Refuse a pair that cannot work; for language models of different width, the vocabulary that they share.
+
+    Modules that are no models of transformers are not looked into; the shapes of logits are compared at each step.
+
+    Raises:
+        MismatchError: see `kdcourse.check_classifiers` and `kdcourse.check_language_models`.
+        ValueError: student and teacher share weights, which the student's training would change.
+    """
+    if {id(weight) for weight in student.parameters()} & {id(weight) for weight in teacher.parameters()}:
+        raise ValueError(
+            "Student and teacher share weights: each step would change the teacher, and the teacher is frozen. "
+            "Pass copy.deepcopy(model) as the teacher."
+        )
+    if not (hasattr(student, "config") and hasattr(teacher, "config")):
+        return None
+    if (task := require_same_task(student, teacher)) == "classifier":
+        check_classifiers(student, teacher, student_tokenizer, teacher_tokenizer or student_tokenizer, repair=True)
+    if student_tokenizer is not None and teacher_tokenizer is not None and task == "language model":
+        return check_language_models(student, teacher, student_tokenizer, teacher_tokenizer)
+    widths = [model.config.get_text_config().vocab_size for model in (student, teacher)]
+    if widths[0] != widths[1] and teacher_tokenizer is None:
+        raise MismatchError(
+            f"The student's vocabulary has {widths[0]:,} ids and the teacher's {widths[1]:,}, so an id may mean "
+            "another word to each. Pass the two tokenizers, processing_class and teacher_processing_class: language "
+            "models are then compared id by id, and a classifier's teacher can read columns of its own (see "
+            "kdcourse.data.tokenize)."
+        )
+    return None
+
+
+def _placed(teacher: nn.Module, device: torch.device) -> nn.Module:
+    """The teacher beside the student, unless it is spread over devices or quantised, and so placed already."""
+    if getattr(teacher, "hf_device_map", None) or getattr(teacher, "is_quantized", False):
+        return teacher
+    return teacher.to(device)
+
+
+def _on_device(logits: Logits, device: torch.device) -> Logits:
+    return logits.map(lambda part: part.to(device)) if isinstance(logits, TopK) else logits.to(device)
+
+
+def _first_rows(logits: Logits, rows: int) -> Logits:
+    return logits.map(lambda part: part[:rows]) if isinstance(logits, TopK) else logits[:rows]

@@ -1,5 +1,10 @@
 """Fixtures that more than one test module uses."""
 
+import os
+
+# Two test processes with two threads each on two cores wait for one another: a tiny model's step takes 50 times longer.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import pytest
 
 from kdcourse import assets, data, models

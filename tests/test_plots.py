@@ -59,3 +59,34 @@ def test_a_figure_that_has_not_changed_is_the_same_file(models):
             plots.show(plots.accuracy_against_cost(models), "two models")
         pictures.append(captured.outputs[0].data["image/png"])
     assert pictures[0] == pictures[1]
+
+
+def test_the_terms_of_a_divergence_stand_beside_their_sum():
+    """A bar that is not what it is labelled, or a sum of something else."""
+    _, right = plots.divergence_terms(["a", "b", "c"], [0.7, 0.2, 0.1], [0.1, 0.3, 0.6]).axes
+    assert [bar.get_height() for bar in right.patches] == pytest.approx([-0.1946, 0.1216, 1.0751, 1.0021], abs=1e-4)
+    assert [text.get_text() for text in right.texts] == ["−0.19", "+0.12", "+1.08", "+1.00"]
+    words = plots.describe_divergence_terms(["a", "b", "c"], [0.7, 0.2, 0.1], [0.1, 0.3, 0.6])
+    assert "a, teacher 0.1, student 0.7, term −0.19" in words
+    assert words.endswith("add up to 1.00.")
+
+
+def test_the_words_on_covering_and_seeking_follow_the_numbers():
+    """An alt text written for one sentence, shown beside another."""
+    covering, seeking = (
+        plots.covering_and_seeking([-1, 0, 1], [0.5, 0, 0.5], [0.3, 0.4, 0.3], [0, 0.1, 0.9]).axes[0].lines
+    )
+    assert (covering.get_ydata().tolist(), seeking.get_ydata().tolist()) == ([0.3, 0.4, 0.3], [0, 0.1, 0.9])
+    words = plots.describe_covering_and_seeking([-1, 0, 1], [0.5, 0, 0.5], [0.3, 0.4, 0.3], [0, 0.1, 0.9])
+    assert "ratings −1 to +1" in words
+    assert "reverse KL, one narrow peak, gives 0% to the negative ratings, 10% to 0 and 90%" in words
+
+
+def test_each_end_of_beta_is_drawn_with_its_own_divergence():
+    """Forward and reverse KL exchanged in the figure that tells them apart."""
+    _, divided = plots.between_the_ends([0.25, 0.75], [0.3, 0.6], 1.0, 2.0).axes
+    by_label = {line.get_label(): line.get_xydata().tolist() for line in divided.lines}
+    assert by_label["D / beta"] == [[0.25, pytest.approx(1.2)], [0.75, pytest.approx(0.8)]]
+    assert by_label["D / (1 − beta)"] == [[0.25, pytest.approx(0.4)], [0.75, pytest.approx(2.4)]]
+    assert (by_label["forward KL"], by_label["reverse KL"]) == ([[0.0, 1.0]], [[1.0, 2.0]])
+    assert "0.60 at its highest, near beta 0.8" in plots.describe_between_the_ends([0.25, 0.75], [0.3, 0.6], 1.0, 2.0)

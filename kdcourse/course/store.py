@@ -6,6 +6,7 @@ import itertools
 from pathlib import Path
 
 import nbformat
+from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from nbformat import NotebookNode
 
 from kdcourse.files import written_whole
@@ -18,9 +19,9 @@ def store_outputs(source: Path, executed: Path) -> None:
     same outputs gives the same file.
     """
     notebook = nbformat.read(source, as_version=4)
-    outputs = {
-        cell.id: cell.outputs for cell in nbformat.read(executed, as_version=4).cells if cell.cell_type == "code"
-    }
+    # A kernel sends what a cell prints in pieces, which depend on how busy the machine is.
+    whole, _ = CoalesceStreamsPreprocessor().preprocess(nbformat.read(executed, as_version=4), {})
+    outputs = {cell.id: cell.outputs for cell in whole.cells if cell.cell_type == "code"}
     counts = itertools.count(1)
     for cell in notebook.cells:
         if cell.cell_type == "code":

@@ -142,7 +142,7 @@ def test_a_title_is_text_and_not_markup(folder, tmp_path):
 
 def test_stored_outputs_are_the_same_after_a_second_run(folder, tmp_path):
     """Times and durations in the notebook, and a diff after every run."""
-    write_lesson(folder, "00_toy", "print('hello')", "1 + 1")
+    write_lesson(folder, "00_toy", "import time\nprint('hel', flush=True, end='')\ntime.sleep(1)\nprint('lo')", "1 + 1")
     path = lessons.all_lessons()[0].path
     contents = []
     for _ in range(2):

@@ -1,35 +1,20 @@
-"""The figures of the course: one style, safe for colour-blind readers, each with its alt text.
-
-Colours are those of Okabe and Ito (2008); marker and label say the same as the colour.
-"""
+"""The figures of lesson 00."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from statistics import mean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from kdcourse.plots.style import BLUE, GREEN, GREY, ORANGE, STYLE
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#6B6B6B"
-
-STYLE: Any = {
-    "figure.dpi": 110,
-    "figure.constrained_layout.use": True,
-    "font.size": 11,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.3,
-    "savefig.facecolor": "white",
-}
 
 
 @dataclass(frozen=True)
@@ -80,19 +65,6 @@ def describe_accuracy_against_cost(models: Sequence[Measured]) -> str:
     return (
         f"Test accuracy of {len(models)} models against their size and against their time for one sentence: {points}."
     )
-
-
-def show(figure: Figure, alt: str) -> None:
-    """Display a figure with its alt text, which screen readers, `nbval` and a terminal get in the picture's place."""
-    from IPython.display import display
-
-    buffer = BytesIO()
-    # Without software and date a picture that has not changed is the same file, byte for byte.
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    plt.close(figure)
-    display(
-        {"image/png": buffer.getvalue(), "text/plain": alt}, metadata={"image/png": {"alt": alt}}, raw=True
-    )  # fmt: skip
 
 
 def _scatter(axes: Axes, models: Sequence[Measured], costs: Sequence[float]) -> None:

@@ -1,0 +1,111 @@
+"""Claims: what a lesson states, computed, held against a tolerance, shown and recorded.
+
+    claim("KL(q ‖ p), nats", forward_kl(p, q).item(), 1.0021, tolerance=1e-4)
+    claim("gain of the teacher, points", gain, at_least=1.0)
+    claim("the naive gradient is NaN", naive.isnan().all())
+
+A claim that does not hold raises `ClaimError`, and the notebook fails. One that holds prints a line and leaves its
+exact value in the metadata of the cell's output, where `kdcourse run` collects it. The line shows the value only as far
+as the tolerance goes, so that it is the same on every machine on which the claim holds.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+METADATA_KEY = "kdcourse_claim"
+
+
+class ClaimError(AssertionError):
+    """A number that a lesson states is not what was measured."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One statement; a truth value is recorded as 1 or 0."""
+
+    name: str
+    value: float
+    expected: float | None = None
+    tolerance: float | None = None
+    at_least: float | None = None
+    at_most: float | None = None
+    is_truth: bool = False
+
+    @property
+    def holds(self) -> bool:
+        """NaN holds nothing."""
+        if self.expected is not None and self.tolerance is not None:
+            return abs(self.value - self.expected) <= self.tolerance
+        above = self.at_least is None or self.value >= self.at_least
+        below = self.at_most is None or self.value <= self.at_most
+        return above and below and not math.isnan(self.value)
+
+    @property
+    def condition(self) -> str:
+        """What the value is held against, in words."""
+        if self.is_truth:
+            return "holds"
+        if self.expected is not None:
+            return f"expected {self.expected:g} ± {self.tolerance:g}"
+        bounds = [("at least", self.at_least), ("at most", self.at_most)]
+        return ", ".join(f"{words} {bound:g}" for words, bound in bounds if bound is not None)
+
+    def __str__(self) -> str:
+        """One line, without the digits that depend on the machine; a bound alone shows no value."""
+        if self.is_truth or self.tolerance is None:
+            return f"✓ {self.name}: {self.condition}"
+        decimals = max(0, math.ceil(-math.log10(self.tolerance))) if self.tolerance else 6
+        return f"✓ {self.name}: {self.value:.{min(decimals, 12)}f} ({self.condition})"
+
+
+def claim(
+    name: str,
+    value: Any,
+    expected: float | None = None,
+    *,
+    tolerance: float | None = None,
+    at_least: float | None = None,
+    at_most: float | None = None,
+) -> None:
+    """State a number, or a truth; raise if it is not so.
+
+    Args:
+        name: what is claimed, with its unit; unique in its notebook.
+        value: a number, a tensor of one element, or a truth value (then there is nothing to compare with).
+        expected, tolerance: the number and how far off, in its unit, it may be; always together.
+        at_least, at_most: bounds, instead of an expected number.
+
+    Raises:
+        ClaimError: it does not hold.
+        ValueError: a number without anything to compare with, or `expected` without `tolerance`.
+    """
+    value = value.item() if hasattr(value, "item") else value
+    is_truth = isinstance(value, bool)
+    comparisons = (expected, at_least, at_most)
+    if is_truth:
+        at_least = 1.0
+    elif (expected is None) != (tolerance is None) or all(bound is None for bound in comparisons):
+        raise ValueError(f"The claim '{name}' needs an expected number with its tolerance, or at_least, or at_most.")
+    stated = Claim(name, float(value), expected, tolerance, at_least, at_most, is_truth)
+    if not stated.holds:
+        raise ClaimError(f"'{name}' does not hold: it is {stated.value:.6g}, {stated.condition}.")
+    _show(stated)
+
+
+def claims_of(notebook: Any) -> list[dict[str, Any]]:
+    """The claims that an executed notebook has recorded, in the order of its cells."""
+    outputs = (output for cell in notebook.cells for output in cell.get("outputs", []))
+    return [dict(output.metadata[METADATA_KEY]) for output in outputs if METADATA_KEY in output.get("metadata", {})]
+
+
+def _show(stated: Claim) -> None:
+    from IPython import get_ipython
+    from IPython.display import display
+
+    if get_ipython() is None:
+        print(stated)
+        return
+    display({"text/plain": str(stated)}, metadata={METADATA_KEY: asdict(stated)}, raw=True)

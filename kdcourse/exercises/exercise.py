@@ -1,0 +1,56 @@
+"""What an exercise is: declared once, with its reference, its inputs, and the mistakes that people really make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+Inputs = tuple[Any, ...]
+Function = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Misconception:
+    """One way to be wrong, as code, so that an answer that does the same can be recognised."""
+
+    name: str
+    """Short and unique in its exercise: "t-squared-missing"."""
+    wrong: Function
+    """What somebody writes who believes it; same arguments as the reference. It may raise."""
+    signature: str
+    """What gives it away, with a number where there is one: "a quarter of ours at T = 2, a sixteenth at T = 4"."""
+    read: str
+    """Where the lesson explains it: "section 4, Break it"."""
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """A function to be written.
+
+    The first letter of a lesson's exercises is their number: "03.soft_loss" belongs to lesson 03.
+    """
+
+    id: str
+    title: str
+    reference: Function
+    examples: Sequence[Inputs]
+    """Fixed inputs that tell the misconceptions apart, smallest first: a difference is shown on the first with one."""
+    random_inputs: Callable[[torch.Generator], Inputs]
+    """One more input, drawn anew for each of a few seeds."""
+    difficulty: int
+    """1 (a line) to 3 (think first)."""
+    minutes: int
+    hints: Sequence[str]
+    """From a nudge to nearly the answer."""
+    misconceptions: Sequence[Misconception]
+    gradient: bool = False
+    """Compare the gradient with respect to the first argument, too."""
+    tolerance: float = 1e-4
+    """Relative, and absolute in the unit of the result."""
+
+    @property
+    def lesson(self) -> str:
+        return self.id.partition(".")[0]

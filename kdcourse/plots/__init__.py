@@ -1,0 +1,40 @@
+"""The figures of the course: one style, safe for colour-blind readers, each with its alt text; a module per lesson."""
+
+from kdcourse.plots.lesson00 import Measured, accuracy_against_cost, describe_accuracy_against_cost
+from kdcourse.plots.lesson01 import (
+    between_the_ends,
+    covering_and_seeking,
+    describe_between_the_ends,
+    describe_covering_and_seeking,
+    describe_divergence_terms,
+    divergence_terms,
+)
+from kdcourse.plots.lesson02 import (
+    describe_log_softmax_cliff,
+    describe_losses_in_training,
+    log_softmax_cliff,
+    losses_in_training,
+)
+from kdcourse.plots.style import BLUE, GREEN, GREY, ORANGE, STYLE, show
+
+__all__ = [
+    "BLUE",
+    "GREEN",
+    "GREY",
+    "ORANGE",
+    "STYLE",
+    "Measured",
+    "accuracy_against_cost",
+    "between_the_ends",
+    "covering_and_seeking",
+    "describe_accuracy_against_cost",
+    "describe_between_the_ends",
+    "describe_covering_and_seeking",
+    "describe_divergence_terms",
+    "describe_log_softmax_cliff",
+    "describe_losses_in_training",
+    "divergence_terms",
+    "log_softmax_cliff",
+    "losses_in_training",
+    "show",
+]

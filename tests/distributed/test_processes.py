@@ -1,0 +1,59 @@
+"""The same step and the same evaluation on two processes as on one, through `torchrun` and `accelerate launch`."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from distributed.worker import LOGGED, train_all
+from shapes import SHAPES, make_model, weights_of
+
+TESTS = Path(__file__).parents[1]
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+LAUNCHERS = {
+    "torchrun": ["torch.distributed.run", "--nproc-per-node", "2", "--master-port"],
+    # `--cpu` would ask for mpirun; this starts processes in the same way and leaves the device to the script.
+    "accelerate": [
+        "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--num_machines", "1",
+        "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port",
+    ],
+}  # fmt: skip
+
+
+def launch(launcher, out, *arguments):
+    command = [sys.executable, "-m", *LAUNCHERS[launcher], free_port(), str(TESTS / "distributed" / "worker.py")]
+    environment = os.environ | {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
+    run = subprocess.run(
+        [*command, str(out), *map(str, arguments)],
+        env=environment, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr[-3000:]
+    return torch.load(out, weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    return train_all(tmp_path_factory.mktemp("alone"), 16, 1)
+
+
+@pytest.mark.parametrize(("launcher", "batch", "accumulation"), [("torchrun", 4, 2), ("accelerate", 8, 1)])
+def test_two_processes_make_the_step_of_one(alone, tmp_path, launcher, batch, accumulation):
+    """A step that shrinks by the number of processes (GKD), a loss logged per process, rows that are counted twice
+    because they fill up the last evaluation batch."""
+    together = launch(launcher, tmp_path / "out.pt", batch, accumulation)
+    for shape in SHAPES:
+        step = (alone[shape]["weights"] - weights_of(make_model(shape))).norm()
+        assert step > 0
+        assert (together[shape]["weights"] - alone[shape]["weights"]).norm() / step < 1e-5, shape
+        for name in LOGGED:
+            assert together[shape][name].item() == pytest.approx(alone[shape][name].item(), rel=1e-5), (shape, name)

@@ -1,0 +1,33 @@
+"""What each process of a distributed test runs: one step and one evaluation per shape, saved by the first process."""
+
+import sys
+from pathlib import Path
+
+import torch
+from shapes import SHAPES, make_rows, make_trainer, weights_of
+
+LOGGED = ("loss", "hard_loss", "soft_loss", "eval_loss", "eval_hard_loss", "eval_soft_loss")
+EVAL_ROWS = 13
+
+
+def train_all(folder, batch, accumulation):
+    results = {}
+    for shape in SHAPES:
+        trainer = make_trainer(
+            shape, folder, per_device_train_batch_size=batch, gradient_accumulation_steps=accumulation,
+            eval_rows=make_rows(shape, EVAL_ROWS, seed=1), per_device_eval_batch_size=4,
+        )  # fmt: skip
+        trainer.train()
+        trainer.evaluate()
+        logged = {name: value for log in trainer.state.log_history for name, value in log.items() if name in LOGGED}
+        student = trainer.accelerator.unwrap_model(trainer.model)
+        results[shape] = {"weights": weights_of(student), **{name: torch.tensor(logged[name]) for name in LOGGED}}
+    return results
+
+
+if __name__ == "__main__":
+    out, batch, accumulation = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    results = train_all(out.parent, batch, accumulation)
+    if torch.distributed.get_rank() == 0:
+        torch.save(results, out)
+    torch.distributed.destroy_process_group()

@@ -1,0 +1,36 @@
+"""A training run that may be killed in the middle of an epoch; arguments: folder, and `kill`, `resume` or `whole`."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from shapes import make_model, make_rows, make_trainer, weights_of
+from transformers import TrainerCallback
+
+SHAPE = "gpt2-classifier"
+DIES_AT = 8
+
+
+class Die(TrainerCallback):
+    """SIGKILL between two micro-batches of a step, after the last checkpoint: no handler runs, nothing is saved."""
+
+    def on_substep_end(self, args, state, control, **kwargs):
+        if state.global_step == DIES_AT:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    folder, mode = Path(sys.argv[1]), sys.argv[2]
+    torch.set_num_threads(1)
+    trainer = make_trainer(
+        SHAPE, folder, student=make_model(SHAPE, dropout=0.1), rows=make_rows(SHAPE, 64), optim="adamw_torch",
+        per_device_train_batch_size=2, gradient_accumulation_steps=3, max_steps=15, save_strategy="steps", save_steps=5,
+        learning_rate=1e-2, max_grad_norm=1.0, lr_scheduler_type="linear", warmup_steps=3,
+    )  # fmt: skip
+    if mode == "kill":
+        trainer.add_callback(Die())
+    trainer.train(resume_from_checkpoint=mode == "resume")
+    logs = [log for log in trainer.state.log_history if "hard_loss" in log]
+    torch.save({"weights": weights_of(trainer.model), "logs": logs}, folder / "end.pt")

@@ -1,0 +1,36 @@
+"""A run that is killed and resumed ends as if nothing had happened."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+TESTS = Path(__file__).parent
+
+
+def run(folder, mode):
+    return subprocess.run(
+        [sys.executable, str(TESTS / "interrupted.py"), str(folder), mode],
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS)},
+        capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+
+
+def end_of(folder):
+    return torch.load(folder / "end.pt", weights_only=True)
+
+
+def test_a_run_killed_in_the_middle_of_an_epoch_resumes_bit_for_bit(tmp_path):
+    """Rows seen twice, dropout drawn anew, or losses averaged over a window that the interruption has cut."""
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    assert run(undisturbed, "whole").returncode == 0
+    assert run(killed, "kill").returncode == -signal.SIGKILL
+    assert not (killed / "end.pt").exists()
+    resumed = run(killed, "resume")
+    assert resumed.returncode == 0, resumed.stderr[-3000:]
+    assert torch.equal(end_of(undisturbed)["weights"], end_of(killed)["weights"])
+    assert end_of(undisturbed)["logs"] == end_of(killed)["logs"]
+    assert len(end_of(killed)["logs"]) == 15
