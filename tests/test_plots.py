@@ -90,3 +90,21 @@ def test_each_end_of_beta_is_drawn_with_its_own_divergence():
     assert by_label["D / (1 − beta)"] == [[0.25, pytest.approx(0.4)], [0.75, pytest.approx(2.4)]]
     assert (by_label["forward KL"], by_label["reverse KL"]) == ([[0.0, 1.0]], [[1.0, 2.0]])
     assert "0.60 at its highest, near beta 0.8" in plots.describe_between_the_ends([0.25, 0.75], [0.3, 0.6], 1.0, 2.0)
+
+
+def test_a_position_teaches_by_the_label_after_it():
+    """The figure of lesson 06 with the very mistake that it is about: a mask off by one."""
+    grid = plots.TokenGrid(
+        tokens=[["ask", "a", "b", "end"], ["ask", "c", "end", "end"]],
+        has_label=[[False, True, True, True], [False, True, True, False]],
+        is_padding=[[False] * 4, [False] * 3 + [True]],
+        is_end=[[False] * 3 + [True], [False] * 2 + [True, False]],
+    )
+    above, below = plots.supervised_positions(grid).axes
+    filled = [[patch.get_facecolor()[:3] != (1, 1, 1) for patch in axes.patches] for axes in (above, below)]
+    assert filled == [
+        [False, True, True, True, False, True, True, False],
+        [True] * 3 + [False] + [True] * 2 + [False] * 2,
+    ]
+    assert "b → end" in [text.get_text() for text in below.texts]
+    assert "text 2 has labels at positions 1 to 2 of 4, 1 of them padding" in plots.describe_supervised_positions(grid)

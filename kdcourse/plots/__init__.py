@@ -15,6 +15,7 @@ from kdcourse.plots.lesson02 import (
     log_softmax_cliff,
     losses_in_training,
 )
+from kdcourse.plots.lesson06 import TokenGrid, describe_supervised_positions, supervised_positions
 from kdcourse.plots.style import BLUE, GREEN, GREY, ORANGE, STYLE, show
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "ORANGE",
     "STYLE",
     "Measured",
+    "TokenGrid",
     "accuracy_against_cost",
     "between_the_ends",
     "covering_and_seeking",
@@ -33,8 +35,10 @@ __all__ = [
     "describe_divergence_terms",
     "describe_log_softmax_cliff",
     "describe_losses_in_training",
+    "describe_supervised_positions",
     "divergence_terms",
     "log_softmax_cliff",
     "losses_in_training",
     "show",
+    "supervised_positions",
 ]
