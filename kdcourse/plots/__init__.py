@@ -15,6 +15,15 @@ from kdcourse.plots.lesson02 import (
     log_softmax_cliff,
     losses_in_training,
 )
+from kdcourse.plots.lesson04 import (
+    Voices,
+    alpha_by_temperature,
+    alpha_sweep,
+    describe_alpha_by_temperature,
+    describe_alpha_sweep,
+    describe_two_voices,
+    two_voices,
+)
 from kdcourse.plots.lesson06 import TokenGrid, describe_supervised_positions, supervised_positions
 from kdcourse.plots.style import BLUE, GREEN, GREY, ORANGE, STYLE, show
 
@@ -26,19 +35,26 @@ __all__ = [
     "STYLE",
     "Measured",
     "TokenGrid",
+    "Voices",
     "accuracy_against_cost",
+    "alpha_by_temperature",
+    "alpha_sweep",
     "between_the_ends",
     "covering_and_seeking",
     "describe_accuracy_against_cost",
+    "describe_alpha_by_temperature",
+    "describe_alpha_sweep",
     "describe_between_the_ends",
     "describe_covering_and_seeking",
     "describe_divergence_terms",
     "describe_log_softmax_cliff",
     "describe_losses_in_training",
     "describe_supervised_positions",
+    "describe_two_voices",
     "divergence_terms",
     "log_softmax_cliff",
     "losses_in_training",
     "show",
     "supervised_positions",
+    "two_voices",
 ]
