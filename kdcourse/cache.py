@@ -57,8 +57,8 @@ def require_same(cache: str, stored: Fingerprint, expected: Fingerprint) -> None
         found = stored.get(field, "nothing")
         if found != value:
             raise CacheMismatchError(
-                f"The logits {cache} belong to another {field} ({found[:12]}, not {value[:12]}); score the dataset "
-                "with this teacher, or go back to the teacher, data and settings that they were computed with."
+                f"The logits {cache} were computed with other {field} ({found[:12]}, not {value[:12]}); score the "
+                "dataset with this teacher, or go back to the teacher, data and settings that they were computed with."
             )
 
 

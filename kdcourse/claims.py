@@ -57,8 +57,9 @@ class Claim:
         """One line, without the digits that depend on the machine; a bound alone shows no value."""
         if self.is_truth or self.tolerance is None:
             return f"✓ {self.name}: {self.condition}"
-        decimals = max(0, math.ceil(-math.log10(self.tolerance))) if self.tolerance else 6
-        return f"✓ {self.name}: {self.value:.{min(decimals, 12)}f} ({self.condition})"
+        decimals = max(0, math.ceil(-math.log10(self.tolerance))) if self.tolerance else 0
+        shown = f"{self.value:.{min(decimals, 12)}f}" if self.tolerance else f"{self.value:g}"
+        return f"✓ {self.name}: {shown if float(shown) else shown.lstrip('-')} ({self.condition})"
 
 
 def claim(

@@ -98,7 +98,7 @@ def test_another_question_is_refused_by_name(field, change, tmp_path):
     """A stale cache: logits of another teacher, tokenizer, dataset, k or temperature, used without a word."""
     change = dict(change)
     fill(tmp_path / "cache", "llama-lm", **change.pop("first", {}))
-    with pytest.raises(CacheMismatchError, match=f"another {field}"):
+    with pytest.raises(CacheMismatchError, match=f"other {field}"):
         fill(tmp_path / "cache", "llama-lm", **change)
 
 

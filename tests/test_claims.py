@@ -45,7 +45,8 @@ def test_what_holds_prints_one_line(capsys):
 def test_the_line_shows_no_digit_beyond_the_tolerance():
     """The last digits of one machine in a stored output."""
     assert str(Claim("KL", 1.00212345, 1.0021, 1e-4)) == "✓ KL: 1.0021 (expected 1.0021 ± 0.0001)"
-    assert str(Claim("KL", 7.0, 7.0, 0.0)) == "✓ KL: 7.000000 (expected 7 ± 0)"
+    assert str(Claim("KL", 7.0, 7.0, 0.0)) == "✓ KL: 7 (expected 7 ± 0)"
+    assert str(Claim("KL", -1e-17, 0.0, 1e-3)) == "✓ KL: 0.000 (expected 0 ± 0.001)"
     assert str(Claim("gain", 3.21, at_least=1.0, at_most=5.0)) == "✓ gain: at least 1, at most 5"
 
 

@@ -50,21 +50,21 @@ def test_other_weights_are_refused(stored, model, tokenizer, sentences):
     """A teacher that was trained on, with the answers that it gave before."""
     other = copy.deepcopy(model)
     other.score.weight.data[0, 0] += 1e-3
-    with pytest.raises(CacheMismatchError, match="another teacher weights"):
+    with pytest.raises(CacheMismatchError, match="other teacher weights"):
         teacher.load_logits(stored[0], "train", teacher.fingerprint(other, tokenizer, sentences))
 
 
 def test_other_rows_are_refused(stored, model, tokenizer, sentences):
     """The same sentences in another order: every target is right, and belongs to another sentence."""
     reordered = sentences.select([1, 0, *range(2, 64)])
-    with pytest.raises(CacheMismatchError, match="another token ids"):
+    with pytest.raises(CacheMismatchError, match="other token ids"):
         teacher.load_logits(stored[0], "train", teacher.fingerprint(model, tokenizer, reordered))
 
 
 def test_another_tokenizer_is_refused(stored, model, tokenizer, sentences):
     """Ids that mean other words."""
     expected = teacher.fingerprint(model, tokenizer, sentences) | {"tokenizer": "0" * 64}
-    with pytest.raises(CacheMismatchError, match="another tokenizer"):
+    with pytest.raises(CacheMismatchError, match="other tokenizer"):
         teacher.load_logits(stored[0], "train", expected)
 
 

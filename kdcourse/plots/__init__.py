@@ -24,6 +24,7 @@ from kdcourse.plots.lesson04 import (
     describe_two_voices,
     two_voices,
 )
+from kdcourse.plots.lesson05 import columns_at_stops, describe_columns_at_stops
 from kdcourse.plots.lesson06 import TokenGrid, describe_supervised_positions, supervised_positions
 from kdcourse.plots.style import BLUE, GREEN, GREY, ORANGE, STYLE, show
 
@@ -40,11 +41,13 @@ __all__ = [
     "alpha_by_temperature",
     "alpha_sweep",
     "between_the_ends",
+    "columns_at_stops",
     "covering_and_seeking",
     "describe_accuracy_against_cost",
     "describe_alpha_by_temperature",
     "describe_alpha_sweep",
     "describe_between_the_ends",
+    "describe_columns_at_stops",
     "describe_covering_and_seeking",
     "describe_divergence_terms",
     "describe_log_softmax_cliff",

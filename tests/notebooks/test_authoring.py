@@ -1,5 +1,6 @@
 """Rules that every notebook of the course keeps; each prevents a way in which notebooks go wrong unseen."""
 
+import ast
 import itertools
 import re
 
@@ -130,7 +131,7 @@ def test_every_exercise_is_whole(lesson):
         place = order.index(cell.id)
         task, hints, solution = (cells[order[place + step]] for step in (-1, 1, 2))
         exercise = EXERCISES[name]
-        assert task.source.startswith(f"### Exercise {name} · {exercise.title}\n")
+        assert f"### Exercise {name} · {exercise.title}\n" in task.source
         stars = f"{'★' * exercise.difficulty}☆*"
         assert re.search(rf"^{stars} · {exercise.minutes} minutes", task.source, re.MULTILINE)
         assert "raise NotImplementedError" in cell.source
@@ -143,13 +144,23 @@ def test_every_exercise_is_whole(lesson):
 
 def test_later_cells_do_not_depend_on_an_answer(notebook):
     """A lesson that cannot go on until an exercise is solved."""
-    answers = [
-        re.findall(r"^def (\w+)\(", cell.source, re.MULTILINE)[-1]
-        for cell in code_cells(notebook)
-        if "exercise" in tags(cell)
-    ]
-    others = "\n".join(cell.source for cell in code_cells(notebook) if "exercise" not in tags(cell))
-    assert not [answer for answer in answers if re.search(rf'(?<![\w."]){answer}(?![\w"])', others)]
+    answers = set()
+    for cell in code_cells(notebook):
+        names = [
+            node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Name | ast.arg | ast.FunctionDef)
+        ]
+        defined = {
+            getattr(node, "id", getattr(node, "arg", getattr(node, "name", ""))) for node in names if not is_read(node)
+        }
+        if "exercise" in tags(cell):
+            answers |= defined
+        else:
+            assert not answers & ({node.id for node in names if is_read(node)} - defined), cell.source
+            answers -= defined
+
+
+def is_read(node):
+    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
 
 
 def test_headings_follow_one_another(notebook):
