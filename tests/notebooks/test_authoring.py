@@ -146,21 +146,22 @@ def test_later_cells_do_not_depend_on_an_answer(notebook):
     """A lesson that cannot go on until an exercise is solved."""
     answers = set()
     for cell in code_cells(notebook):
-        names = [
-            node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Name | ast.arg | ast.FunctionDef)
-        ]
-        defined = {
-            getattr(node, "id", getattr(node, "arg", getattr(node, "name", ""))) for node in names if not is_read(node)
-        }
+        defined, named = names_in(cell.source)
         if "exercise" in tags(cell):
             answers |= defined
         else:
-            assert not answers & ({node.id for node in names if is_read(node)} - defined), cell.source
+            assert not answers & (named - defined), cell.source
             answers -= defined
 
 
-def is_read(node):
-    return isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+def names_in(source):
+    """The names that a cell gives a meaning, and all that it mentions."""
+    nodes = list(ast.walk(ast.parse(source)))
+    names = [node for node in nodes if isinstance(node, ast.Name)]
+    defined = {node.id for node in names if not isinstance(node.ctx, ast.Load)}
+    defined |= {node.arg for node in nodes if isinstance(node, ast.arg)}
+    defined |= {node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+    return defined, {node.id for node in names}
 
 
 def test_headings_follow_one_another(notebook):
