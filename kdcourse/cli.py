@@ -92,11 +92,12 @@ def run(
     out: Annotated[Path, typer.Option(help="Folder for the executed notebooks and index.html.")] = Path("build/course"),
     store: Annotated[bool, typer.Option("--store", help="Also put the outputs into the notebooks themselves.")] = False,
 ) -> None:
-    """Run lessons from top to bottom, and write them with an index page into a folder.
+    """Run lessons from top to bottom, and write them with an index page and their claims (claims.json) into a folder.
 
     Assets that are missing are fetched first. Exits with 1 if a lesson failed.
     Examples: `kdcourse run`, `kdcourse run 00 --profile full`
     """
+    from kdcourse.course.claims_report import write_claims
     from kdcourse.course.lessons import find_lessons
     from kdcourse.course.page import write_index
     from kdcourse.course.run import PROFILES, run_lessons
@@ -111,6 +112,7 @@ def run(
                 fetch_assets([name])
         outcomes = list(run_lessons(wanted, out, profile=profile))
         index = write_index(outcomes, out)
+        write_claims(outcomes, out)
     if store:
         for outcome in outcomes:
             if outcome.passed:
@@ -121,6 +123,26 @@ def run(
     console.print(f"Open {index.resolve()}", soft_wrap=True)
     if not all(outcome.passed for outcome in outcomes):
         raise typer.Exit(1)
+
+
+@app.command()
+def progress() -> None:
+    """List the exercises, and which you have solved. The record stays on this machine.
+
+    Example: `kdcourse progress`
+    """
+    from kdcourse.exercises import all_exercises
+    from kdcourse.exercises.progress import load
+
+    with console.status("Looking up …"):
+        record, exercises = load(), all_exercises()
+    table = Table("", "exercise", "title", "tries", box=None, padding=(0, 1))
+    for name, exercise in exercises.items():
+        tries = record.get(name, {})
+        solved = MARKS["ok"] if "passed" in tries else ""
+        table.add_row(solved, name, exercise.title, str(sum(tries.values())) if tries else "–")
+    console.print(table)
+    console.print(f"{sum('passed' in record.get(name, {}) for name in exercises)} of {len(exercises)} solved.")
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """The command line: help with an example, one sentence for what the user can mend, and an honest exit code."""
 
+import re
 import subprocess
 import sys
 
@@ -8,8 +9,9 @@ from typer.testing import CliRunner
 
 from kdcourse import assets, cli, doctor
 from kdcourse.assets import AssetError
+from kdcourse.exercises.progress import FILE_VARIABLE, record
 
-COMMANDS = ["doctor", "assets", "list", "run"]
+COMMANDS = ["doctor", "assets", "list", "run", "progress"]
 
 
 def call(*arguments):
@@ -84,3 +86,16 @@ def test_the_command_line_does_not_wait_for_torch():
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
+
+
+def test_progress_shows_what_is_solved(monkeypatch, tmp_path):
+    """An exercise that was solved and is not shown so."""
+    monkeypatch.setenv(FILE_VARIABLE, str(tmp_path / "progress.json"))
+    record("01.entropy", "misconception")
+    record("01.entropy", "passed")
+    result = call("progress")
+    assert result.exit_code == 0
+    (row,) = [line for line in result.output.splitlines() if "01.entropy" in line]
+    assert "✓" in row
+    assert row.rstrip().endswith("2")
+    assert re.search(r"1 of \d+ solved", result.output)

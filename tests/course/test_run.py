@@ -1,10 +1,12 @@
 """Running lessons: what stops one is said as what it is, and does not stop the others."""
 
+import json
+
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from kdcourse.course import lessons, page, run, store
+from kdcourse.course import claims_report, lessons, page, run, store
 
 
 def write_lesson(folder, name, *sources):
@@ -71,6 +73,18 @@ def test_a_kernel_that_does_not_start_is_a_sentence(folder, tmp_path, monkeypatc
     monkeypatch.setattr(run.papermill, "execute_notebook", wait_in_vain)
     (outcome,) = run_all(tmp_path)
     assert "did not start (Kernel didn't respond in 60 seconds)" in outcome.problem
+
+
+def test_the_claims_of_a_run_are_collected(folder, tmp_path):
+    """Claims that can be compared by reading notebooks only; a lesson that fails and takes its claims along."""
+    write_lesson(folder, "00_toy", "from kdcourse.claims import claim\nclaim('one', 1.0, 1, tolerance=0.1)")
+    write_lesson(
+        folder, "01_toy", "from kdcourse.claims import claim\nclaim('two', True)\nclaim('three', 1.0, at_most=0)"
+    )
+    written = json.loads(claims_report.write_claims(run_all(tmp_path), tmp_path).read_text(encoding="utf-8"))
+    assert [claim["name"] for claim in written["lessons"]["00_toy"]] == ["one"]
+    assert [claim["name"] for claim in written["lessons"]["01_toy"]] == ["two"]
+    assert written["versions"]["torch"].startswith("2.")
 
 
 def test_a_folder_that_cannot_be_written_is_found_out_first(folder, tmp_path):

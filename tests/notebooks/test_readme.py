@@ -51,3 +51,23 @@ def test_the_conditions_are_those_of_the_lesson(cells):
     assert re.search(f"same {labelled} sentences, and {unlabelled} more\\s", README)
     (steps,) = re.findall(r'STEPS = (\d+) if PROFILE == "quick"', cells["train"].source)
     assert f"the same {steps} training steps" in README
+
+
+MAP = (Path(__file__).parents[2] / "notebooks" / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_map_leads_to_cells_that_exist():
+    """A question that leads to a cell which was renamed; a question or a lesson that was forgotten."""
+    numbers = []
+    for line in MAP.splitlines():
+        if found := re.search(r"\| \[\d\d\]\((\w+\.ipynb)\) \| (.*) \|$", line):
+            notebook = nbformat.read(Path(__file__).parents[2] / "notebooks" / found[1], as_version=4)
+            assert set(re.findall(r"`([\w-]+)`", found[2])) <= {cell.id for cell in notebook.cells}, line
+            numbers += re.findall(r"^\| (\d+) \|", line)
+    assert [int(number) for number in numbers] == list(range(1, 51))
+
+
+@pytest.mark.parametrize("lesson", find_lessons([]), ids=lambda lesson: lesson.name)
+def test_every_lesson_is_listed_with_its_question(lesson):
+    """A lesson that nobody finds, or whose question has changed."""
+    assert f"| [{lesson.title}](notebooks/{lesson.path.name}) | {lesson.question} |" in README
