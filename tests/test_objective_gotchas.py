@@ -192,6 +192,8 @@ def test_logits_that_overflow_when_divided_are_refused(name):
     student, teacher = tensor([0.0, -1e30], dtype=torch.float32), tensor([-1e30, 0.0], dtype=torch.float32)
     with pytest.raises(ValueError, match="temperature"):
         soft(student, teacher, 1e-10, name)
+    with pytest.raises(ValueError, match="temperature"):
+        soft(torch.zeros(1, 2), top_k(teacher, 1, 1e-10), 1e-10, name)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -65,7 +65,9 @@ def softened_distributions(tables: dict[float, Sequence[float]]) -> Figure:
     rows = -(-len(tables) // columns)
     with plt.rc_context(STYLE):
         figure, grid = plt.subplots(rows, columns, figsize=(2.7 * columns, 2.3 * rows), sharey=True, squeeze=False)
-        for axes, (temperature, shares) in zip(grid.flat, tables.items(), strict=True):
+        for left_over in grid.flat[len(tables) :]:
+            left_over.set_axis_off()
+        for axes, (temperature, shares) in zip(grid.flat, tables.items(), strict=False):
             top = max(range(len(shares)), key=lambda index: shares[index])
             bars = axes.bar(range(len(shares)), [100 * share for share in shares], color=BLUE)
             axes.bar_label(bars, [_percent(share) if index == top else "" for index, share in enumerate(shares)])

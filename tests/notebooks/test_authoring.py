@@ -183,3 +183,10 @@ def test_a_lesson_states_claims(lesson, notebook):
     assert len(names) >= (10 if lesson.number != "00" else 0)
     for claim in claims:
         assert claim["is_truth"] or any(claim[bound] is not None for bound in ("tolerance", "at_least", "at_most"))
+
+
+def test_the_prose_needs_no_formula_renderer(notebook):
+    """Formulas between dollar signs, which the page that a run writes would show as source: it loads nothing."""
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            assert not re.search(r"\$[^$`]+\$", cell.source), cell.source
