@@ -19,6 +19,7 @@ from torch import Tensor
 
 from kdcourse.compat import MismatchError, require_equal_shapes
 from kdcourse.divergence import DIVERGENCES, Divergence
+from kdcourse.logits import at_least_float32, at_temperature
 from kdcourse.topk import TopK, bucket_log_probs
 
 IGNORED_LABEL = -100
@@ -84,7 +85,7 @@ def distillation_loss(
     measure = resolve_divergence(divergence)
     hard_items, soft_items = _denominators(num_items, labels, student_logits)
 
-    student = _at_least_float32(student_logits)
+    student = at_least_float32(student_logits)
     soft_rows = measure(*_softened(student, teacher_logits, temperature))
     soft = temperature**2 * soft_rows.sum() / soft_items
     if labels is None:
@@ -154,18 +155,10 @@ def resolve_divergence(divergence: str | Divergence) -> Divergence:
 
 def _softened(student: Tensor, teacher: Tensor | TopK, temperature: float) -> tuple[Tensor, Tensor]:
     """Log-probabilities of student and teacher at temperature T, (N, C) or (N, k + 1) each."""
-    student_log_probs = F.log_softmax(_divided(student, temperature), dim=-1)
+    student_log_probs = F.log_softmax(at_temperature(student, temperature), dim=-1)
     if isinstance(teacher, TopK):
         return bucket_log_probs(student_log_probs, teacher, temperature)
-    return student_log_probs, F.log_softmax(_divided(_at_least_float32(teacher.detach()), temperature), dim=-1)
-
-
-def _divided(logits: Tensor, temperature: float) -> Tensor:
-    """logits / T; one that becomes -inf on the way would pass for a class that is ruled out."""
-    quotient = logits / temperature
-    if temperature < 1 and (quotient.isinf() & logits.isfinite()).any():
-        raise ValueError(f"Logits divided by temperature {temperature} overflow; take a larger one.")
-    return quotient
+    return student_log_probs, F.log_softmax(at_temperature(teacher.detach(), temperature), dim=-1)
 
 
 def mix(alpha: float, hard: Any, soft: Any) -> Any:
@@ -195,11 +188,6 @@ def _divisor(count: Count) -> Count:
     if not 0 <= count < math.inf:
         raise ValueError(f"num_items holds {float(count)}, but it counts rows: a finite number, 0 or more.")
     return count if count > 0 else 1
-
-
-def _at_least_float32(logits: Tensor) -> Tensor:
-    """Softmax in 16 bits loses a third of a small divergence."""
-    return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def _select_tokens(teacher: Tensor | TopK, supervised: Tensor) -> Tensor | TopK:

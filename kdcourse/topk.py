@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from kdcourse.compat import MismatchError
+from kdcourse.logits import at_least_float32, at_temperature
 
 
 class TopK(NamedTuple):
@@ -57,10 +58,9 @@ def top_k(logits: Tensor, k: int, temperature: float) -> TopK:
     width = logits.shape[-1]
     if not 1 <= k <= width:
         raise ValueError(f"k is {k}, but of {width} classes between 1 and {width} can be kept.")
-    logits = logits.detach()
-    logits = logits if logits.dtype == torch.float64 else logits.float()
+    logits = at_least_float32(logits.detach())
     kept, classes = logits.topk(k, dim=-1)
-    rest = _log_sum_exp((logits / temperature).scatter(-1, classes, -math.inf))
+    rest = _log_sum_exp(at_temperature(logits, temperature).scatter(-1, classes, -math.inf))
     return TopK(kept, classes, rest, temperature, width)
 
 
@@ -79,7 +79,7 @@ def bucket_log_probs(student_log_probs: Tensor, teacher: TopK, temperature: floa
     if classes.is_inference():  # such a tensor cannot be saved for the backward pass
         classes = classes.clone()
     student_kept = student_log_probs.gather(-1, classes)
-    teacher_kept = teacher.logits.to(student_log_probs) / temperature
+    teacher_kept = at_temperature(teacher.logits.to(student_log_probs), temperature)
     if classes.shape[-1] == teacher.width:
         return student_kept, teacher_kept.log_softmax(dim=-1)
     student_rest = _log_sum_exp(student_log_probs.scatter(-1, classes, -math.inf))
