@@ -42,7 +42,7 @@ test-quick: $(VENV)/.test-ready assets ## Check everything but the notebooks
 	$(RUN) mypy
 	$(RUN) pytest -n 2 --dist loadfile --junitxml build/tests.xml
 
-test-deep: $(VENV)/.test-ready ## Try fifty thousand random cases on the objective, drawn anew (about 15 minutes)
+test-deep: $(VENV)/.test-ready ## Try fifty thousand random cases on the objective, drawn anew (about 8 minutes)
 	KDCOURSE_DEEP=1 $(RUN) pytest -n 2 tests/test_properties.py
 
 notebooks: setup ## Run every lesson and store its outputs in notebooks/
