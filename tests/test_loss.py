@@ -193,3 +193,29 @@ def test_shapes_that_do_not_fit_are_refused(student, teacher, labels):
             alpha=0.5,
             temperature=2.0,
         )
+
+
+def test_smoothing_and_weights_are_those_of_cross_entropy(batch):
+    """Options that are accepted and ignored, or a mean over weights in place of rows."""
+    student, teacher, labels = tensors(batch)
+    weights = torch.tensor([1, 2, 3, 4])  # whole numbers, as people write them
+    loss = distillation_loss(
+        student, teacher, labels, alpha=0.5, temperature=2.0, label_smoothing=0.3, class_weights=weights
+    )
+    smoothed = [
+        weights[label].item() * 0.7 * -scipy.special.log_softmax(row)[label]
+        + 0.3 / 4 * -(weights.numpy() * scipy.special.log_softmax(row)).sum()
+        for row, label in zip(batch[0], batch[2], strict=True)
+        if label != -100
+    ]
+    assert loss.hard.item() == pytest.approx(np.mean(smoothed))
+    assert distillation_loss(student, teacher, labels, alpha=0.5, temperature=2.0, label_smoothing=1.0).hard > 0
+
+
+@pytest.mark.parametrize(("items", "divisor"), [(0.5, 0.5), (1, 1), (2, 2), (0, 1)])
+def test_the_divisor_is_the_count(batch, items, divisor):
+    """A count below 1 (a process's share of a step) rounded up; 0 that divides."""
+    student, teacher, labels = tensors(batch)
+    sums = distillation_loss(student, teacher, labels, alpha=0.5, temperature=2.0, num_items=1)
+    loss = distillation_loss(student, teacher, labels, alpha=0.5, temperature=2.0, num_items=items)
+    assert loss.total.item() == pytest.approx(sums.total.item() / divisor)
