@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 Collator = Callable[[list[dict[str, Any]]], Any]
 
+TOKEN_COLUMNS = ("input_ids", "attention_mask", "token_type_ids")
+"""What a tokenizer makes, and a collator pads."""
+TEACHER_PREFIX = "teacher_"
+"""Whatever is the teacher's in a batch begins with it; the student does not see it."""
+
 LABEL_NAMES = ["negative", "positive"]
 TEST_SIZE, VALIDATION_SIZE = 1500, 1000
 TRANSFER_SIZE = 20_000
@@ -121,13 +126,12 @@ class TwoTokenizersCollator:
 
     student: Collator
     teacher: Collator
-    prefix: str = "teacher_"
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        theirs = {self.prefix + name for name in ("input_ids", "attention_mask", "token_type_ids")} & rows[0].keys()
+        theirs = {TEACHER_PREFIX + name for name in TOKEN_COLUMNS} & rows[0].keys()
         student = self.student([{name: row[name] for name in row if name not in theirs} for row in rows])
-        teacher = self.teacher([{name.removeprefix(self.prefix): row[name] for name in theirs} for row in rows])
-        return {**student, **{self.prefix + name: tensor for name, tensor in teacher.items()}}
+        teacher = self.teacher([{name.removeprefix(TEACHER_PREFIX): row[name] for name in theirs} for row in rows])
+        return {**student, **{TEACHER_PREFIX + name: tensor for name, tensor in teacher.items()}}
 
 
 @dataclass

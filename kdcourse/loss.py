@@ -20,7 +20,7 @@ from torch import Tensor
 from kdcourse.compat import MismatchError, require_equal_shapes
 from kdcourse.divergence import DIVERGENCES, Divergence
 from kdcourse.logits import at_least_float32, at_temperature
-from kdcourse.topk import TopK, bucket_log_probs
+from kdcourse.topk import Logits, TopK, bucket_log_probs, each_tensor
 
 IGNORED_LABEL = -100
 """The label of a row that has none, as in PyTorch's cross-entropy."""
@@ -43,7 +43,7 @@ class DistillationLoss(NamedTuple):
 
 def distillation_loss(
     student_logits: Tensor,
-    teacher_logits: Tensor | TopK,
+    teacher_logits: Logits,
     labels: Tensor | None = None,
     *,
     alpha: float,
@@ -107,7 +107,7 @@ def distillation_loss(
 
 def lm_distillation_loss(
     student_logits: Tensor,
-    teacher_logits: Tensor | TopK,
+    teacher_logits: Logits,
     labels: Tensor,
     *,
     alpha: float,
@@ -136,7 +136,7 @@ def lm_distillation_loss(
     # What is not supervised is left out before any arithmetic, so that nothing in it, not even a NaN, has a say.
     return distillation_loss(
         student_logits[:, :-1][supervised],
-        _select_tokens(teacher_logits, supervised),
+        each_tensor(teacher_logits, lambda part: part[:, :-1][supervised]),
         next_tokens[supervised],
         alpha=alpha,
         temperature=temperature,
@@ -153,7 +153,7 @@ def resolve_divergence(divergence: str | Divergence) -> Divergence:
     return DIVERGENCES[divergence]
 
 
-def _softened(student: Tensor, teacher: Tensor | TopK, temperature: float) -> tuple[Tensor, Tensor]:
+def _softened(student: Tensor, teacher: Logits, temperature: float) -> tuple[Tensor, Tensor]:
     """Log-probabilities of student and teacher at temperature T, (N, C) or (N, k + 1) each."""
     student_log_probs = F.log_softmax(at_temperature(student, temperature), dim=-1)
     if isinstance(teacher, TopK):
@@ -190,12 +190,6 @@ def _divisor(count: Count) -> Count:
     return count if count > 0 else 1
 
 
-def _select_tokens(teacher: Tensor | TopK, supervised: Tensor) -> Tensor | TopK:
-    if isinstance(teacher, TopK):
-        return teacher.map(lambda part: part[:, :-1][supervised])
-    return teacher[:, :-1][supervised]
-
-
 def check_mix(alpha: float, temperature: float) -> None:
     """
     Raises:
@@ -219,14 +213,14 @@ def _check_hard_options(student_logits: Tensor, label_smoothing: float, class_we
         )
 
 
-def _check_logits(student_logits: Tensor, teacher_logits: Tensor | TopK) -> None:
+def _check_logits(student_logits: Tensor, teacher_logits: Logits) -> None:
     if isinstance(teacher_logits, TopK):
         teacher_logits.require_fit(student_logits)
     else:
         require_equal_shapes("student_logits", student_logits, "teacher_logits", teacher_logits)
 
 
-def _check_rows(student_logits: Tensor, teacher_logits: Tensor | TopK, labels: Tensor | None) -> None:
+def _check_rows(student_logits: Tensor, teacher_logits: Logits, labels: Tensor | None) -> None:
     _check_logits(student_logits, teacher_logits)
     if student_logits.ndim != 2:  # noqa: PLR2004  (rows and classes)
         raise MismatchError(
@@ -251,7 +245,7 @@ def _check_rows(student_logits: Tensor, teacher_logits: Tensor | TopK, labels: T
         )
 
 
-def _check_tokens(student_logits: Tensor, teacher_logits: Tensor | TopK, labels: Tensor | None) -> None:
+def _check_tokens(student_logits: Tensor, teacher_logits: Logits, labels: Tensor | None) -> None:
     _check_logits(student_logits, teacher_logits)
     if student_logits.ndim != 3:  # noqa: PLR2004  (batch, tokens, vocabulary)
         raise MismatchError(
@@ -269,7 +263,7 @@ def _check_tokens(student_logits: Tensor, teacher_logits: Tensor | TopK, labels:
         )
 
 
-def _why_not_a_number(student_logits: Tensor, teacher_logits: Tensor | TopK, temperature: float) -> str:
+def _why_not_a_number(student_logits: Tensor, teacher_logits: Logits, temperature: float) -> str:
     teacher = teacher_logits.logits if isinstance(teacher_logits, TopK) else teacher_logits
     for name, logits in (("student_logits", student_logits), ("teacher_logits", teacher)):
         largest = logits.amax(dim=-1)

@@ -19,22 +19,20 @@ from tqdm.auto import tqdm
 
 from kdcourse import data
 from kdcourse.cache import CacheMismatchError, Fingerprint, LogitsCache, open_tensors, require_same, write_tensors
-from kdcourse.topk import TopK, top_k
+from kdcourse.data import TEACHER_PREFIX
+from kdcourse.topk import Logits, TopK, combine, top_k
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-PREFIX = "teacher_"
-"""Whatever is the teacher's in a batch begins with it; the student does not see it."""
-
-LOGITS_COLUMN = PREFIX + "logits"
+LOGITS_COLUMN = TEACHER_PREFIX + "logits"
 """A dataset column with logits, for a classifier."""
 
-ROW_COLUMN = PREFIX + "row"
+ROW_COLUMN = TEACHER_PREFIX + "row"
 """A dataset column with each example's row in a cache."""
 
-COLUMNS = [LOGITS_COLUMN, ROW_COLUMN, *(PREFIX + name for name in ("input_ids", "attention_mask", "token_type_ids"))]
+COLUMNS = [LOGITS_COLUMN, ROW_COLUMN, *(TEACHER_PREFIX + name for name in data.TOKEN_COLUMNS)]
 
 Batch = Mapping[str, Any]
 
@@ -42,7 +40,7 @@ Batch = Mapping[str, Any]
 class Teacher(Protocol):
     """A source of logits."""
 
-    def logits(self, inputs: Batch) -> Tensor | TopK | None:
+    def logits(self, inputs: Batch) -> Logits | None:
         """Logits for a batch, in the shape of the student's; None if the batch brings nothing to go by."""
 
 
@@ -67,7 +65,11 @@ class ModelTeacher:
     @staticmethod
     def features(inputs: Batch) -> dict[str, Any]:
         """What the teacher reads of a batch."""
-        own = {name.removeprefix(PREFIX): value for name, value in inputs.items() if name.startswith(PREFIX)}
+        own = {
+            name.removeprefix(TEACHER_PREFIX): value
+            for name, value in inputs.items()
+            if name.startswith(TEACHER_PREFIX)
+        }
         return own if "input_ids" in own else student_features(inputs)
 
 
@@ -84,14 +86,15 @@ class CachedTeacher:
     def __init__(self, cache: LogitsCache) -> None:
         self.cache = cache
 
-    def logits(self, inputs: Batch) -> Tensor | TopK | None:
+    def logits(self, inputs: Batch) -> Logits | None:
         if ROW_COLUMN not in inputs:
             return None
         rows = [self.cache[row] for row in inputs[ROW_COLUMN].tolist()]
-        if (rows[0].rest if isinstance(rows[0], TopK) else rows[0][..., 0]).ndim == 0:
-            return _stack(rows)
+        first = rows[0].logits if isinstance(rows[0], TopK) else rows[0]
+        if first.ndim == 1:  # a classifier's
+            return combine(rows, torch.stack)
         mask = inputs["attention_mask"] if "attention_mask" in inputs else torch.ones_like(inputs["input_ids"])
-        return _pad(rows, mask)
+        return combine(rows, lambda tokens: _pad(tokens, mask))
 
     def add_rows(self, dataset: Dataset) -> Dataset:
         """The dataset that was scored, with each example's row beside it."""
@@ -104,7 +107,7 @@ class CachedTeacher:
 
 def student_features(inputs: Batch) -> dict[str, Any]:
     """What the student reads of a batch: neither labels (it would compute a loss of its own) nor the teacher's part."""
-    return {name: value for name, value in inputs.items() if name != "labels" and not name.startswith(PREFIX)}
+    return {name: value for name, value in inputs.items() if name != "labels" and not name.startswith(TEACHER_PREFIX)}
 
 
 def cache_logits(
@@ -239,22 +242,8 @@ def add_logits(dataset: Dataset, logits: Tensor) -> Dataset:
     return dataset.add_column(LOGITS_COLUMN, logits.tolist())
 
 
-def _stack(rows: list[Any]) -> Tensor | TopK:
-    if isinstance(rows[0], TopK):
-        logits, classes, rest = map(torch.stack, _parts(rows))
-        return TopK(logits, classes, rest, rows[0].temperature, rows[0].width)
-    return torch.stack(rows)
-
-
-def _pad(rows: list[Any], attention_mask: Tensor) -> Tensor | TopK:
+def _pad(rows: list[Tensor], attention_mask: Tensor) -> Tensor:
     """Rows of tokens, put where the attention mask of the batch has its tokens: padding may be on either side."""
-    if isinstance(rows[0], TopK):
-        logits, classes, rest = (_pad_tensors(part, attention_mask) for part in _parts(rows))
-        return TopK(logits, classes, rest, rows[0].temperature, rows[0].width)
-    return _pad_tensors(rows, attention_mask)
-
-
-def _pad_tensors(rows: list[Tensor], attention_mask: Tensor) -> Tensor:
     lengths, expected = [len(row) for row in rows], attention_mask.sum(dim=1).tolist()
     if lengths != expected:
         raise ValueError(
@@ -263,10 +252,6 @@ def _pad_tensors(rows: list[Tensor], attention_mask: Tensor) -> Tensor:
     padded = rows[0].new_zeros(*attention_mask.shape, *rows[0].shape[1:])
     padded[attention_mask.bool().to(padded.device)] = torch.cat(rows)
     return padded
-
-
-def _parts(rows: list[TopK]) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    return [row.logits for row in rows], [row.classes for row in rows], [row.rest for row in rows]
 
 
 def _token_ids(dataset: Dataset) -> dict[str, str]:

@@ -8,8 +8,8 @@ k = C nothing is lost, and a coarser partition never makes the forward KL larger
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -32,10 +32,6 @@ class TopK(NamedTuple):
     width: int
     """C, the number of classes that the k were taken from."""
 
-    def map(self, function: Callable[[Tensor], Tensor]) -> TopK:
-        """The same with a function applied to its tensors: a selection, a move to a device."""
-        return self._replace(logits=function(self.logits), classes=function(self.classes), rest=function(self.rest))
-
     def require_fit(self, student_logits: Tensor) -> None:
         """Row for row and class for class, as for dense logits.
 
@@ -47,6 +43,24 @@ class TopK(NamedTuple):
                 f"student_logits have shape {tuple(student_logits.shape)}, and the top-k teacher stands for logits of "
                 f"shape {(*self.rest.shape, self.width)}; they are compared row for row and class for class."
             )
+
+
+Logits = Tensor | TopK
+"""A teacher's answers, whole or cut to their k largest."""
+
+
+def each_tensor(logits: Logits, function: Callable[[Tensor], Tensor]) -> Logits:
+    """The same logits with a function applied to each of their tensors: a selection, a move to a device."""
+    return combine([logits], lambda tensors: function(*tensors))
+
+
+def combine(rows: Sequence[Any], function: Callable[..., Tensor]) -> Logits:
+    """Several logits as one: `function` makes one tensor of the list of theirs. All are dense, or all are top-k."""
+    first = rows[0]
+    if isinstance(first, TopK):
+        logits, classes, rest = (function(list(part)) for part in zip(*(row[:3] for row in rows), strict=True))
+        return first._replace(logits=logits, classes=classes, rest=rest)
+    return function(list(rows))
 
 
 def top_k(logits: Tensor, k: int, temperature: float) -> TopK:

@@ -24,9 +24,7 @@ from kdcourse.loss import (
     resolve_divergence,
 )
 from kdcourse.teacher import COLUMNS, LOGITS_COLUMN, Batch, ColumnTeacher, ModelTeacher, Teacher, student_features
-from kdcourse.topk import TopK
-
-Logits = Tensor | TopK
+from kdcourse.topk import Logits, each_tensor
 
 ROWS_AND_CLASSES = 2
 """Dimensions of a classifier's logits; a language model's have one more."""
@@ -166,7 +164,7 @@ class DistillationTrainer(Trainer):
         )
         return objective(
             logits[..., : self._vocabulary],
-            _on_device(teacher_logits, logits.device),
+            each_tensor(teacher_logits, lambda part: part.to(logits.device)),
             labels,
             alpha=self.args.alpha,
             temperature=self.args.temperature,
@@ -191,7 +189,8 @@ class DistillationTrainer(Trainer):
         targets = torch.full(logits.shape[:-1], IGNORED_LABEL, device=logits.device) if labels is None else labels
         targets, logits = targets[:rows], logits[:rows]
         taught = teacher_logits is not None
-        loss = self._objective(logits, logits if teacher_logits is None else _first_rows(teacher_logits, rows), targets)
+        own = logits if teacher_logits is None else each_tensor(teacher_logits, lambda part: part[:rows])
+        loss = self._objective(logits, own, targets)
         items = (count_items({"labels": targets}) * torch.tensor([1, int(taught)])).to(logits.device)
         self._evaluated.add_sums(loss, items)
         self._evaluated.add_items(items)
@@ -288,11 +287,3 @@ def _placed(teacher: nn.Module, device: torch.device) -> nn.Module:
     if getattr(teacher, "hf_device_map", None) or getattr(teacher, "is_quantized", False):
         return teacher
     return teacher.to(device)
-
-
-def _on_device(logits: Logits, device: torch.device) -> Logits:
-    return logits.map(lambda part: part.to(device)) if isinstance(logits, TopK) else logits.to(device)
-
-
-def _first_rows(logits: Logits, rows: int) -> Logits:
-    return logits.map(lambda part: part[:rows]) if isinstance(logits, TopK) else logits[:rows]

@@ -22,7 +22,8 @@ from shapes import (
 from transformers import BertForMaskedLM, BertForTokenClassification, Trainer, TrainerCallback, TrainingArguments
 
 from kdcourse import MismatchError, data, distillation_loss, lm_distillation_loss
-from kdcourse.teacher import PREFIX, ColumnTeacher, cache_logits
+from kdcourse.data import TEACHER_PREFIX
+from kdcourse.teacher import ColumnTeacher, cache_logits
 from kdcourse.trainer import count_items
 
 LANGUAGE_MODELS = [shape for shape in SHAPES if is_language_model(shape)]
@@ -270,15 +271,15 @@ def test_a_teacher_reads_its_own_tokenizer(tmp_path):
     ours, theirs = make_tokenizer(), make_tokenizer(words=60)
     teacher = make_model(shape, seed=1, vocab_size=60)
     rows = make_rows(shape).map(
-        lambda row: {PREFIX + "input_ids": [index + 20 for index in row["input_ids"]] + [7],
-                     PREFIX + "attention_mask": [*row["attention_mask"], 1]}
+        lambda row: {TEACHER_PREFIX + "input_ids": [index + 20 for index in row["input_ids"]] + [7],
+                     TEACHER_PREFIX + "attention_mask": [*row["attention_mask"], 1]}
     )  # fmt: skip
     trainer = make_trainer(
         shape, tmp_path, rows=rows, teacher=teacher, collator=data.collator(ours, theirs), processing_class=ours,
         teacher_processing_class=theirs,
     )  # fmt: skip
     trainer.train()
-    seen = make_collator(shape)([{"input_ids": ids} for ids in rows[PREFIX + "input_ids"]])
+    seen = make_collator(shape)([{"input_ids": ids} for ids in rows[TEACHER_PREFIX + "input_ids"]])
     with torch.no_grad():
         answers = teacher(**seen).logits
     student, labels = logits_of(make_model(shape), shape, make_rows(shape))
