@@ -75,6 +75,21 @@ def make_model(shape, seed=0, dropout=0.0, **changes):
     return model
 
 
+def make_classifier(shape="bert-classifier", names=None, label2id=None, **changes):
+    """A classifier whose labels have these names, in this order, unless `label2id` says otherwise."""
+    model = make_model(shape, **changes)
+    if names is not None:
+        model.config.id2label = dict(enumerate(names))
+        model.config.label2id = label2id or {name: index for index, name in enumerate(names)}
+    return model
+
+
+def load_without_head(folder):
+    """A BERT classifier from a checkpoint that has no head for it."""
+    make_model("bert-classifier").bert.save_pretrained(folder)
+    return BertForSequenceClassification.from_pretrained(folder, num_labels=LABELS)
+
+
 def make_tokenizer(words=WORDS, pad_side="right", pad_token="w0", swap=(), **special):
     """Words w0, w1 … with their number as id; `swap` exchanges the ids of two."""
     exchanged = dict(zip(swap, reversed(swap), strict=True))

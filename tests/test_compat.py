@@ -3,7 +3,7 @@
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from shapes import LABELS, WORDS, make_model, make_tokenizer
+from shapes import LABELS, WORDS, load_without_head, make_classifier, make_model, make_tokenizer
 from torch import nn
 from transformers import AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification
 
@@ -13,34 +13,26 @@ from kdcourse.compat import require_equal_shapes, require_same_task
 NAMES = ["negative", "neutral", "positive"]
 
 
-def classifier(shape="bert-classifier", names=None, **changes):
-    model = make_model(shape, **changes)
-    if names is not None:
-        model.config.id2label = dict(enumerate(names))
-        model.config.label2id = {name: index for index, name in enumerate(names)}
-    return model
-
-
 @pytest.mark.parametrize("shape", ["bert-classifier", "gpt2-classifier", "llama-classifier"])
 def test_classifiers_that_fit(shape):
     """A check that refuses what is in order: the same labels by name, or names on one side alone."""
-    assert check_classifiers(classifier(shape), classifier("bert-classifier")) is None
-    assert check_classifiers(classifier(shape, NAMES), classifier("bert-classifier", NAMES)) is None
-    assert check_classifiers(classifier(shape, NAMES), classifier("bert-classifier")) is None
-    assert check_classifiers(classifier(shape), classifier("bert-classifier", NAMES)) is None
+    assert check_classifiers(make_classifier(shape), make_classifier("bert-classifier")) is None
+    assert check_classifiers(make_classifier(shape, NAMES), make_classifier("bert-classifier", NAMES)) is None
+    assert check_classifiers(make_classifier(shape, NAMES), make_classifier("bert-classifier")) is None
+    assert check_classifiers(make_classifier(shape), make_classifier("bert-classifier", NAMES)) is None
 
 
 def test_the_number_of_labels_must_be_the_same():
     """(8, 2) against (8, 3), found out at the first step; or (8, 1), which broadcasts."""
     with pytest.raises(MismatchError, match=r"3 labels and the teacher 2, .* num_labels=2\.$"):
-        check_classifiers(classifier(), classifier(num_labels=2))
+        check_classifiers(make_classifier(), make_classifier(num_labels=2))
 
 
 def test_labels_in_another_order_are_refused_with_the_order_that_repairs_them():
     """Class 0 of the student is class 2 of the teacher: the student learns the opposite."""
     theirs = ["positive", "negative", "neutral"]
     with pytest.raises(MismatchError, match=r"another order.*logits\[:, \[1, 2, 0\]\]") as refused:
-        check_classifiers(classifier(names=NAMES), classifier(names=theirs))
+        check_classifiers(make_classifier(names=NAMES), make_classifier(names=theirs))
     assert str(NAMES) in str(refused.value)
     assert str(theirs) in str(refused.value)
     assert [theirs[index] for index in (1, 2, 0)] == NAMES
@@ -49,7 +41,7 @@ def test_labels_in_another_order_are_refused_with_the_order_that_repairs_them():
 def test_other_labels_are_refused():
     """As many labels, and another question."""
     with pytest.raises(MismatchError, match="cannot teach this student"):
-        check_classifiers(classifier(names=NAMES), classifier(names=["anger", "fear", "joy"]))
+        check_classifiers(make_classifier(names=NAMES), make_classifier(names=["anger", "fear", "joy"]))
 
 
 @pytest.mark.parametrize("side", ["student", "teacher"])
@@ -63,7 +55,7 @@ def test_other_labels_are_refused():
 )
 def test_one_label_of_several_per_example(side, changes, message):
     """num_labels=1 is MSE and float labels are BCE in transformers; a softmax over one class is always 1."""
-    models = {"student": classifier(), "teacher": classifier()} | {side: classifier(**changes)}
+    models = {"student": make_classifier(), "teacher": make_classifier()} | {side: make_classifier(**changes)}
     with pytest.raises(MismatchError, match=f"The {side}'s problem_type|The {side} has num_labels") as refused:
         check_classifiers(**models)
     assert message in str(refused.value)
@@ -71,7 +63,7 @@ def test_one_label_of_several_per_example(side, changes, message):
 
 def test_two_labels_are_enough():
     """A limit that is off by one."""
-    pair = classifier(num_labels=2), classifier(num_labels=2, problem_type="single_label_classification")
+    pair = make_classifier(num_labels=2), make_classifier(num_labels=2, problem_type="single_label_classification")
     assert check_classifiers(*pair) is None
 
 
@@ -84,7 +76,7 @@ def test_label_ids_are_integers(side):
             id2label={"0": "neg", "1": "pos"}, label2id={"neg": "0", "pos": "1"},
         )
     )  # fmt: skip
-    models = {"student": classifier(num_labels=2), "teacher": classifier(num_labels=2)} | {side: model}
+    models = {"student": make_classifier(num_labels=2), "teacher": make_classifier(num_labels=2)} | {side: model}
     with pytest.raises(MismatchError, match=rf"The {side}'s label2id holds \{{'neg': '0', 'pos': '1'\}}"):
         check_classifiers(**models)
     check_classifiers(**models, repair=True)
@@ -93,36 +85,36 @@ def test_label_ids_are_integers(side):
 
 def test_a_repair_does_not_invent_label_ids():
     """Strings that are no numbers, turned into something."""
-    model = classifier()
+    model = make_classifier()
     model.config.label2id = {"a": "zero", "b": "1", "c": "2"}
     with pytest.raises(MismatchError, match="'a': 'zero'"):
-        check_classifiers(model, classifier(), repair=True)
+        check_classifiers(model, make_classifier(), repair=True)
     assert model.config.label2id["b"] == "1"
 
 
 def test_the_two_label_maps_must_be_inverse():
     """Two maps that contradict each other, accepted by transformers: which one names the classes?"""
-    model = classifier(names=NAMES)
+    model = make_classifier(names=NAMES)
     model.config.label2id = {name: 2 - index for index, name in enumerate(NAMES)}
     with pytest.raises(MismatchError, match=r"The teacher's label2id .* is not the inverse of its id2label"):
-        check_classifiers(classifier(), model)
+        check_classifiers(make_classifier(), model)
 
 
 def test_classes_are_counted_from_0():
     """Labels 1, 2, 3 for logits 0, 1, 2."""
-    model = classifier()
+    model = make_classifier()
     model.config.id2label = {1: "a", 2: "b", 3: "c"}
     model.config.label2id = {"a": 1, "b": 2, "c": 3}
     with pytest.raises(MismatchError, match=r"The student's id2label has the ids \[1, 2, 3\]"):
-        check_classifiers(model, classifier())
+        check_classifiers(model, make_classifier())
 
 
 @pytest.mark.parametrize("side", ["student", "teacher"])
 @pytest.mark.parametrize("shape", ["gpt2-classifier", "llama-classifier"])
 def test_a_decoder_needs_a_pad_token(side, shape):
     """GPT-2 raises at batch size 2; the Trainer gives the pad id to the student's config only."""
-    model = classifier(shape, pad_token_id=None)
-    models = {"student": classifier(), "teacher": classifier()} | {side: model}
+    model = make_classifier(shape, pad_token_id=None)
+    models = {"student": make_classifier(), "teacher": make_classifier()} | {side: model}
     with pytest.raises(MismatchError, match=f"The {side} .* no pad_token_id"):
         check_classifiers(**models)
     with pytest.raises(MismatchError, match="no pad_token_id"):
@@ -133,14 +125,14 @@ def test_a_decoder_needs_a_pad_token(side, shape):
 
 def test_a_repair_leaves_a_pad_token_that_is_there():
     """A tokenizer's pad id written over the one that the model was trained with."""
-    model = classifier("gpt2-classifier")
-    check_classifiers(model, classifier(), make_tokenizer(pad_token="w5"), repair=True)
+    model = make_classifier("gpt2-classifier")
+    check_classifiers(model, make_classifier(), make_tokenizer(pad_token="w5"), repair=True)
     assert model.config.pad_token_id == 0
 
 
 def test_an_encoder_needs_no_pad_token():
     """A refusal for want of what is never looked up."""
-    assert check_classifiers(classifier(pad_token_id=None), classifier()) is None
+    assert check_classifiers(make_classifier(pad_token_id=None), make_classifier()) is None
 
 
 @pytest.mark.parametrize("shape", ["bert-classifier", "gpt2-classifier"])
@@ -161,10 +153,9 @@ def test_a_head_that_was_never_trained_is_refused(shape, tmp_path):
 
 def test_a_head_that_was_trained_since_is_let_through(tmp_path):
     """A teacher that was fine-tuned in the same process, whose bias is no longer exactly 0."""
-    make_model("bert-classifier").bert.save_pretrained(tmp_path)
-    teacher = AutoModelForSequenceClassification.from_pretrained(tmp_path, num_labels=LABELS)
+    teacher = load_without_head(tmp_path)
     nn.init.constant_(teacher.classifier.bias, 0.1)
-    assert check_classifiers(classifier(), teacher) is None
+    assert check_classifiers(make_classifier(), teacher) is None
 
 
 # peft reads a property that transformers has renamed; both names mean the same until transformers 6.
@@ -172,12 +163,12 @@ def test_a_head_that_was_trained_since_is_let_through(tmp_path):
 def test_adapters_are_looked_into():
     """A model wrapped by peft, whose class and children have other names."""
     wrapped = get_peft_model(
-        classifier("gpt2-classifier", pad_token_id=None),
+        make_classifier("gpt2-classifier", pad_token_id=None),
         LoraConfig(task_type="SEQ_CLS", target_modules=["c_attn"], fan_in_fan_out=True),
     )
-    assert require_same_task(wrapped, classifier()) == "classifier"
+    assert require_same_task(wrapped, make_classifier()) == "classifier"
     with pytest.raises(MismatchError, match="no pad_token_id"):
-        check_classifiers(classifier(), wrapped)
+        check_classifiers(make_classifier(), wrapped)
 
 
 @pytest.mark.parametrize("shape", ["gpt2-lm", "llama-lm"])

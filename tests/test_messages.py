@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from shapes import make_model, make_tokenizer
+from shapes import load_without_head, make_classifier, make_model, make_tokenizer
 
 from kdcourse import (
     MismatchError,
@@ -30,6 +30,13 @@ def rows(student=ROWS, teacher=ROWS, labels=ROW_LABELS, **changes):
 
 def tokens(student=TOKENS, teacher=TOKENS, labels=TOKEN_LABELS):
     return lm_distillation_loss(student, teacher, labels, alpha=0.5, temperature=2.0)
+
+
+def refusal(error, call):
+    """The words of the error that a call raises."""
+    with pytest.raises(error) as refused:
+        call()
+    return str(refused.value)
 
 
 def spoiled(value, row=1):
@@ -118,25 +125,13 @@ MISMATCHES = [
 @pytest.mark.parametrize(("call", "message"), OBJECTIVE)
 def test_what_is_out_of_range_is_said_whole(call, message):
     """A number from the depths of PyTorch, or an error that names neither the value nor the remedy."""
-    with pytest.raises(ValueError) as refused:
-        call()
-    assert str(refused.value) == message
+    assert refusal(ValueError, call) == message
 
 
 @pytest.mark.parametrize(("call", "message"), MISMATCHES)
 def test_what_does_not_fit_is_said_whole(call, message):
     """A mismatch that shows one side only."""
-    with pytest.raises(MismatchError) as refused:
-        call()
-    assert str(refused.value) == message
-
-
-def classifier(shape="bert-classifier", names=None, label2id=None, **changes):
-    model = make_model(shape, **changes)
-    if names is not None:
-        model.config.id2label = dict(enumerate(names))
-        model.config.label2id = label2id or {name: index for index, name in enumerate(names)}
-    return model
+    assert refusal(MismatchError, call) == message
 
 
 def token_classifier():
@@ -145,45 +140,35 @@ def token_classifier():
     return BertForTokenClassification(make_model("bert-classifier").config)
 
 
-def without_head(folder):
-    from transformers import AutoModelForSequenceClassification
-
-    make_model("bert-classifier").bert.save_pretrained(folder)
-    return AutoModelForSequenceClassification.from_pretrained(folder, num_labels=3)
-
-
 A_B_C, SWAPPED = ["a", "b", "c"], {"a": 0, "b": 2, "c": 1}
 PAIRS = [
-    (lambda: check_classifiers(classifier(), classifier(num_labels=2)),
+    (lambda: check_classifiers(make_classifier(), make_classifier(num_labels=2)),
      "The student has 3 labels and the teacher 2, but they must distribute over the same classes; load the student "
-     "with "
-     "num_labels=2."),
-    (lambda: check_classifiers(classifier(names=A_B_C), classifier(names=["c", "a", "b"])),
+     "with num_labels=2."),
+    (lambda: check_classifiers(make_classifier(names=A_B_C), make_classifier(names=["c", "a", "b"])),
      "Student and teacher have the same labels in another order, ['a', 'b', 'c'] and ['c', 'a', 'b']: class 0 of one "
-     "is "
-     "not class 0 of the other. Load the student with id2label={0: 'c', 1: 'a', 2: 'b'}, or reorder the teacher's "
+     "is not class 0 of the other. Load the student with id2label={0: 'c', 1: 'a', 2: 'b'}, or reorder the teacher's "
      "logits: logits[:, [1, 2, 0]]."),
-    (lambda: check_classifiers(classifier(names=A_B_C), classifier(names=["a", "b", "d"])),
+    (lambda: check_classifiers(make_classifier(names=A_B_C), make_classifier(names=["a", "b", "d"])),
      "The student's labels are ['a', 'b', 'c'] and the teacher's ['a', 'b', 'd']. If they mean the same, give both "
      "models the same id2label and label2id; if not, this teacher cannot teach this student."),
-    (lambda: check_classifiers(classifier(problem_type="regression"), classifier()),
+    (lambda: check_classifiers(make_classifier(problem_type="regression"), make_classifier()),
      "The student's problem_type is regression, but the objective compares distributions over classes that exclude "
-     "each "
-     "other; set it to 'single_label_classification' if they do."),
-    (lambda: check_classifiers(classifier(), classifier(num_labels=1)),
+     "each other; set it to 'single_label_classification' if they do."),
+    (lambda: check_classifiers(make_classifier(), make_classifier(num_labels=1)),
      "The teacher has num_labels=1, which transformers takes for regression; a classifier needs at least 2 (two "
      "classes: num_labels=2, not 1)."),
-    (lambda: check_classifiers(classifier(names=A_B_C, label2id={"a": 0, "b": "1", "c": 2}), classifier()),
+    (lambda: check_classifiers(make_classifier(names=A_B_C, label2id={"a": 0, "b": "1", "c": 2}), make_classifier()),
      "The student's label2id holds {'b': '1'}, but a label id is an integer: transformers keeps and saves strings "
      "without a word. Pass repair=True, or set label2id={'negative': 0, …}."),
-    (lambda: check_classifiers(classifier(names=A_B_C, label2id=SWAPPED), classifier()),
+    (lambda: check_classifiers(make_classifier(names=A_B_C, label2id=SWAPPED), make_classifier()),
      "The student's label2id {'a': 0, 'b': 2, 'c': 1} is not the inverse of its id2label {0: 'a', 1: 'b', 2: 'c'}; "
      "they must name the same labels with the same ids."),
-    (lambda: check_classifiers(classifier("gpt2-classifier", pad_token_id=None), classifier()),
+    (lambda: check_classifiers(make_classifier("gpt2-classifier", pad_token_id=None), make_classifier()),
      "The student (GPT2ForSequenceClassification) classifies by the last token that is no padding, and its "
      "configuration has no pad_token_id: it fails on two sentences of different length. Pass its tokenizer and "
      "repair=True, or set config.pad_token_id."),
-    (lambda: require_same_task(classifier(), make_model("gpt2-lm")),
+    (lambda: require_same_task(make_classifier(), make_model("gpt2-lm")),
      "The student (BertForSequenceClassification) is a classifier and the teacher (GPT2LMHeadModel) a language model; "
      "load the teacher with the student's class."),
     (lambda: task_of(token_classifier()),
@@ -209,18 +194,14 @@ PAIRS = [
 @pytest.mark.parametrize(("call", "message"), PAIRS)
 def test_a_pair_that_does_not_fit_is_said_whole(call, message):
     """A refusal that leaves the reader to find out which model, which field and which remedy."""
-    with pytest.raises(MismatchError) as refused:
-        call()
-    assert str(refused.value) == message
+    assert refusal(MismatchError, call) == message
 
 
 def test_an_untrained_head_is_said_whole(tmp_path):
     """A teacher that is refused, and nobody knows why: it answers."""
-    with pytest.raises(MismatchError) as refused:
-        check_classifiers(classifier(), without_head(tmp_path))
-    assert str(refused.value) == (
+    teacher = load_without_head(tmp_path)
+    assert refusal(MismatchError, lambda: check_classifiers(make_classifier(), teacher)) == (
         "The classification head of the teacher (BertForSequenceClassification) was not in the checkpoint that it was "
         "loaded from: it is random, and so is what it would teach. Fine-tune it first, or load a checkpoint with a "
-        "head "
-        "(if you have trained it just now: save it and load it)."
+        "head (if you have trained it just now: save it and load it)."
     )

@@ -30,7 +30,7 @@ class Misconception:
 class Exercise:
     """A function to be written.
 
-    The first letter of a lesson's exercises is their number: "03.soft_loss" belongs to lesson 03.
+    Its id begins with the number of its lesson: "03.soft_term" belongs to lesson 03.
     """
 
     id: str

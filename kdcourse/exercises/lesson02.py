@@ -12,6 +12,7 @@ from torch import Tensor
 
 from kdcourse.divergence import forward_kl, reverse_kl
 from kdcourse.exercises.exercise import Exercise, Inputs, Misconception
+from kdcourse.exercises.rows import kl_per_row
 
 STUDENT, TEACHER = torch.tensor([0.7, 0.2, 0.1]), torch.tensor([0.1, 0.3, 0.6])
 """p and q of the lesson."""
@@ -20,10 +21,6 @@ ZERO = 1e-4
 
 
 # 02.kl_per_row
-
-
-def _kl_per_row(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    return forward_kl(student_logits.log_softmax(-1), teacher_logits.log_softmax(-1))
 
 
 def _terms(student: Tensor, teacher: Tensor, log_target: bool = False) -> Tensor:
@@ -37,7 +34,7 @@ def _random_pair(generator: torch.Generator) -> Inputs:
 KL_PER_ROW = Exercise(
     id="02.kl_per_row",
     title="KL divergence per row",
-    reference=_kl_per_row,
+    reference=kl_per_row,
     examples=[
         (STUDENT.log().unsqueeze(0) + 1.5, TEACHER.log().unsqueeze(0) - 0.7),
         (TEACHER.log().unsqueeze(0), TEACHER.log().unsqueeze(0)),
@@ -307,7 +304,7 @@ REVERSE_KL = Exercise(
 
 
 def _token_kl(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    return _kl_per_row(student_logits, teacher_logits)
+    return kl_per_row(student_logits, teacher_logits)
 
 
 def _token_mean(student_logits: Tensor, teacher_logits: Tensor, mask: Tensor) -> Tensor:
@@ -427,10 +424,10 @@ def _summed(compute: Term) -> Term:
 
 
 KD_TERMS = [
-    KDTerm("the right term", _summed(_kl_per_row)),
+    KDTerm("the right term", _summed(kl_per_row)),
     KDTerm("softmax on both sides", _summed(lambda s, t: _terms(s.softmax(-1), t.softmax(-1)))),
-    KDTerm("teacher twice", _summed(lambda s, t: _kl_per_row(t, t))),
-    KDTerm("student without gradient", _summed(lambda s, t: _kl_per_row(s.detach(), t))),
+    KDTerm("teacher twice", _summed(lambda s, t: kl_per_row(t, t))),
+    KDTerm("student without gradient", _summed(lambda s, t: kl_per_row(s.detach(), t))),
     KDTerm("raw logits", _summed(lambda s, t: _terms(s, t.softmax(-1)))),
     KDTerm("log on both sides", _summed(lambda s, t: _terms(s.log_softmax(-1), t.log_softmax(-1)))),
     KDTerm("reverse KL, target a softmax, T = 0.05", _summed(lambda s, t: _probability_target(s, t, 0.05))),

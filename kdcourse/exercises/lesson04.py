@@ -9,6 +9,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from kdcourse.exercises.exercise import Exercise, Inputs, Misconception
+from kdcourse.exercises.rows import kl_per_row
 from kdcourse.loss import IGNORED_LABEL, distillation_loss
 
 Objective = Callable[[Tensor, Tensor, Tensor, float], Tensor]
@@ -387,12 +388,8 @@ EFFECTIVE_ALPHA = Exercise(
 # 04.semi
 
 
-def kl_rows(student: Tensor, teacher: Tensor) -> Tensor:
-    return F.kl_div(student.log_softmax(-1), teacher.log_softmax(-1), reduction="none", log_target=True).sum(-1)
-
-
 def semi(student: Tensor, teacher: Tensor, labels: Tensor, alpha: float) -> Tensor:
-    soft = kl_rows(student, teacher).mean()
+    soft = kl_per_row(student, teacher).mean()
     labelled = int((labels != IGNORED_LABEL).sum())
     hard = F.cross_entropy(student, labels, reduction="sum") / max(labelled, 1)
     return alpha * hard + (1 - alpha) * soft
@@ -400,29 +397,29 @@ def semi(student: Tensor, teacher: Tensor, labels: Tensor, alpha: float) -> Tens
 
 def semi_both_by_batch(student: Tensor, teacher: Tensor, labels: Tensor, alpha: float) -> Tensor:
     hard = F.cross_entropy(student, labels, reduction="sum") / len(labels)
-    return alpha * hard + (1 - alpha) * kl_rows(student, teacher).mean()
+    return alpha * hard + (1 - alpha) * kl_per_row(student, teacher).mean()
 
 
 def semi_both_by_labelled(student: Tensor, teacher: Tensor, labels: Tensor, alpha: float) -> Tensor:
     labelled = max(int((labels != IGNORED_LABEL).sum()), 1)
     hard = F.cross_entropy(student, labels, reduction="sum") / labelled
-    return alpha * hard + (1 - alpha) * kl_rows(student, teacher).sum() / labelled
+    return alpha * hard + (1 - alpha) * kl_per_row(student, teacher).sum() / labelled
 
 
 def semi_labelled_rows_only(student: Tensor, teacher: Tensor, labels: Tensor, alpha: float) -> Tensor:
     rows = labels != IGNORED_LABEL
     labelled = max(int(rows.sum()), 1)
     hard = F.cross_entropy(student, labels, reduction="sum") / labelled
-    return alpha * hard + (1 - alpha) * kl_rows(student, teacher)[rows].sum() / labelled
+    return alpha * hard + (1 - alpha) * kl_per_row(student, teacher)[rows].sum() / labelled
 
 
 def semi_clamped(student: Tensor, teacher: Tensor, labels: Tensor, alpha: float) -> Tensor:
     hard = F.cross_entropy(student, labels.clamp(min=0))
-    return alpha * hard + (1 - alpha) * kl_rows(student, teacher).mean()
+    return alpha * hard + (1 - alpha) * kl_per_row(student, teacher).mean()
 
 
 def semi_nan(student: Tensor, teacher: Tensor, labels: Tensor, alpha: float) -> Tensor:
-    return alpha * F.cross_entropy(student, labels) + (1 - alpha) * kl_rows(student, teacher).mean()
+    return alpha * F.cross_entropy(student, labels) + (1 - alpha) * kl_per_row(student, teacher).mean()
 
 
 def random_batch(generator: torch.Generator) -> Inputs:

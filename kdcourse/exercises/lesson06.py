@@ -6,15 +6,11 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from kdcourse.divergence import forward_kl
 from kdcourse.exercises.exercise import Exercise, Inputs, Misconception
+from kdcourse.exercises.rows import kl_per_row
+from kdcourse.loss import IGNORED_LABEL
 
-IGNORED = -100
 NAMES = ["negative", "neutral", "positive", "mixed"]
-
-
-def kl_rows(student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-    return forward_kl(student_logits.log_softmax(dim=-1), teacher_logits.log_softmax(dim=-1))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -121,17 +117,17 @@ ALIGN = Exercise(
 
 def sigmoid_teacher(student_logits: Tensor, z: Tensor, temperature: float) -> Tensor:
     teacher_logits = torch.stack([torch.zeros_like(z), z], dim=-1)
-    return temperature**2 * kl_rows(student_logits / temperature, teacher_logits / temperature).mean()
+    return temperature**2 * kl_per_row(student_logits / temperature, teacher_logits / temperature).mean()
 
 
 def sigmoid_other_side(student_logits: Tensor, z: Tensor, temperature: float) -> Tensor:
     teacher_logits = torch.stack([z, torch.zeros_like(z)], dim=-1)
-    return temperature**2 * kl_rows(student_logits / temperature, teacher_logits / temperature).mean()
+    return temperature**2 * kl_per_row(student_logits / temperature, teacher_logits / temperature).mean()
 
 
 def sigmoid_symmetric(student_logits: Tensor, z: Tensor, temperature: float) -> Tensor:
     teacher_logits = torch.stack([-z, z], dim=-1)
-    return temperature**2 * kl_rows(student_logits / temperature, teacher_logits / temperature).mean()
+    return temperature**2 * kl_per_row(student_logits / temperature, teacher_logits / temperature).mean()
 
 
 def sigmoid_hard(student_logits: Tensor, z: Tensor, temperature: float) -> Tensor:
@@ -144,7 +140,7 @@ def sigmoid_hard(student_logits: Tensor, z: Tensor, temperature: float) -> Tenso
 def sigmoid_of_probabilities(student_logits: Tensor, z: Tensor, temperature: float) -> Tensor:
     positive = torch.sigmoid(z)
     teacher = torch.stack([1 - positive, positive], dim=-1)
-    return temperature**2 * kl_rows(student_logits / temperature, teacher / temperature).mean()
+    return temperature**2 * kl_per_row(student_logits / temperature, teacher / temperature).mean()
 
 
 def sigmoid_without_t_squared(student_logits: Tensor, z: Tensor, temperature: float) -> Tensor:
@@ -218,36 +214,36 @@ SIGMOID = Exercise(
 def causal_labels(input_ids: Tensor, attention_mask: Tensor, prompt_tokens: list[int]) -> Tensor:
     nth = attention_mask.cumsum(dim=1)
     in_prompt = nth <= torch.tensor(prompt_tokens).unsqueeze(1)
-    return input_ids.masked_fill((attention_mask == 0) | in_prompt, IGNORED)
+    return input_ids.masked_fill((attention_mask == 0) | in_prompt, IGNORED_LABEL)
 
 
 def labels_by_pad_id(input_ids: Tensor, attention_mask: Tensor, prompt_tokens: list[int]) -> Tensor:
     labels = causal_labels(input_ids, attention_mask, prompt_tokens)
-    return labels.masked_fill(input_ids == 0, IGNORED)
+    return labels.masked_fill(input_ids == 0, IGNORED_LABEL)
 
 
 def labels_shifted(input_ids: Tensor, attention_mask: Tensor, prompt_tokens: list[int]) -> Tensor:
-    return F.pad(causal_labels(input_ids, attention_mask, prompt_tokens)[:, 1:], (0, 1), value=IGNORED)
+    return F.pad(causal_labels(input_ids, attention_mask, prompt_tokens)[:, 1:], (0, 1), value=IGNORED_LABEL)
 
 
 def labels_with_prompt(input_ids: Tensor, attention_mask: Tensor, prompt_tokens: list[int]) -> Tensor:
-    return input_ids.masked_fill(attention_mask == 0, IGNORED)
+    return input_ids.masked_fill(attention_mask == 0, IGNORED_LABEL)
 
 
 def labels_with_padding(input_ids: Tensor, attention_mask: Tensor, prompt_tokens: list[int]) -> Tensor:
     columns = torch.arange(input_ids.shape[1])
-    return input_ids.masked_fill(columns < torch.tensor(prompt_tokens).unsqueeze(1), IGNORED)
+    return input_ids.masked_fill(columns < torch.tensor(prompt_tokens).unsqueeze(1), IGNORED_LABEL)
 
 
 def labels_from_the_left(input_ids: Tensor, attention_mask: Tensor, prompt_tokens: list[int]) -> Tensor:
     columns = torch.arange(input_ids.shape[1])
     in_prompt = columns < torch.tensor(prompt_tokens).unsqueeze(1)
-    return input_ids.masked_fill((attention_mask == 0) | in_prompt, IGNORED)
+    return input_ids.masked_fill((attention_mask == 0) | in_prompt, IGNORED_LABEL)
 
 
 def labels_zeroed(input_ids: Tensor, attention_mask: Tensor, prompt_tokens: list[int]) -> Tensor:
     labels = causal_labels(input_ids, attention_mask, prompt_tokens)
-    return labels.masked_fill(labels == IGNORED, 0)
+    return labels.masked_fill(labels == IGNORED_LABEL, 0)
 
 
 def random_tokens(generator: torch.Generator) -> Inputs:
@@ -335,7 +331,7 @@ LABELS = Exercise(
 
 
 def token_mean(divergences: Tensor, labels: Tensor) -> Tensor:
-    supervised = labels[:, 1:] != IGNORED
+    supervised = labels[:, 1:] != IGNORED_LABEL
     return divergences[:, :-1][supervised].sum() / supervised.sum().clamp(min=1)
 
 
@@ -344,40 +340,40 @@ def mean_of_all(divergences: Tensor, labels: Tensor) -> Tensor:
 
 
 def mean_unshifted(divergences: Tensor, labels: Tensor) -> Tensor:
-    supervised = labels != IGNORED
+    supervised = labels != IGNORED_LABEL
     return divergences[supervised].sum() / supervised.sum().clamp(min=1)
 
 
 def mean_per_text(divergences: Tensor, labels: Tensor) -> Tensor:
-    supervised = labels[:, 1:] != IGNORED
+    supervised = labels[:, 1:] != IGNORED_LABEL
     return divergences[:, :-1][supervised].sum() / labels.shape[0]
 
 
 def mean_over_positions(divergences: Tensor, labels: Tensor) -> Tensor:
-    supervised = labels[:, 1:] != IGNORED
+    supervised = labels[:, 1:] != IGNORED_LABEL
     return (divergences[:, :-1] * supervised).mean()
 
 
 def mean_of_means(divergences: Tensor, labels: Tensor) -> Tensor:
-    supervised = labels[:, 1:] != IGNORED
+    supervised = labels[:, 1:] != IGNORED_LABEL
     sums = (divergences[:, :-1] * supervised).sum(dim=1)
     return (sums / supervised.sum(dim=1).clamp(min=1)).mean()
 
 
 def mean_of_nothing(divergences: Tensor, labels: Tensor) -> Tensor:
-    return divergences[:, :-1][labels[:, 1:] != IGNORED].mean()
+    return divergences[:, :-1][labels[:, 1:] != IGNORED_LABEL].mean()
 
 
 def mean_counted_before_the_shift(divergences: Tensor, labels: Tensor) -> Tensor:
-    supervised = labels[:, 1:] != IGNORED
-    return divergences[:, :-1][supervised].sum() / (labels != IGNORED).sum().clamp(min=1)
+    supervised = labels[:, 1:] != IGNORED_LABEL
+    return divergences[:, :-1][supervised].sum() / (labels != IGNORED_LABEL).sum().clamp(min=1)
 
 
 def random_divergences(generator: torch.Generator) -> Inputs:
     divergences = torch.rand(3, 6, generator=generator) + 0.1
     labels = torch.randint(0, 50, (3, 6), generator=generator)
     for row, labelled in enumerate((6, 3, 4)):
-        labels[row, labelled:] = IGNORED
+        labels[row, labelled:] = IGNORED_LABEL
     return divergences, labels
 
 
@@ -461,18 +457,18 @@ TOKEN_MEAN = Exercise(
 
 
 def shared_kl(student_logits: Tensor, teacher_logits: Tensor, tokens: int) -> Tensor:
-    return kl_rows(student_logits[:, :tokens], teacher_logits[:, :tokens]).mean()
+    return kl_per_row(student_logits[:, :tokens], teacher_logits[:, :tokens]).mean()
 
 
 def kl_padded_with_zeros(student_logits: Tensor, teacher_logits: Tensor, tokens: int) -> Tensor:
     width = max(student_logits.shape[1], teacher_logits.shape[1])
     student, teacher = (F.pad(logits, (0, width - logits.shape[1])) for logits in (student_logits, teacher_logits))
-    return kl_rows(student, teacher).mean()
+    return kl_per_row(student, teacher).mean()
 
 
 def kl_of_common_width(student_logits: Tensor, teacher_logits: Tensor, tokens: int) -> Tensor:
     width = min(student_logits.shape[1], teacher_logits.shape[1])
-    return kl_rows(student_logits[:, :width], teacher_logits[:, :width]).mean()
+    return kl_per_row(student_logits[:, :width], teacher_logits[:, :width]).mean()
 
 
 def kl_sliced_after_softmax(student_logits: Tensor, teacher_logits: Tensor, tokens: int) -> Tensor:
