@@ -60,8 +60,8 @@ KL_PER_ROW = Exercise(
         Misconception(
             "log-on-both-sides",
             lambda s, t: _terms(s.log_softmax(-1), t.log_softmax(-1)).sum(-1),
-            "NaN from the first call on: your target is a log-probability, and without log_target=True kl_div takes "
-            "its logarithm once more, of a negative number.",
+            "NaN from the first call on, and a gradient that is finite and wrong: your target is a log-probability, "
+            "and without log_target=True kl_div takes its logarithm once more, of a negative number.",
             "section 2",
         ),
         Misconception(
@@ -96,6 +96,20 @@ KL_PER_ROW = Exercise(
             lambda s, t: _terms(s.log_softmax(-1), t.softmax(-1)).mean(-1),
             "A third of ours with 3 classes, half of ours with 2: you averaged over the classes, but a divergence is "
             "their sum.",
+            "section 7",
+        ),
+        Misconception(
+            "softmax-with-flag",
+            lambda s, t: _terms(s.softmax(-1), t.softmax(-1), log_target=True).sum(-1),
+            "0.383 where ours is 1.002, and 0 where student and teacher are the same: softmax on both sides, with "
+            "log_target=True. It looks like a divergence and is none; both sides must be log_softmax for that flag.",
+            "section 2",
+        ),
+        Misconception(
+            "rows-together",
+            lambda s, t: F.kl_div(s.log_softmax(-1), t.softmax(-1), reduction="batchmean"),
+            "One number, also for two rows: 1.048 instead of (1.660, 0.437). That is reduction='batchmean', the mean "
+            "over rows; asked for is one number for each.",
             "section 7",
         ),
         Misconception(
@@ -176,8 +190,8 @@ LOG_SOFTMAX = Exercise(
         Misconception(
             "shift-of-the-batch",
             _shift_of_the_batch,
-            "Right for every row that holds the maximum of the batch; a row 300 below it becomes infinite. Each row "
-            "needs its own maximum: amax(-1, keepdim=True).",
+            "Right where the rows lie close together; a row 300 below the maximum of the batch becomes infinite. Each "
+            "row needs its own maximum: amax(-1, keepdim=True).",
             "section 4",
         ),
         Misconception(
@@ -286,7 +300,8 @@ REVERSE_KL = Exercise(
         Misconception(
             "teacher-not-softened",
             _teacher_not_softened,
-            "Right at T = 1 and at no other temperature: the student was divided by T, and the teacher was not.",
+            "Right at T = 1, and 0.931 where ours is 23.274 at T = 0.05: the student was divided by T, and the teacher "
+            "was not.",
             "section 8",
         ),
         Misconception(
@@ -366,6 +381,13 @@ TOKEN_MEAN = Exercise(
             _batchmean,
             "7 times ours for four sequences of 7 tokens, twice ours for one of 2: you divide by the number of "
             "sequences, as batchmean does with (B, T, V), and not by the number of tokens.",
+            "section 7",
+        ),
+        Misconception(
+            "batchmean-of-all",
+            lambda student, teacher, mask: _token_kl(student, teacher).sum() / student.size(0),
+            "7 times ours for four sequences of 7 tokens, where nothing is masked; where something is, the padding has "
+            "a say as well. That is reduction='batchmean' of (B, T, V): divided by sequences, and blind to the mask.",
             "section 7",
         ),
         Misconception(
@@ -500,7 +522,8 @@ IS_SOUND = Exercise(
         Misconception(
             "finite-is-fine",
             _finite_is_fine,
-            "You pass 6 of our 7 terms, and one is right: -1.343 for a student that is its teacher is finite, too.",
+            "You pass 6 of our 7 terms, and only one of them is right: -1.343 for a student that is its teacher "
+            "is finite, too.",
             "section 2",
         ),
         Misconception(
