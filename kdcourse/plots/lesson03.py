@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 def image_and_answer(image: Sequence[Sequence[float]], answer: Sequence[float], title: str) -> Figure:
     """A small grey picture, and beside it the probability (0 to 1) of each class."""
     with plt.rc_context(STYLE):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 2.8), width_ratios=[1, 2.2])
+        figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 2.8), width_ratios=[1, 2.6])  # the title must fit
         left.imshow(image, cmap="gray_r")
         left.grid(False)
-        left.set(xlabel=title, xticks=[], yticks=[])  # a title would be cut off: the picture fills its height
+        left.set(title=title, xticks=[], yticks=[])
         bars = right.bar(range(len(answer)), [100 * share for share in answer], color=BLUE)
         right.bar_label(bars, [f"{100 * share:.0f}" if share >= 0.005 else "" for share in answer], fontsize=10)  # noqa: PLR2004
         right.set(xticks=range(len(answer)), xlabel="class", ylabel="probability (%)", ylim=(0, 105))
