@@ -28,8 +28,9 @@ help: ## List the commands
 course: setup ## Run every lesson on real data and write build/course/index.html
 	$(RUN) kdcourse run --out build/course
 
+# Unless encrypted, each kernel warns at its start that others on this machine can listen.
 lab: setup ## Open JupyterLab on the notebooks
-	$(RUN) jupyter lab --notebook-dir notebooks
+	$(RUN) jupyter lab --notebook-dir notebooks --KernelManager.transport_encryption=auto
 
 test: test-quick ## Check everything: style, types, tests, and every notebook through papermill and nbval
 	$(RUN) kdcourse run --out build/executed
@@ -42,8 +43,8 @@ test-quick: $(VENV)/.test-ready assets ## Check everything but the notebooks
 	$(RUN) mypy
 	$(RUN) pytest -n 2 --dist loadfile --junitxml build/tests.xml
 
-test-deep: $(VENV)/.test-ready ## Try fifty thousand random cases on the objective, drawn anew (about 8 minutes)
-	KDCOURSE_DEEP=1 $(RUN) pytest -n 2 tests/test_properties.py
+test-deep: $(VENV)/.test-ready assets ## Try fifty thousand random cases, and run every lesson twice in one kernel (about 20 minutes)
+	KDCOURSE_DEEP=1 $(RUN) pytest -n 2 tests/test_properties.py tests/notebooks/test_twice.py
 
 notebooks: setup ## Run every lesson and store its outputs in notebooks/
 	$(RUN) kdcourse run --out build/notebooks --store

@@ -1,0 +1,22 @@
+"""What the tests ask of a notebook's cells."""
+
+VOLATILE = "nbval-ignore-output"
+"""The tag of a cell whose output depends on the machine or on training, and is not compared."""
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def prose_cells(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "markdown"]
+
+
+def tags(cell):
+    return cell.metadata.get("tags", [])
+
+
+def said(output):
+    """The text of one output: printed, shown or returned."""
+    shown = output.get("data", {})
+    return output.get("text") or shown.get("text/markdown") or shown.get("text/plain", "")
