@@ -199,6 +199,26 @@ def compare(
 
 
 @app.command()
+def editions(
+    lessons: Annotated[list[str] | None, typer.Argument(help="Numbers or names; all if none is given.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the editions.")] = Path("dist"),
+) -> None:
+    """Make the editions of the lessons: learner (no solutions), solutions, instructor (with notes), slides.
+
+    Examples: `kdcourse editions`, `kdcourse editions 01 02 --out workshop`
+    """
+    from kdcourse.course.editions import write_editions
+    from kdcourse.course.lessons import find_lessons
+
+    with _one_sentence_errors():
+        wanted = find_lessons(lessons or [])
+        with console.status("Writing …"):
+            folders = write_editions(wanted, out)
+    for folder in folders:
+        console.print(f"{MARKS['ok']} {folder}", soft_wrap=True)
+
+
+@app.command()
 def progress() -> None:
     """List the exercises, and which you have solved. The record stays on this machine.
 

@@ -35,7 +35,7 @@ COLLECT_CLAIMS = {"KDCOURSE_CLAIMS": "collect"}
 
 def kernel_environment(device: str = "auto") -> dict[str, str]:
     """Variables that every kernel of the course should start with."""
-    variables = ROOMY_MALLOC | DETERMINISTIC | COLLECT_CLAIMS
+    variables = ROOMY_MALLOC | DETERMINISTIC
     if assets.source() == "embedded":
         variables |= OFFLINE
     return variables | (WITHOUT_GPU if device == "cpu" else {})

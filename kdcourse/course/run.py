@@ -25,7 +25,7 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 from kdcourse.claims import claims_of
-from kdcourse.course.environment import device_name, kernel_environment
+from kdcourse.course.environment import COLLECT_CLAIMS, device_name, kernel_environment
 from kdcourse.course.fingerprint import fingerprint
 from kdcourse.course.lessons import Lesson, LessonError
 from kdcourse.files import written_whole
@@ -117,7 +117,7 @@ def run_lessons(
     settings = settings or Settings()
     device = device_name(settings.device)
     _make_folder(out)
-    os.environ.update(kernel_environment(settings.device))
+    os.environ.update(kernel_environment(settings.device) | COLLECT_CLAIMS)
     try:
         with filelock.FileLock(out / ".lock", timeout=0):
             _remove_leftovers(out)

@@ -1,8 +1,5 @@
 """What the tests ask of a notebook's cells."""
 
-VOLATILE = "nbval-ignore-output"
-"""The tag of a cell whose output depends on the machine or on training, and is not compared."""
-
 
 def code_cells(notebook):
     return [cell for cell in notebook.cells if cell.cell_type == "code"]

@@ -8,14 +8,16 @@ import os
 
 import nbformat
 import pytest
-from cells import VOLATILE, code_cells, said, tags
+from cells import code_cells, said
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_code_cell, new_notebook
 from traitlets.config import Config
 
+from kdcourse.course.environment import kernel_environment
+from kdcourse.course.exempt import TAG, is_exempt
 from kdcourse.course.lessons import all_lessons, find_lessons
-from kdcourse.course.run import ENCRYPTION, kernel_environment
+from kdcourse.course.run import ENCRYPTION
 
 LESSONS = all_lessons() if os.environ.get("KDCOURSE_DEEP") else find_lessons(["01", "02"])
 
@@ -46,7 +48,7 @@ def changed_cells(first, second):
     return [
         before.id
         for before, after in zip(first, second, strict=True)
-        if before.cell_type == "code" and VOLATILE not in tags(before)
+        if before.cell_type == "code" and not is_exempt(before)
         if [said(output) for output in before.outputs] != [said(output) for output in after.outputs]
     ]
 
@@ -70,7 +72,7 @@ def test_a_cell_that_depends_on_the_round_is_named(tmp_path):
     counted = "count = globals().get('count', 0) + 1\nprint(count)"
     cells = [
         new_code_cell(counted, id="counted"),
-        new_code_cell(counted, id="volatile", metadata={"tags": [VOLATILE]}),
+        new_code_cell(counted, id="volatile", metadata={"tags": [TAG]}),
         new_code_cell("print('the same')", id="steady"),
     ]
     assert changed_cells(*run_twice(new_notebook(cells=cells), tmp_path)) == ["counted"]
