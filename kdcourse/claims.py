@@ -132,7 +132,7 @@ def claims_of(notebook: Any) -> list[dict[str, Any]]:
 
 def claim_from(record: Mapping[str, Any]) -> Claim:
     """A claim as `claims_of` or a `claims.json` has it."""
-    known: dict[str, Any] = {each.name: record[each.name] for each in fields(Claim)}
+    known: dict[str, Any] = {each.name: record[each.name] for each in fields(Claim) if each.name in record}
     return Claim(**{**known, "value": float(record["value"])})
 
 
@@ -144,7 +144,8 @@ def _show(stated: Claim) -> None:
         print(stated)
         return
     value = stated.value if math.isfinite(stated.value) else str(stated.value)
-    record = {**asdict(stated), "value": value, "holds": stated.holds}
+    given = {name: part for name, part in asdict(stated).items() if part is not None}
+    record = {**given, "value": value, "holds": stated.holds}
     display({"text/plain": str(stated)}, metadata={METADATA_KEY: record}, raw=True)
 
 

@@ -1,6 +1,7 @@
 """Cells whose stored output is not compared with a new run, each with its reason.
 
-A cell is exempt by the tag `nbval-ignore-output`, and says why in its metadata: `"not_compared": "trained"`.
+A cell is exempt by the tag `nbval-ignore-output`, or by `nbval-skip` if a run passes it over, and says why in its
+metadata: `"not_compared": "trained"`.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from nbformat import NotebookNode
 
 from kdcourse.course.lessons import Lesson
 
-TAG = "nbval-ignore-output"
+TAG, SKIP_TAG = "nbval-ignore-output", "nbval-skip"
 METADATA_KEY = "not_compared"
 
 REASONS = {
     "trained": "depends on a training, whose last digits other machines and versions round differently",
     "timed": "a time, which no two runs share",
+    "interactive": "waits for somebody to move it, so a run passes it over",
     "rounded": "shows digits that other processors round differently",
 }
 
@@ -39,7 +41,7 @@ def exemptions(lessons: Iterable[Lesson]) -> Iterator[Exemption]:
 
 
 def is_exempt(cell: NotebookNode) -> bool:
-    return TAG in cell.metadata.get("tags", [])
+    return not {TAG, SKIP_TAG}.isdisjoint(cell.metadata.get("tags", []))
 
 
 def reason_of(cell: NotebookNode) -> str:

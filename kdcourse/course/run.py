@@ -26,6 +26,7 @@ from traitlets.config import Config
 
 from kdcourse.claims import claims_of
 from kdcourse.course.environment import COLLECT_CLAIMS, device_name, kernel_environment
+from kdcourse.course.exempt import reason_of
 from kdcourse.course.fingerprint import fingerprint
 from kdcourse.course.lessons import Lesson, LessonError
 from kdcourse.files import written_whole
@@ -237,7 +238,7 @@ def look_over(notebook: NotebookNode) -> tuple[str, str]:
     """What is wrong with a notebook that ran to its end without an error, and in which cell."""
     code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
     for cell in code:
-        if cell.execution_count is None:
+        if cell.execution_count is None and reason_of(cell) != "interactive":
             return "A cell was passed over: it has not run.", cell.id
     claims = claims_of(notebook)
     if not claims:

@@ -58,7 +58,7 @@ def numbers_in_cells(notebook):
             printed = " ".join(str(said(output)) for output in cell.outputs)
             numbers |= {number_of(found) / (100 if found["unit"] else 1) for found in NUMBER.finditer(printed)}
     for claim in claims_of(notebook):
-        stated = (claim[key] for key in ("expected", "at_least", "at_most"))
+        stated = (claim.get(key) for key in ("expected", "at_least", "at_most"))
         unit = 100 if re.search(r"%|\bpoints\b", claim["name"]) else 1
         numbers |= {abs(number) / unit for number in stated if number is not None}
     return numbers

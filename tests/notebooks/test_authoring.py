@@ -167,7 +167,7 @@ def test_a_lesson_states_claims(notebook):
     assert len(names) == len(set(names))
     assert len(names) >= 10
     for claim in claims:
-        assert claim["is_truth"] or any(claim[bound] is not None for bound in ("tolerance", "at_least", "at_most"))
+        assert claim["is_truth"] or any(claim.get(bound) is not None for bound in ("tolerance", "at_least", "at_most"))
 
 
 def test_the_prose_needs_no_formula_renderer(notebook):
