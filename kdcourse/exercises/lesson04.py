@@ -85,8 +85,9 @@ PULL = Exercise(
     minutes=8,
     hints=[
         "Differentiate each term alone with respect to the student's logits, then mix the two gradients.",
-        "The hard term gives softmax(s) − onehot. The soft one gives T² · (1/T) · (softmax(s/T) − softmax(t/T)).",
-        "F.one_hot(label, student.shape[-1]) is the label as a distribution.",
+        "Both are prediction minus target; in the soft term both are softened. The chain rule through s/T costs one "
+        "factor T: what does T² leave?",
+        "F.one_hot(label, student.shape[-1]) is the label as a distribution. Soft: T · (softmax(s/T) − softmax(t/T)).",
     ],
     misconceptions=[
         Misconception(
@@ -117,8 +118,8 @@ PULL = Exercise(
         Misconception(
             "hard-term-softened",
             pull_softened_hard,
-            "At alpha = 1 your answer depends on T: at T = 4 a student that is 98% sure counts as 73% sure. The hard "
-            "term stays at temperature 1.",
+            "At alpha = 1 your answer depends on T: at T = 4 a student that is 98% sure of one class of two counts as "
+            "73% sure. The hard term stays at temperature 1.",
             "section 1",
         ),
         Misconception(
@@ -227,15 +228,15 @@ WHICH_END = Exercise(
         Misconception(
             "one-end-only",
             only_one_end,
-            "For hard + weight · soft you say 'teacher', from weight 0 alone; at weight 1 the labels are still heard. "
-            "Look at both ends.",
+            "For hard + weight · soft you say 'teacher'. At weight 0 its teacher is silent, but at weight 1 both are "
+            "heard: it runs from one voice to two. Try both voices at both ends.",
             "section 2, the table",
         ),
         Misconception(
             "compares-sizes",
             larger_end,
-            "You go by the larger loss. The parts have no fixed order: a soft term that is scaled by 100 is the larger "
-            "one and still the teacher's. Change an input, and see whether the number moves.",
+            "You go by the larger loss, so a teacher's term that is scaled by 100 makes you say 'teacher' where the "
+            "weight is on the labels. Change an input, and see whether the number moves.",
             "section 2",
         ),
     ],
@@ -314,11 +315,11 @@ ALPHA_OF = Exercise(
 )
 
 
-# 04.effective_alpha
+# 04.alpha_to_write
 
 
-def effective_alpha(alpha: float, temperature: float) -> float:
-    hard, soft = alpha, (1 - alpha) / temperature**2
+def alpha_to_write(alpha: float, temperature: float) -> float:
+    hard, soft = alpha, (1 - alpha) * temperature**2
     return hard / (hard + soft)
 
 
@@ -327,15 +328,15 @@ def alpha_unchanged(alpha: float, temperature: float) -> float:
 
 
 def alpha_with_one_power(alpha: float, temperature: float) -> float:
-    return alpha / (alpha + (1 - alpha) / temperature)
+    return alpha / (alpha + (1 - alpha) * temperature)
 
 
 def alpha_the_other_way(alpha: float, temperature: float) -> float:
-    return alpha / (alpha + (1 - alpha) * temperature**2)
+    return alpha / (alpha + (1 - alpha) / temperature**2)
 
 
-def alpha_times_t_squared(alpha: float, temperature: float) -> float:
-    return min(1.0, alpha * temperature**2)
+def alpha_over_t_squared(alpha: float, temperature: float) -> float:
+    return alpha / temperature**2
 
 
 def random_mix(generator: torch.Generator) -> Inputs:
@@ -343,42 +344,45 @@ def random_mix(generator: torch.Generator) -> Inputs:
     return 0.05 + 0.9 * alpha, 1.5 + 4 * more
 
 
-EFFECTIVE_ALPHA = Exercise(
-    id="04.effective_alpha",
-    title="The alpha behind a missing T²",
-    reference=effective_alpha,
+ALPHA_TO_WRITE = Exercise(
+    id="04.alpha_to_write",
+    title="The alpha to write where T² is missing",
+    reference=alpha_to_write,
     examples=[(0.5, 4.0), (0.5, 1.0), (0.2, 2.0), (0.0, 3.0)],
     random_inputs=random_mix,
     difficulty=2,
     minutes=5,
     hints=[
-        "Write the loss without T² as a · hard + b · (T² · D). What is b?",
-        "b = (1 − alpha) / T². The alpha of free weights a and b is a / (a + b).",
+        "The script makes the teacher too quiet, so the labels must be written with less weight, not more.",
+        "Call it a. In the script labels and teacher weigh a : (1 − a) / T². They should weigh alpha : (1 − alpha).",
+        "So the written weights are alpha : (1 − alpha) · T². Make them a share.",
     ],
     misconceptions=[
         Misconception(
             "unchanged",
             alpha_unchanged,
-            "You give alpha back as it was. At alpha = 0.5, T = 4 the labels weigh 16 times as much as the teacher: "
-            "0.94, not 0.5.",
+            "You give alpha back as it was. With 0.5 in the script, at T = 4 the labels weigh 16 times as much as the "
+            "teacher.",
             "section 4, Break it",
         ),
         Misconception(
             "one-power",
             alpha_with_one_power,
-            "At alpha = 0.5, T = 4 you have 0.80, and it is 0.94: a missing T² divides the soft term by T², not by T.",
+            "At alpha = 0.5, T = 4 you have 0.20, and it is 0.06: a missing T² divides the soft term by T², not by T.",
             "section 4, Break it",
         ),
         Misconception(
             "other-way",
             alpha_the_other_way,
-            "At alpha = 0.5, T = 4 you have 0.06, and it is 0.94: without T² the teacher becomes quieter, not louder.",
+            "At alpha = 0.5, T = 4 you have 0.94: what 0.5 turns into without T². Asked was what to write so that it "
+            "turns into 0.5, and that is 0.06.",
             "section 4, Break it",
         ),
         Misconception(
             "not-renormalised",
-            alpha_times_t_squared,
-            "At alpha = 0.2, T = 2 you have 0.8, which is alpha · T². Both weights must be divided by their sum: 0.5.",
+            alpha_over_t_squared,
+            "At alpha = 0.5, T = 4 you have 0.03, which is alpha / T². The script takes 1 minus yours for the teacher, "
+            "so divide both weights by their sum: 0.06.",
             "section 4, Break it",
         ),
     ],
@@ -475,8 +479,8 @@ SEMI = Exercise(
         Misconception(
             "label-zero",
             semi_clamped,
-            "Rows without a label are trained towards class 0: clamping turns −100 into a label, and 3 of 4 rows then "
-            "teach a lie.",
+            "Rows without a label are trained towards class 0: clamping turns −100 into a label, in our first example "
+            "for 3 of 4 rows.",
             "section 5",
         ),
         Misconception(
@@ -490,4 +494,4 @@ SEMI = Exercise(
     gradient=True,
 )
 
-EXERCISES = [WHICH_END, PULL, ALPHA_OF, EFFECTIVE_ALPHA, SEMI]
+EXERCISES = [WHICH_END, PULL, ALPHA_OF, ALPHA_TO_WRITE, SEMI]

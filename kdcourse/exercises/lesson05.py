@@ -346,7 +346,7 @@ SHARE = Exercise(
         Misconception(
             "mean",
             _share_mean,
-            "You return the mean of the piece: 4 pieces add up to 4 times the loss of the whole step.",
+            "You return the mean of the piece: 4 equal pieces add up to 4 times the loss of the whole step.",
             "section 5",
         ),
         Misconception(
@@ -359,7 +359,7 @@ SHARE = Exercise(
         Misconception(
             "divided-twice",
             _share_divided_twice,
-            "You divide by the rows twice, as a mean and by items: with 2 rows a piece your loss is half of ours.",
+            "You divide by the rows twice, as a mean and by items: 2 labelled rows give half of our loss.",
             "section 5",
         ),
         Misconception(
@@ -453,7 +453,7 @@ KEPT = Exercise(
         Misconception(
             "only-what-forward-names",
             _kept_only_named,
-            "You drop `label`, which no forward names: it is 1 of 2 names that the Trainer always keeps for the "
+            "You drop `label`, which no forward here names: it is 1 of 2 names that the Trainer always keeps for the "
             "collator.",
             "section 1",
         ),

@@ -235,6 +235,11 @@ def labels_with_padding(input_ids: Tensor, attention_mask: Tensor, prompt_tokens
     return input_ids.masked_fill(columns < torch.tensor(prompt_tokens).unsqueeze(1), IGNORED_LABEL)
 
 
+def labels_with_right_padding(input_ids: Tensor, attention_mask: Tensor, prompt_tokens: list[int]) -> Tensor:
+    in_prompt = attention_mask.cumsum(dim=1) <= torch.tensor(prompt_tokens).unsqueeze(1)
+    return input_ids.masked_fill(in_prompt, IGNORED_LABEL)
+
+
 def labels_from_the_left(input_ids: Tensor, attention_mask: Tensor, prompt_tokens: list[int]) -> Tensor:
     columns = torch.arange(input_ids.shape[1])
     in_prompt = columns < torch.tensor(prompt_tokens).unsqueeze(1)
@@ -304,8 +309,15 @@ LABELS = Exercise(
         Misconception(
             "padding-labelled",
             labels_with_padding,
-            "Your padding has labels. Right padding teaches the student to go on after the end, and its share of the "
-            "mean grows with the longest text of the batch.",
+            "Your padding has labels: 1 of 4 in the first row. After the end there is nothing to write, and padding's "
+            "share of the mean grows with the longest text of the batch.",
+            "section 5, Which positions teach",
+        ),
+        Misconception(
+            "right-padding-labelled",
+            labels_with_right_padding,
+            "Your prompt is right, on either side, but padding on the right has labels: 4 in the first example instead "
+            "of 3. The cumulative sum stands still there; ask attention_mask as well.",
             "section 5, Which positions teach",
         ),
         Misconception(
@@ -318,8 +330,8 @@ LABELS = Exercise(
         Misconception(
             "zero-instead-of-ignored",
             labels_zeroed,
-            "You put 0 where −100 belongs. 0 is a token, here the end of text, so 2 of 5 places of the first row teach "
-            "the student to stop.",
+            "You put 0 where −100 belongs. 0 is a token, here the end of text: in the first row 2 places that should "
+            "teach nothing teach the student to stop.",
             "section 5, Which positions teach",
         ),
     ],
@@ -410,7 +422,8 @@ TOKEN_MEAN = Exercise(
         Misconception(
             "no-mask",
             mean_of_all,
-            "You average over all positions, prompt and padding too. Longer padding, another loss for the same texts.",
+            "You average over all positions, prompt and padding too: 19.83 in the first example where ours is 24.75. "
+            "Longer padding, another loss for the same texts.",
             "section 5, Which positions teach",
         ),
         Misconception(
@@ -423,8 +436,8 @@ TOKEN_MEAN = Exercise(
         Misconception(
             "divided-by-positions",
             mean_over_positions,
-            "You set the others to 0 and then average over all positions: each masked position pulls your mean down, "
-            "so the loss shrinks with the padding.",
+            "You set the others to 0 and average over all positions: 16.5 in the first example where ours is 24.75, "
+            "because 2 of 6 positions are zeros. The loss shrinks with the padding.",
             "section 4, Break it",
         ),
         Misconception(
@@ -506,7 +519,7 @@ SHARED = Exercise(
             "padded-with-zeros",
             kl_padded_with_zeros,
             "You pad the narrower logits with 0. A logit of 0 is not a probability of 0: two models that agree in all "
-            "real tokens then differ, by 0.009 nats or by 4.3, whatever constant their logits hold.",
+            "real tokens then differ, in section 7 by 0.009 to 4.3 nats, depending on a constant in their logits.",
             "section 7, Padded widths",
         ),
         Misconception(
@@ -519,8 +532,8 @@ SHARED = Exercise(
         Misconception(
             "sliced-after-softmax",
             kl_sliced_after_softmax,
-            "You slice probabilities: they no longer sum to 1, so your number is not a divergence and can be negative. "
-            "Slice logits, then take the softmax.",
+            "You slice probabilities: they no longer sum to 1, so your number is not a divergence. In the second "
+            "example it is −0.33 where ours is 0. Slice logits, then take the softmax.",
             "section 7, Padded widths",
         ),
         Misconception(
