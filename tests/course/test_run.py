@@ -380,19 +380,30 @@ def test_killed_at_any_moment_a_run_can_be_resumed(folder, tmp_path):
     """Half a notebook, or a report of it, after a crash; a lesson that runs twice, or never."""
     for number in range(3):
         write_lesson(folder, f"0{number}_toy", "import time\ntime.sleep(0.5)", f"claim('number', {number}, at_least=0)")
+    require_the_same_after_kills(tmp_path, 2, 8)
+
+
+@pytest.mark.skipif("KDCOURSE_DEEP" not in os.environ, reason="the whole course, twice: make test-deep")
+def test_the_course_killed_at_any_moment_can_be_resumed(tmp_path):
+    """Lessons that leave something behind, or whose numbers depend on what ran before."""
+    require_the_same_after_kills(tmp_path, 20, 120)
+
+
+def require_the_same_after_kills(tmp_path, soonest, latest):
+    """A run that is killed three times, at random moments, and resumed ends as one that was left alone."""
     undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
-    subprocess.run(run_command(undisturbed), check=True, capture_output=True, timeout=120)
+    subprocess.run(run_command(undisturbed), check=True, capture_output=True, timeout=1800)
     moments = random.Random(0)
     for _ in range(3):
         process = subprocess.Popen(
             [*run_command(disturbed), "--resume"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        time.sleep(moments.uniform(2, 8))
+        time.sleep(moments.uniform(soonest, latest))
         process.kill()
         process.wait()
         for path in disturbed.glob("[!.]*"):
             assert_whole(path)
-    subprocess.run([*run_command(disturbed), "--resume"], check=True, capture_output=True, timeout=120)
+    subprocess.run([*run_command(disturbed), "--resume"], check=True, capture_output=True, timeout=1800)
     assert (disturbed / "claims.json").read_bytes() == (undisturbed / "claims.json").read_bytes()
     assert {path.name for path in disturbed.iterdir()} == {path.name for path in undisturbed.iterdir()}
 
