@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -31,7 +32,8 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-LOGITS_FILE = "logits.safetensors"
+LOGITS_FILE, COST_FILE = "logits.safetensors", "cost.json"
+COLUMNS = ("input_ids", "attention_mask", "label", LOGITS_COLUMN)
 CHECKPOINTS = 4
 """How many times a run is saved on its way: an interruption loses at most this share of it."""
 
@@ -62,8 +64,7 @@ class Arm:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of all that the arm learns from."""
-        columns = [name for name in ("input_ids", "label", LOGITS_COLUMN) if name in self.rows.column_names]
-        return data.fingerprint(self.rows, columns)
+        return data.fingerprint(self.rows, [name for name in COLUMNS if name in self.rows.column_names])
 
     @property
     def trainer(self) -> type[Trainer]:
@@ -73,10 +74,14 @@ class Arm:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: where its student is, and its logits (N, C) on each test set."""
+    """A finished run: where its student is, and its logits (N, C) on each test set.
+
+    `cost` is what training took since the last interruption: `seconds`, and `cpu seconds` over all cores.
+    """
 
     folder: Path
     logits: Mapping[str, Tensor]
+    cost: Mapping[str, float]
 
     def student(self) -> PreTrainedModel:
         """The trained student, in eval mode."""
@@ -107,13 +112,16 @@ class Experiment:
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / f".{name}.lock"):
             if not finished.exists():
-                trained = self._train(arm, seed, student, unfinished / "checkpoints")
-                self._write(trained, unfinished / "run")
+                cost = self._train(arm, seed, student, unfinished / "checkpoints")
+                self._write(student, cost, unfinished / "run")
                 (unfinished / "run").rename(finished)
             shutil.rmtree(unfinished, ignore_errors=True)
-        return Run(finished, safetensors.torch.load_file(finished / LOGITS_FILE))
+        cost = json.loads((finished / COST_FILE).read_text(encoding="utf-8"))
+        return Run(finished, safetensors.torch.load_file(finished / LOGITS_FILE), cost)
 
-    def _train(self, arm: Arm, seed: int, student: PreTrainedModel, checkpoints: Path) -> PreTrainedModel:
+    def _train(self, arm: Arm, seed: int, student: PreTrainedModel, checkpoints: Path) -> dict[str, float]:
+        """Train `student` in place; what that cost."""
+        started, cpu_started = time.perf_counter(), time.process_time()
         budget = self.budget
         arguments = DistillationArguments(
             str(checkpoints),
@@ -134,19 +142,20 @@ class Experiment:
             dataloader_pin_memory=torch.cuda.is_available(),
         )
         # A list, because the Trainer looks at every row to group them by length, and a Dataset makes it wait.
-        columns = ["input_ids", "attention_mask", "label", LOGITS_COLUMN]
-        rows = arm.rows.select_columns([name for name in columns if name in arm.rows.column_names]).to_list()
+        columns = [name for name in COLUMNS if name in arm.rows.column_names]
+        rows = arm.rows.select_columns(columns).to_list()
         trainer = arm.trainer(student, arguments, train_dataset=rows, data_collator=data.collator(self.tokenizer))
         trainer.remove_callback(PrinterCallback)
         trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
-        return student
+        return {"seconds": time.perf_counter() - started, "cpu seconds": time.process_time() - cpu_started}
 
-    def _write(self, student: PreTrainedModel, folder: Path) -> None:
+    def _write(self, student: PreTrainedModel, cost: Mapping[str, float], folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         student.save_pretrained(folder)
         self.tokenizer.save_pretrained(folder)
         logits = {name: score(student, self.tokenizer, rows) for name, rows in self.tests.items()}
         safetensors.torch.save_file(logits, folder / LOGITS_FILE)
+        (folder / COST_FILE).write_text(json.dumps(dict(cost)), encoding="utf-8")
 
     def _digest(self, arm: Arm, seed: int, student: PreTrainedModel) -> str:
         depends_on = {
