@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+import importlib.resources
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from datasets import Dataset, Value
@@ -14,13 +16,50 @@ from torch import Tensor
 
 from kdcourse import assets, data, models
 from kdcourse.arms import Arm, Budget, Experiment
+from kdcourse.files import written_whole
 from kdcourse.loss import IGNORED_LABEL
+from kdcourse.metrics import measure
 from kdcourse.teacher import add_logits, cache_logits, fingerprint, load_logits
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 TEACHER_BUDGET = Budget(steps=6000, batch_size=32, learning_rate=2e-5)
+
+
+RESULTS = Path(str(importlib.resources.files("kdcourse"))) / "resources" / "capstone.json"
+"""What the full embedded profile measured; `make results` runs it anew."""
+
+Measured = dict[str, dict[str, float]]
+"""Metrics by name for each test set."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """What an experiment measured: the teacher once, each arm once for each seed in order; and what it took."""
+
+    teacher: Measured
+    arms: dict[str, list[Measured]]
+    budget: dict[str, Any]
+    minutes: float
+    """Of one core, for all arms and seeds."""
+    versions: dict[str, str]
+
+    def scores(self, arm: str, metric: str = "accuracy", where: str = "test") -> list[float]:
+        """A metric of an arm on a test set, one per seed."""
+        return [measured[where][metric] for measured in self.arms[arm]]
+
+    def save(self, path: Path) -> None:
+        """Whole or not at all, with as many digits as mean anything."""
+        rounded = json.loads(json.dumps(asdict(self)), parse_float=lambda number: round(float(number), 5))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(path) as unfinished:
+            unfinished.write_text(json.dumps(rounded, indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path = RESULTS) -> Results:
+        """What `save` wrote."""
+        return cls(**json.loads(path.read_text(encoding="utf-8")))
 
 
 @dataclass(frozen=True)
@@ -48,8 +87,27 @@ class Task:
             return None
         return torch.tensor([data.human_distribution(row) for row in votes["votes"]])
 
+    def judged(self, name: str) -> Tensor:
+        """Which rows of a set are fit to judge a model by, (N,): elsewhere, those on which people are not neutral."""
+        if name not in data.DOMAINS:
+            return torch.ones(len(self.sets[name]), dtype=torch.bool)
+        return torch.tensor(self.sets[name]["rating"][:]).abs() >= data.CLEAR_RATING
+
+    def measure(self, logits: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
+        """All metrics for each set by name, of a model with these logits there."""
+        measured = {}
+        for name, rows in logits.items():
+            judged, raters = self.judged(name), self.raters(name)
+            measured[name] = measure(
+                rows[judged],
+                labels=self.labels(name)[judged],
+                teacher_logits=self.teacher_logits(name)[judged],
+                raters=None if raters is None else raters[judged],
+            )
+        return measured
+
     def taught(self, name: str, size: int | None = None, *, labels: str = "none") -> Dataset:
-        """The first `size` sentences of a set, with the teacher's logits and the labels of `people`, `teacher` or `none`."""
+        """The first `size` sentences of a set with teacher logits, and the labels of `people`, `teacher` or `none`."""
         logits = self.teacher_logits(name)[:size]
         rows = self.sets[name].select(range(len(logits))).select_columns(["input_ids", "attention_mask"])
         said = {
@@ -75,6 +133,7 @@ def _embedded_task() -> Task:
     sets = _tokenized({**data.load_reviews(), **_elsewhere()}, tokenizer)
     teacher = models.load_teacher()
 
+    @cache
     def teacher_logits(name: str) -> Tensor:
         expected = fingerprint(models.teacher_digest(), tokenizer, sets[name])
         return load_logits(models.TEACHER_LOGITS, name, expected)
@@ -87,9 +146,10 @@ def _hub_task(folder: Path, budget: Budget) -> Task:
     sets = _tokenized({**data.load_sst2(), **_elsewhere()}, tokenizer)
     teacher = _fine_tuned(folder, budget, tokenizer, sets)
 
+    @cache
     def teacher_logits(name: str) -> Tensor:
         cached = cache_logits(folder / f"teacher-{name}", teacher, tokenizer, sets[name]).cache
-        return torch.stack([cached[row] for row in range(len(cached))])
+        return torch.stack([torch.as_tensor(cached[row]) for row in range(len(cached))])
 
     return Task(tokenizer, sets, lambda seed: models.load_gpt2("gpt2", tokenizer, seed=seed), teacher, teacher_logits)
 

@@ -17,6 +17,8 @@ from typing import Any
 
 METADATA_KEY = "kdcourse_claim"
 
+_made: dict[str, Claim] = {}
+
 
 class ClaimError(AssertionError):
     """A number that a lesson states is not what was measured."""
@@ -93,7 +95,13 @@ def claim(
     stated = Claim(name, float(value), expected, tolerance, at_least, at_most, is_truth)
     if not stated.holds:
         raise ClaimError(f"'{name}' does not hold: it is {stated.value:.6g}, {stated.condition}.")
+    _made[stated.name] = stated
     _show(stated)
+
+
+def claims_made() -> list[Claim]:
+    """The claims that this process has made so far, the latest of each name: what a report may repeat."""
+    return list(_made.values())
 
 
 def claims_of(notebook: Any) -> list[dict[str, Any]]:
