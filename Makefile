@@ -20,7 +20,7 @@ export MALLOC_TRIM_THRESHOLD_ := 4294967296
 export MALLOC_MMAP_THRESHOLD_ := 1073741824
 
 .DEFAULT_GOAL := help
-.PHONY: help setup course lab test test-quick test-deep notebooks teacher clean
+.PHONY: help setup course lab test test-quick test-deep notebooks results teacher clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ test-deep: $(VENV)/.test-ready ## Try fifty thousand random cases on the objecti
 
 notebooks: setup ## Run every lesson and store its outputs in notebooks/
 	$(RUN) kdcourse run --out build/notebooks --store
+
+results: setup ## Run lab 07 whole, all arms and seeds, and store what it measured (about half an hour on 2 cores)
+	$(RUN) kdcourse run 07 --profile full --out build/full
+	cp build/07_capstone_sst2/embedded/results.json kdcourse/resources/capstone.json
 
 teacher: setup ## Train the review teacher anew and report its accuracy (about 15 minutes on 2 cores)
 	$(RUN) kdcourse.train_teacher

@@ -30,6 +30,17 @@ TEACHER_BUDGET = Budget(steps=6000, batch_size=32, learning_rate=2e-5)
 RESULTS = Path(str(importlib.resources.files("kdcourse"))) / "resources" / "capstone.json"
 """What the full embedded profile measured; `make results` runs it anew."""
 
+ARMS = {
+    "labels": "labels only",
+    "hard": "teacher's hard labels",
+    "soft": "soft answers",
+    "soft-5000": "soft answers, 5,000 more",
+    "soft-20000": "soft answers, 20,000 more",
+    "soft-5000-editorials": "soft answers, 5,000 editorials",
+    "hard-20000": "hard labels, 20,000 more",
+}
+"""The arms of the experiment, in words."""
+
 Measured = dict[str, dict[str, float]]
 """Metrics by name for each test set."""
 

@@ -27,10 +27,14 @@ def test_the_shipped_teacher_reaches_its_target(review_teacher, tokenizer, test_
     assert right == pytest.approx(report["test accuracy"], abs=0.002)
 
 
-@pytest.mark.parametrize("name", ["train", "validation", "test", "transfer"])
+@pytest.mark.parametrize("name", ["train", "validation", "test", "transfer", *data.DOMAINS])
 def test_the_shipped_logits_are_those_of_the_shipped_teacher(name, review_teacher, reviews, tokenizer):
     """Logits of last month's teacher; the sample is scored anew, the fingerprint covers all rows."""
-    rows = data.tokenize(data.load_transfer() if name == "transfer" else reviews[name], tokenizer)
+    if name in data.DOMAINS:
+        rows = data.load_domain(name)
+    else:
+        rows = data.load_transfer() if name == "transfer" else reviews[name]
+    rows = data.tokenize(rows, tokenizer)
     expected = teacher.fingerprint(models.teacher_digest(), tokenizer, rows)
     stored = teacher.load_logits(models.TEACHER_LOGITS, name, expected)
     sample = range(0, len(rows), len(rows) // 24)
