@@ -19,20 +19,28 @@ export PYTHONUTF8 := 1
 export MALLOC_TRIM_THRESHOLD_ := 4294967296
 export MALLOC_MMAP_THRESHOLD_ := 1073741824
 
+# The most that one cell may take in a test: a lesson should not keep anybody waiting.
+CELL_SECONDS ?= 30
+
 .DEFAULT_GOAL := help
-.PHONY: help setup course lab test test-quick test-deep notebooks results teacher clean
+.PHONY: help setup course full lab test test-quick test-deep test-faults test-versions notebooks results teacher clean
 
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 course: setup ## Run every lesson on real data and write build/course/index.html
 	$(RUN) kdcourse run --out build/course
 
+full: setup ## Run every lesson in the full profile on a GPU and write build/full
+	$(RUN) kdcourse run --profile full --device cuda --out build/full
+
+# Unless encrypted, each kernel warns at its start that others on this machine can listen.
 lab: setup ## Open JupyterLab on the notebooks
-	$(RUN) jupyter lab --notebook-dir notebooks
+	$(RUN) jupyter lab --notebook-dir notebooks --KernelManager.transport_encryption=auto
 
 test: test-quick ## Check everything: style, types, tests, and every notebook through papermill and nbval
-	$(RUN) kdcourse run --out build/executed
+	$(RUN) kdcourse run --out build/executed --cell-seconds $(CELL_SECONDS)
+	$(RUN) kdcourse list --not-compared
 	$(RUN) pytest -p no:cacheprovider -c tests/nbval.ini --rootdir . --nbval --nbval-current-env --nbval-cell-timeout 900 \
 		--nbval-sanitize-with tests/nbval_sanitize.cfg --junitxml build/nbval.xml notebooks
 
@@ -42,8 +50,15 @@ test-quick: $(VENV)/.test-ready assets ## Check everything but the notebooks
 	$(RUN) mypy
 	$(RUN) pytest -n 2 --dist loadfile --junitxml build/tests.xml
 
-test-deep: $(VENV)/.test-ready ## Try fifty thousand random cases on the objective, drawn anew (about 8 minutes)
-	KDCOURSE_DEEP=1 $(RUN) pytest -n 2 tests/test_properties.py
+test-deep: $(VENV)/.test-ready assets ## Try fifty thousand random cases, and run every lesson twice in one kernel (about 20 minutes)
+	KDCOURSE_DEEP=1 $(RUN) pytest -n 2 tests/test_properties.py tests/notebooks/test_twice.py
+
+test-faults: $(VENV)/.test-ready assets ## Break the course in thirty ways, and see that the lessons find each (about 10 minutes)
+	$(RUN) pytest -n 2 tests/faults/faults.py
+
+test-versions: $(VENV)/.test-ready assets ## Run tests and lessons on the oldest and newest transformers and datasets (about 40 minutes)
+	$(RUN) kdcourse run --out build/versions/pinned --resume
+	$(RUN) nox --noxfile tests/noxfile.py $(if $(SESSION),--session $(SESSION))
 
 notebooks: setup ## Run every lesson and store its outputs in notebooks/
 	$(RUN) kdcourse run --out build/notebooks --store

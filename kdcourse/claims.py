@@ -4,18 +4,23 @@
     claim("gain of the teacher, points", gain, at_least=1.0)
     claim("the naive gradient is NaN", naive.isnan().all())
 
-A claim that does not hold raises `ClaimError`, and the notebook fails. One that holds prints a line and leaves its
-exact value in the metadata of the cell's output, where `kdcourse run` collects it. The line shows the value only as far
-as the tolerance goes, so that it is the same on every machine on which the claim holds.
+A claim prints a line and leaves its exact value in the metadata of the cell's output, where `kdcourse run` collects it.
+The line shows the value only as far as the tolerance goes, so that it is the same on every machine on which the claim
+holds. One that does not hold raises `ClaimError`; in a run (`KDCOURSE_CLAIMS=collect`) it is recorded, the lesson goes
+on, and the run fails at the end with all that did not hold.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 METADATA_KEY = "kdcourse_claim"
+MODE_VARIABLE = "KDCOURSE_CLAIMS"
+"""Set to `collect`, claims that do not hold are recorded and not raised."""
 
 _made: dict[str, Claim] = {}
 
@@ -35,6 +40,8 @@ class Claim:
     at_least: float | None = None
     at_most: float | None = None
     is_truth: bool = False
+    spread: float | None = None
+    """Standard deviation of the value over seeds, where it was measured."""
 
     @property
     def holds(self) -> bool:
@@ -55,8 +62,17 @@ class Claim:
         bounds = [("at least", self.at_least), ("at most", self.at_most)]
         return ", ".join(f"{words} {bound:g}" for words, bound in bounds if bound is not None)
 
+    @property
+    def room(self) -> float:
+        """How far the value may move: the tolerance, or the distance from where it is to the nearer bound."""
+        if self.tolerance is not None:
+            return self.tolerance
+        return min(abs(self.value - bound) for bound in (self.at_least, self.at_most) if bound is not None)
+
     def __str__(self) -> str:
         """One line, without the digits that depend on the machine; a bound alone shows no value."""
+        if not self.holds:
+            return f"✗ {self.name} does not hold: it is {self.value:.6g}, {self.condition}"
         if self.is_truth or self.tolerance is None:
             return f"✓ {self.name}: {self.condition}"
         decimals = max(0, math.ceil(-math.log10(self.tolerance))) if self.tolerance else 0
@@ -69,17 +85,20 @@ def claim(
     value: Any,
     expected: float | None = None,
     *,
-    tolerance: float | None = None,
+    tolerance: float | Mapping[str, float] | None = None,
     at_least: float | None = None,
     at_most: float | None = None,
+    spread: float | None = None,
 ) -> None:
     """State a number, or a truth; raise if it is not so.
 
     Args:
         name: what is claimed, with its unit; unique in its notebook.
         value: a number, a tensor of one element, or a truth value (then there is nothing to compare with).
-        expected, tolerance: the number and how far off, in its unit, it may be; always together.
+        expected, tolerance: the number and how far off, in its unit, it may be; always together. Where a GPU's
+            arithmetic differs, the tolerance is one for each kind of device: `{"cpu": 1e-6, "cuda": 1e-4}`.
         at_least, at_most: bounds, instead of an expected number.
+        spread: the standard deviation of the value over seeds; `kdcourse compare` holds a change against it.
 
     Raises:
         ClaimError: it does not hold.
@@ -88,26 +107,41 @@ def claim(
     value = value.item() if hasattr(value, "item") else value
     is_truth = isinstance(value, bool)
     comparisons = (expected, at_least, at_most)
+    if isinstance(tolerance, Mapping):
+        tolerance = tolerance[_device_kind()]
     if is_truth:
         at_least = 1.0
     elif (expected is None) != (tolerance is None) or all(bound is None for bound in comparisons):
         raise ValueError(f"The claim '{name}' needs an expected number with its tolerance, or at_least, or at_most.")
-    stated = Claim(name, float(value), expected, tolerance, at_least, at_most, is_truth)
-    if not stated.holds:
-        raise ClaimError(f"'{name}' does not hold: it is {stated.value:.6g}, {stated.condition}.")
+    stated = Claim(name, float(value), expected, tolerance, at_least, at_most, is_truth, spread)
     _made[stated.name] = stated
     _show(stated)
+    if not stated.holds and os.environ.get(MODE_VARIABLE) != "collect":
+        raise ClaimError(f"'{name}' does not hold: it is {stated.value:.6g}, {stated.condition}.")
 
 
 def claims_made() -> list[Claim]:
-    """The claims that this process has made so far, the latest of each name: what a report may repeat."""
+    """The claims that this process has made so far, the latest of each name, also those that do not hold."""
     return list(_made.values())
 
 
 def claims_of(notebook: Any) -> list[dict[str, Any]]:
-    """The claims that an executed notebook has recorded, in the order of its cells."""
-    outputs = (output for cell in notebook.cells for output in cell.get("outputs", []))
-    return [dict(output.metadata[METADATA_KEY]) for output in outputs if METADATA_KEY in output.get("metadata", {})]
+    """The claims that an executed notebook has recorded, in the order of its cells, each with its cell's id.
+
+    A value that JSON has no number for, such as NaN, is its name in a string; `float()` reads both.
+    """
+    return [
+        {"cell": cell.id, **output.metadata[METADATA_KEY]}
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+        if METADATA_KEY in output.get("metadata", {})
+    ]
+
+
+def claim_from(record: Mapping[str, Any]) -> Claim:
+    """A claim as `claims_of` or a `claims.json` has it."""
+    known: dict[str, Any] = {each.name: record[each.name] for each in fields(Claim) if each.name in record}
+    return Claim(**{**known, "value": float(record["value"])})
 
 
 def _show(stated: Claim) -> None:
@@ -117,4 +151,13 @@ def _show(stated: Claim) -> None:
     if get_ipython() is None:
         print(stated)
         return
-    display({"text/plain": str(stated)}, metadata={METADATA_KEY: asdict(stated)}, raw=True)
+    value = stated.value if math.isfinite(stated.value) else str(stated.value)
+    given = {name: part for name, part in asdict(stated).items() if part is not None}
+    record = {**given, "value": value, "holds": stated.holds}
+    display({"text/plain": str(stated)}, metadata={METADATA_KEY: record}, raw=True)
+
+
+def _device_kind() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -11,11 +11,12 @@ import scipy.stats
 
 @dataclass(frozen=True)
 class Verdict:
-    """The mean difference (second minus first) and its confidence interval, in the unit of the scores."""
+    """The mean difference (second minus first), its confidence interval and its standard deviation over the seeds."""
 
     difference: float
     low: float
     high: float
+    spread: float
 
     @property
     def word(self) -> str:
@@ -39,4 +40,4 @@ def compare_paired(first: Sequence[float], second: Sequence[float], confidence: 
         )
     differences = np.subtract(second, first)
     low, high = scipy.stats.ttest_1samp(differences, 0).confidence_interval(confidence)
-    return Verdict(float(differences.mean()), float(low), float(high))
+    return Verdict(float(differences.mean()), float(low), float(high), float(differences.std(ddof=1)))

@@ -11,7 +11,7 @@ from kdcourse import assets, cli, doctor
 from kdcourse.assets import AssetError
 from kdcourse.exercises.progress import FILE_VARIABLE, record
 
-COMMANDS = ["doctor", "assets", "list", "run", "progress"]
+COMMANDS = ["doctor", "assets", "list", "run", "compare", "editions", "progress"]
 
 
 def call(*arguments):

@@ -10,6 +10,7 @@ def test_the_interval_is_students_t():
     verdict = compare_paired([10, 20, 30], [11, 22, 33])
     assert verdict.difference == pytest.approx(2)
     assert (verdict.low, verdict.high) == pytest.approx((2 - 2.4842, 2 + 2.4842), abs=1e-3)
+    assert verdict.spread == pytest.approx(1)
     assert verdict.word == "no difference shown"
 
 

@@ -130,7 +130,7 @@ FORWARD_KL = Exercise(
             reverse_kl,
             "Yours is 1.1019 for the student (.7, .2, .1) and the teacher (.1, .3, .6), where ours is 1.0021: that is "
             "KL(student ‖ teacher). The weights are the student's, and they should be the teacher's.",
-            "section 4",
+            "section 2, and section 4 on the two directions",
         ),
         Misconception(
             "zero-is-nan",
@@ -252,13 +252,15 @@ REVERSE_KL = Exercise(
         Misconception(
             "mean-over-classes",
             lambda student, teacher: _reverse_by_kl_div(student, teacher) / student.shape[-1],
-            "Yours is a third of ours for 3 classes and a fifth for 5: reduction='mean' divides by the classes, too.",
+            "Yours is a third of ours for 3 classes and a fifth for 5: the terms are added over the classes, not "
+            "averaged.",
             "section 3",
         ),
         Misconception(
             "rows-together",
             lambda student, teacher: _reverse_by_kl_div(student, teacher).mean(),
-            "Yours is one number for all rows, as reduction='batchmean' gives it; asked for is one number per row.",
+            "Yours is one number for two rows, 0.8062 instead of (0.6290, 0.9834): the mean over rows, as "
+            "reduction='batchmean' gives it. Asked for is one number per row.",
             "section 3",
         ),
     ],

@@ -1,4 +1,4 @@
-"""Exercises of lesson 02: what goes into a KL divergence, how a log-softmax is made, and what the sum is divided by."""
+"""Exercises of lesson 02: what goes into a KL divergence, how a log-softmax is made, masks, and divisors."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (the name that everybody knows it by)
 from torch import Tensor
 
-from kdcourse.divergence import forward_kl, reverse_kl
 from kdcourse.exercises.exercise import Exercise, Inputs, Misconception
 from kdcourse.exercises.rows import kl_per_row
 
@@ -60,8 +59,8 @@ KL_PER_ROW = Exercise(
         Misconception(
             "log-on-both-sides",
             lambda s, t: _terms(s.log_softmax(-1), t.log_softmax(-1)).sum(-1),
-            "NaN from the first call on: your target is a log-probability, and without log_target=True kl_div takes "
-            "its logarithm once more, of a negative number.",
+            "NaN from the first call on, and a gradient that is finite and wrong: your target is a log-probability, "
+            "and without log_target=True kl_div takes its logarithm once more, of a negative number.",
             "section 2",
         ),
         Misconception(
@@ -96,6 +95,20 @@ KL_PER_ROW = Exercise(
             lambda s, t: _terms(s.log_softmax(-1), t.softmax(-1)).mean(-1),
             "A third of ours with 3 classes, half of ours with 2: you averaged over the classes, but a divergence is "
             "their sum.",
+            "section 7",
+        ),
+        Misconception(
+            "softmax-with-flag",
+            lambda s, t: _terms(s.softmax(-1), t.softmax(-1), log_target=True).sum(-1),
+            "0.383 where ours is 1.002, and 0 where student and teacher are the same: softmax on both sides, with "
+            "log_target=True. It looks like a divergence and is none; both sides must be log_softmax for that flag.",
+            "section 2",
+        ),
+        Misconception(
+            "rows-together",
+            lambda s, t: F.kl_div(s.log_softmax(-1), t.softmax(-1), reduction="batchmean"),
+            "One number, also for two rows: 1.048 instead of (1.660, 0.437). That is reduction='batchmean', the mean "
+            "over rows; asked for is one number for each.",
             "section 7",
         ),
         Misconception(
@@ -176,8 +189,8 @@ LOG_SOFTMAX = Exercise(
         Misconception(
             "shift-of-the-batch",
             _shift_of_the_batch,
-            "Right for every row that holds the maximum of the batch; a row 300 below it becomes infinite. Each row "
-            "needs its own maximum: amax(-1, keepdim=True).",
+            "Right where the rows lie close together; a row 300 below the maximum of the batch becomes infinite. Each "
+            "row needs its own maximum: amax(-1, keepdim=True).",
             "section 4",
         ),
         Misconception(
@@ -206,94 +219,104 @@ LOG_SOFTMAX = Exercise(
 )
 
 
-# 02.reverse_kl
+# 02.masked_kl
 
 
-def _softened(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    return (student_logits / temperature).log_softmax(-1), (teacher_logits / temperature).log_softmax(-1)
+def _select(student: Tensor, teacher: Tensor, allowed: Tensor) -> Tensor:
+    return kl_per_row(student[:, allowed], teacher[:, allowed])
 
 
-def _reverse_kl(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    return reverse_kl(*_softened(student_logits, teacher_logits, temperature))
+def _rule_out(logits: Tensor, allowed: Tensor, value: float = -math.inf) -> Tensor:
+    return logits.masked_fill(~allowed, value)
 
 
-def _probability_target(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    student, teacher = student_logits / temperature, teacher_logits / temperature
-    return _terms(teacher.log_softmax(-1), student.softmax(-1)).sum(-1)
+def _infinite_minus_infinite(student: Tensor, teacher: Tensor, allowed: Tensor) -> Tensor:
+    student, teacher = (_rule_out(logits, allowed) for logits in (student, teacher))
+    return _terms(student.log_softmax(-1), teacher.softmax(-1)).sum(-1)
 
 
-def _target_detached(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    return _reverse_kl(student_logits.detach(), teacher_logits, temperature)
+def _masked_after_softmax(student: Tensor, teacher: Tensor, allowed: Tensor) -> Tensor:
+    return _terms(student.log_softmax(-1), teacher.softmax(-1))[:, allowed].sum(-1)
 
 
-def _forward(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    return forward_kl(*_softened(student_logits, teacher_logits, temperature))
+def _logit_of_zero(student: Tensor, teacher: Tensor, allowed: Tensor) -> Tensor:
+    return kl_per_row(_rule_out(student, allowed, 0.0), _rule_out(teacher, allowed, 0.0))
 
 
-def _teacher_not_softened(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    return reverse_kl((student_logits / temperature).log_softmax(-1), teacher_logits.log_softmax(-1))
+def _teacher_only(student: Tensor, teacher: Tensor, allowed: Tensor) -> Tensor:
+    return kl_per_row(student, _rule_out(teacher, allowed))
 
 
-def _logs_of_softmax(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    student, teacher = ((logits / temperature).softmax(-1) for logits in (student_logits, teacher_logits))
-    return (student * (student.log() - teacher.log())).sum(-1)
+def _student_only(student: Tensor, teacher: Tensor, allowed: Tensor) -> Tensor:
+    return kl_per_row(_rule_out(student, allowed), teacher)
 
 
-def _random_softened(generator: torch.Generator) -> Inputs:
-    student, teacher = _random_pair(generator)
-    return student, teacher, 2.0
+def _nobody_ruled_out(student: Tensor, teacher: Tensor, allowed: Tensor) -> Tensor:
+    return kl_per_row(student, teacher)
 
 
-REVERSE_KL = Exercise(
-    id="02.reverse_kl",
-    title="Reverse KL at a low temperature",
-    reference=_reverse_kl,
+def _random_masked(generator: torch.Generator) -> Inputs:
+    return *_random_pair(generator), torch.arange(6) != torch.randint(6, (), generator=generator)
+
+
+MASKED_KL = Exercise(
+    id="02.masked_kl",
+    title="KL divergence where classes are ruled out",
+    reference=_select,
     examples=[
-        (torch.tensor([[1.0, 0.0, -1.0]]), torch.tensor([[0.0, 1.0, 0.5]]), 1.0),
-        (torch.tensor([[2.0, 1.98, -4.0]]), torch.tensor([[0.0, 2.0, 1.0]]), 0.05),
-        (torch.tensor([[0.5, -0.5], [1.0, 3.0]]), torch.tensor([[2.0, 0.0], [0.0, 0.0]]), 4.0),
+        (torch.tensor([[1.0, 0.0, -1.0]]), torch.tensor([[0.0, 1.0, 0.5]]), torch.tensor([True, True, False])),
+        (torch.tensor([[1.0, 0.0, -1.0]]), torch.tensor([[0.0, 1.0, 0.5]]), torch.tensor([True, True, True])),
     ],
-    random_inputs=_random_softened,
+    random_inputs=_random_masked,
     difficulty=2,
     minutes=8,
     hints=[
-        "KL(student ‖ teacher) is weighted with the student's probabilities. Which argument of kl_div is the weight?",
-        "The gradient now flows through the target. What is the derivative of y · log y at y = 0?",
-        "With log_target=True no logarithm of a rounded probability is ever taken: log_softmax on both sides.",
+        "A class that nobody may choose is no class. What distribution do the others make among themselves?",
+        "Softmax after the mask, not before it: the probabilities of the allowed classes must add up to 1.",
+        "logits[:, allowed] leaves out the classes that do not count; then it is 02.kl_per_row.",
     ],
     misconceptions=[
         Misconception(
-            "probability-target",
-            _probability_target,
-            "Your value is ours, and at T = 0.05 your gradient is NaN: the softmax of the student holds an exact 0, "
-            "and the gradient with respect to the target needs its logarithm.",
-            "section 6, Break it",
-        ),
-        Misconception(
-            "forward-kl",
-            _forward,
-            "0.508 where ours is 0.558, for the first input: that is KL(teacher ‖ student). For the reverse, the "
-            "student is the target.",
+            "infinite-minus-infinite",
+            _infinite_minus_infinite,
+            "NaN as soon as a class is ruled out: with a logit of -inf on both sides its term is 0 times infinity. "
+            "Leave such classes out before you multiply.",
             "section 6",
         ),
         Misconception(
-            "student-detached",
-            _target_detached,
-            "The value is ours, and there is no gradient at all: in the reverse KL the target is the student, so it "
-            "must not be detached.",
+            "masked-after-softmax",
+            _masked_after_softmax,
+            "0.131 where ours is 0.462, for the first input: the softmax still counted the class that is ruled out, so "
+            "what was left of each side adds up to less than 1, and the sum may even be negative. Mask first.",
             "section 6",
         ),
         Misconception(
-            "teacher-not-softened",
-            _teacher_not_softened,
-            "Right at T = 1 and at no other temperature: the student was divided by T, and the teacher was not.",
-            "section 8",
+            "logit-of-zero",
+            _logit_of_zero,
+            "0.364 where ours is 0.462, for the first input: a logit of 0 does not rule out anything, its probability "
+            "is exp(0) over the sum. A class is ruled out by a logit of -inf, or by leaving it out.",
+            "section 6",
         ),
         Misconception(
-            "log-of-softmax",
-            _logs_of_softmax,
-            "Right at T = 1, and NaN at T = 0.05, in the value already: 0 times the logarithm of 0.",
-            "sections 4 and 6",
+            "teacher-only",
+            _teacher_only,
+            "0.557 where ours is 0.462, for the first input: only the teacher was masked, and your student still loses "
+            "probability to a class that nobody may choose.",
+            "section 6",
+        ),
+        Misconception(
+            "student-only",
+            _student_only,
+            "Infinite as soon as a class is ruled out: only the student was masked, so it gives nothing where the "
+            "teacher still gives something.",
+            "section 6",
+        ),
+        Misconception(
+            "nobody-ruled-out",
+            _nobody_ruled_out,
+            "Right where nothing is ruled out, and 0.508 where ours is 0.462, for the first input: the mask was not "
+            "used.",
+            "section 6",
         ),
     ],
     gradient=True,
@@ -369,6 +392,13 @@ TOKEN_MEAN = Exercise(
             "section 7",
         ),
         Misconception(
+            "batchmean-of-all",
+            lambda student, teacher, mask: _token_kl(student, teacher).sum() / student.size(0),
+            "7 times ours for four sequences of 7 tokens, where nothing is masked; where something is, the padding has "
+            "a say as well. That is reduction='batchmean' of (B, T, V): divided by sequences, and blind to the mask.",
+            "section 7",
+        ),
+        Misconception(
             "mean-of-elements",
             _mean_of_elements,
             "Too small by the size of the vocabulary: a third of ours with 3 entries, an eleventh with 11. The mean "
@@ -417,6 +447,11 @@ class KDTerm:
 
     def __repr__(self) -> str:
         return self.name
+
+
+def _probability_target(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    student, teacher = student_logits / temperature, teacher_logits / temperature
+    return _terms(teacher.log_softmax(-1), student.softmax(-1)).sum(-1)
 
 
 def _summed(compute: Term) -> Term:
@@ -500,7 +535,8 @@ IS_SOUND = Exercise(
         Misconception(
             "finite-is-fine",
             _finite_is_fine,
-            "You pass 6 of our 7 terms, and one is right: -1.343 for a student that is its teacher is finite, too.",
+            "You pass 6 of our 7 terms, and only one of them is right: -1.343 for a student that is its teacher "
+            "is finite, too.",
             "section 2",
         ),
         Misconception(
@@ -527,4 +563,4 @@ IS_SOUND = Exercise(
     ],
 )
 
-EXERCISES = [KL_PER_ROW, LOG_SOFTMAX, REVERSE_KL, TOKEN_MEAN, IS_SOUND]
+EXERCISES = [KL_PER_ROW, LOG_SOFTMAX, MASKED_KL, TOKEN_MEAN, IS_SOUND]

@@ -1,4 +1,4 @@
-"""The exercises of lesson 03: softening, the soft term, the whole objective, T² left out, and two teachers."""
+"""The exercises of lesson 03: softening, the soft term and its gradient, the whole objective, and two teachers."""
 
 from __future__ import annotations
 
@@ -243,50 +243,70 @@ OBJECTIVE = Exercise(
 )
 
 
-def _hidden_alpha(alpha: float, temperature: float) -> float:
-    return alpha / (alpha + (1 - alpha) / temperature**2)
+def _difference(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """p_T − q_T, the mean over rows included."""
+    return (_softened(student, temperature) - _softened(teacher, temperature)) / len(student)
 
 
-HIDDEN_ALPHA = Exercise(
-    id="03.hidden_alpha",
-    title="The alpha that was really used",
-    reference=_hidden_alpha,
-    examples=[(0.5, 4.0), (0.5, 2.0), (0.1, 10.0)],
-    random_inputs=lambda generator: (_random_alpha(generator), _random_temperature(generator)),
+SOFT_GRADIENT = Exercise(
+    id="03.soft_gradient",
+    title="The gradient of the soft term, by hand",
+    reference=lambda s, t, temperature: temperature * _difference(s, t, temperature),
+    examples=[(STUDENT, TEACHER, 2.0), (STUDENT, TEACHER, 4.0)],
+    random_inputs=lambda generator: (*_random_logits(generator), _random_temperature(generator)),
     difficulty=2,
     minutes=6,
     hints=[
-        "Write the loss without T² as a·hard + b·(T² · KL). What are a and b?",
-        "a = alpha and b = (1 − alpha)/T². A common factor of both is only a learning rate, so make them add up to 1.",
+        "Section 3 has the gradient of the KL of one row, without T².",
+        "T² times the chain rule's 1/T is T. The second 1/T needs no factor: it is inside p_T − q_T.",
+        "The mean over N rows divides the gradient of each row by N.",
     ],
-    tolerance=1e-6,
     misconceptions=[
         Misconception(
-            "t-once",
-            lambda alpha, temperature: alpha / (alpha + (1 - alpha) / temperature),
-            "Yours is 0.8 for alpha = .5 and T = 4, where ours is 0.941: the missing factor is T², 16, not T.",
-            "section 5",
+            "t-squared-missing",
+            lambda s, t, temperature: _difference(s, t, temperature) / temperature,
+            "Yours is a quarter of ours at T = 2 and a sixteenth at T = 4: that is the gradient of the KL alone, and "
+            "the soft term has T² in front.",
+            "section 4",
         ),
         Misconception(
-            "wrong-way",
-            lambda alpha, temperature: alpha / (alpha + (1 - alpha) * temperature**2),
-            "Yours is 0.059 for alpha = .5 and T = 4, where ours is 0.941: without T² the teacher gets less weight, so "
-            "the labels get more.",
-            "section 5",
+            "chain-rule-missing",
+            lambda s, t, temperature: temperature**2 * _difference(s, t, temperature),
+            "Yours is twice ours at T = 2 and four times at T = 4: the logits are divided by T inside the softmax, and "
+            "the chain rule brings a factor 1/T that turns T² into T.",
+            "section 3",
         ),
         Misconception(
-            "not-normalised",
-            lambda alpha, temperature: 1 - (1 - alpha) / temperature**2,
-            "Yours is 0.969 for alpha = .5 and T = 4, where ours is 0.941: 1/32 is what the teacher keeps before the "
-            "two weights are made to add up to 1.",
-            "section 5",
+            "no-power-left",
+            _difference,
+            "Yours is half of ours at T = 2 and a quarter at T = 4: T² meets one 1/T only, that of the chain rule. The "
+            "other is inside p_T − q_T already, so a factor T is left.",
+            "section 3",
         ),
         Misconception(
-            "odds-not-a-share",
-            lambda alpha, temperature: alpha * temperature**2 / (1 - alpha),
-            "Yours is 16 for alpha = .5 and T = 4: that is how many times the labels outweigh the teacher. As a share "
-            "of both it is 16/17.",
-            "section 5",
+            "not-softened",
+            lambda s, t, temperature: _difference(s, t, 1.0),
+            "Yours is the same at T = 2 and at T = 4: that is p − q at T = 1, and the temperature was not used.",
+            "section 3",
+        ),
+        Misconception(
+            "student-not-softened",
+            lambda s, t, temperature: temperature * (_softened(s, 1.0) - _softened(t, temperature)) / len(s),
+            "For equal logits of student and teacher ours is 0, and yours is not: only the teacher was divided by T.",
+            "section 7",
+        ),
+        Misconception(
+            "uphill",
+            lambda s, t, temperature: -temperature * _difference(s, t, temperature),
+            "Yours is ours times −1: the student's answer comes first, p_T − q_T, so that a logit with too much falls.",
+            "section 3 (and lesson 01)",
+        ),
+        Misconception(
+            "sum-over-rows",
+            lambda s, t, temperature: len(s) * temperature * _difference(s, t, temperature),
+            "Yours is twice ours for 2 rows and four times for 4: that is the gradient of the sum over rows, and the "
+            "soft term is their mean.",
+            "section 4",
         ),
     ],
 )
@@ -328,7 +348,7 @@ TWO_TEACHERS = Exercise(
         Misconception(
             "softened-after-mean",
             lambda first, second, temperature: _power(_mean_target(first, second, 1.0), 1 / temperature),
-            "Right at T = 1, but (0.47, 0.44, 0.10) at T = 2, where ours is (0.53, 0.37, 0.10): each teacher is "
+            "Right at T = 1, but (0.465, 0.435, 0.100) at T = 2, where ours is (0.532, 0.368, 0.100): each teacher is "
             "softened first, then they are averaged.",
             "section 8",
         ),
@@ -347,4 +367,4 @@ TWO_TEACHERS = Exercise(
     ],
 )
 
-EXERCISES = [SOFTEN, SOFT_TERM, OBJECTIVE, HIDDEN_ALPHA, TWO_TEACHERS]
+EXERCISES = [SOFTEN, SOFT_TERM, SOFT_GRADIENT, OBJECTIVE, TWO_TEACHERS]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def image_and_answer(image: Sequence[Sequence[float]], answer: Sequence[float], title: str) -> Figure:
     """A small grey picture, and beside it the probability (0 to 1) of each class."""
     with plt.rc_context(STYLE):
-        figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 2.8), width_ratios=[1, 2.2])
+        figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 2.8), width_ratios=[1, 2.6])  # the title must fit
         left.imshow(image, cmap="gray_r")
         left.grid(False)
         left.set(title=title, xticks=[], yticks=[])

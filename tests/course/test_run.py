@@ -1,20 +1,34 @@
 """Running lessons: what stops one is said as what it is, and does not stop the others."""
 
 import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import nbformat
 import pytest
+from filelock import FileLock
+from junitparser import JUnitXml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from kdcourse.course import claims_report, lessons, page, run, store
+from kdcourse.course import fingerprint, lessons, page, reports, run, store
+
+CLAIM = "from kdcourse.claims import claim\nclaim('it runs', True)"
 
 
-def write_lesson(folder, name, *sources):
-    """A lesson with a heading, a parameters cell and these code cells."""
+def write_lesson(folder, name, *sources, first=CLAIM):
+    """A lesson with a heading, a parameters cell, one with a claim, and these code cells."""
     parameters = new_code_cell('PROFILE = "quick"', metadata={"tags": ["parameters"]})
     heading = new_markdown_cell(f"# {name[:2]} · A toy\n\n***Does it run?***")
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    cells = [heading, parameters, *map(new_code_cell, sources)]
+    cells = [
+        heading,
+        parameters,
+        *(new_code_cell(source, id=f"cell-{place}") for place, source in enumerate([first, *sources])),
+    ]
     nbformat.write(new_notebook(cells=cells, metadata={"kernelspec": kernel}), folder / f"{name}.ipynb")
 
 
@@ -27,8 +41,8 @@ def folder(tmp_path, monkeypatch):
     return folder
 
 
-def run_all(tmp_path, **options):
-    return list(run.run_lessons(lessons.all_lessons(), tmp_path / "out", **options))
+def run_all(tmp_path, *, resume=False, **options):
+    return list(run.run_lessons(lessons.all_lessons(), tmp_path / "out", run.Settings(**options), resume=resume))
 
 
 def test_each_lesson_runs_with_its_profile_and_offline(folder, tmp_path):
@@ -77,13 +91,12 @@ def test_a_kernel_that_does_not_start_is_a_sentence(folder, tmp_path, monkeypatc
 
 def test_the_claims_of_a_run_are_collected(folder, tmp_path):
     """Claims that can be compared by reading notebooks only; a lesson that fails and takes its claims along."""
-    write_lesson(folder, "00_toy", "from kdcourse.claims import claim\nclaim('one', 1.0, 1, tolerance=0.1)")
-    write_lesson(
-        folder, "01_toy", "from kdcourse.claims import claim\nclaim('two', True)\nclaim('three', 1.0, at_most=0)"
-    )
-    written = json.loads(claims_report.write_claims(run_all(tmp_path), tmp_path).read_text(encoding="utf-8"))
-    assert [claim["name"] for claim in written["lessons"]["00_toy"]] == ["one"]
-    assert [claim["name"] for claim in written["lessons"]["01_toy"]] == ["two"]
+    write_lesson(folder, "00_toy", "claim('one', 1.0, 1, tolerance=0.1)")
+    write_lesson(folder, "01_toy", "claim('two', True)", "1 / 0")
+    path = reports.write_claims(run_all(tmp_path), tmp_path, "cpu")
+    written = json.loads(path.read_text(encoding="utf-8"))
+    assert [claim["name"] for claim in written["lessons"]["00_toy"]] == ["it runs", "one"]
+    assert [claim["name"] for claim in written["lessons"]["01_toy"]] == ["it runs", "two"]
     assert written["versions"]["torch"].startswith("2.")
 
 
@@ -110,6 +123,8 @@ def test_the_index_leads_to_every_notebook_and_needs_no_network(folder, tmp_path
     write_lesson(folder, "00_broken", "1 / 0")
     write_lesson(folder, "01_whole", "print('made it')")
     outcomes = run_all(tmp_path)
+    for outcome in outcomes:
+        page.write_lesson(outcome, tmp_path / "out")
     index = page.write_index(outcomes, tmp_path / "out")
     html = index.read_text(encoding="utf-8")
     assert "1 of 2" in html
@@ -130,8 +145,8 @@ def test_a_picture_keeps_its_words_on_the_page(folder, tmp_path):
         "00_toy",
         "from matplotlib.figure import Figure\nfrom kdcourse import plots\nplots.show(Figure(), 'It <rises>')",
     )
-    outcomes = run_all(tmp_path)
-    page.write_index(outcomes, tmp_path / "out")
+    (outcome,) = run_all(tmp_path)
+    page.write_lesson(outcome, tmp_path / "out")
     lesson = (tmp_path / "out" / "00_toy.html").read_text(encoding="utf-8")
     assert 'alt="It &lt;rises&gt;"' in lesson
 
@@ -141,14 +156,16 @@ def test_the_default_profile_adds_no_cell(folder, tmp_path):
     write_lesson(folder, "00_toy", "print(PROFILE)")
     (outcome,) = run_all(tmp_path)
     cells = nbformat.read(outcome.executed, as_version=4).cells
-    assert [cell.get("execution_count") for cell in cells] == [None, 1, 2]
+    assert [cell.get("execution_count") for cell in cells] == [None, 1, 2, 3]
     assert cells[-1].outputs[0].text == "quick\n"
 
 
 def test_a_title_is_text_and_not_markup(folder, tmp_path):
     """A heading with an angle bracket that breaks the page."""
     write_lesson(folder, "00_toy", "1 + 1")
-    outcome = run.Outcome(lessons.all_lessons()[0], tmp_path / "none.ipynb", 1.0, "<script>alert(1)</script>")
+    outcome = run.Outcome(
+        lessons.all_lessons()[0], tmp_path / "none.ipynb", run.Record("", 1.0, "<script>alert(1)</script>")
+    )
     html = page.write_index([outcome], tmp_path).read_text(encoding="utf-8")
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
@@ -165,9 +182,9 @@ def test_stored_outputs_are_the_same_after_a_second_run(folder, tmp_path):
         contents.append(path.read_bytes())
     assert contents[0] == contents[1]
     cells = nbformat.read(path, as_version=4).cells
-    assert [cell.get("execution_count") for cell in cells] == [None, 1, 2, 3]
-    assert cells[2].outputs == [new_output("stream", name="stdout", text="hello\n")]
-    assert cells[3].outputs[0].data["text/plain"] == "2"
+    assert [cell.get("execution_count") for cell in cells] == [None, 1, 2, 3, 4]
+    assert cells[3].outputs == [new_output("stream", name="stdout", text="hello\n")]
+    assert cells[4].outputs[0].data["text/plain"] == "2"
 
 
 def test_lessons_are_found_by_number_and_by_name(folder):
@@ -188,3 +205,210 @@ def test_a_missing_folder_says_where_it_looked(monkeypatch, tmp_path):
     monkeypatch.setenv(lessons.FOLDER_VARIABLE, str(tmp_path / "nowhere"))
     with pytest.raises(lessons.LessonError, match="nowhere"):
         lessons.all_lessons()
+
+
+def test_what_is_finished_is_not_repeated(folder, tmp_path):
+    """Minutes of training again, after a Ctrl-C in the last lesson."""
+    write_lesson(folder, "00_whole", "import os\nprint(os.getpid())")
+    write_lesson(folder, "01_broken", "1 / 0")
+    first = run_all(tmp_path)
+    again = run_all(tmp_path, resume=True)
+    assert [outcome.reused for outcome in again] == [True, False]
+    assert again[0].executed.read_bytes() == first[0].executed.read_bytes()
+    assert again[1].problem == first[1].problem
+
+
+@pytest.mark.parametrize("change", ["notebook", "parameters", "package", "versions"])
+def test_what_has_changed_runs_again(folder, tmp_path, monkeypatch, change):
+    """The result of yesterday's notebook, package or versions, reported as today's."""
+    write_lesson(folder, "00_toy", "1 + 1")
+    run_all(tmp_path)
+    options = {}
+    if change == "notebook":
+        write_lesson(folder, "00_toy", "1 + 2")
+    elif change == "parameters":
+        options = {"profile": "full"}
+    elif change == "package":
+        monkeypatch.setattr(fingerprint, "package_digest", lambda: "another")
+    else:
+        monkeypatch.setattr(fingerprint, "versions", lambda: {"torch": "9.9"})
+    (outcome,) = run_all(tmp_path, resume=True, **options)
+    assert not outcome.reused
+
+
+def test_a_cell_is_named_by_its_id(folder, tmp_path):
+    """ "Cell 7", which is the sixth in an editor that starts at 0 and does not count prose."""
+    write_lesson(folder, "00_broken", "1 + 1", "1 / 0", "1 + 1")
+    write_lesson(folder, "01_dies", "1 + 1", "import os\nos._exit(9)")
+    write_lesson(folder, "02_endless", "while True: pass")
+    assert [outcome.record.cell for outcome in run_all(tmp_path, cell_seconds=5)] == ["cell-2", "cell-2", "cell-1"]
+
+
+def test_every_broken_claim_is_reported(folder, tmp_path):
+    """A run that stops at the first number that moved, so that nobody knows of the other nine."""
+    write_lesson(folder, "00_toy", "claim('one', 2.0, at_most=1)", "claim('two', float('nan'), 1, tolerance=1)")
+    (outcome,) = run_all(tmp_path)
+    assert outcome.problem == "2 claims do not hold: 'one'; 'two'."
+    assert outcome.record.cell == "cell-1"
+    assert [(claim["name"], claim["holds"], claim["cell"]) for claim in outcome.claims] == [
+        ("it runs", True, "cell-0"),
+        ("one", False, "cell-1"),
+        ("two", False, "cell-2"),
+    ]
+
+
+def test_a_lesson_that_states_nothing_fails(folder, tmp_path):
+    """A notebook that runs through, because it holds nothing against anything."""
+    write_lesson(folder, "00_toy", "1 + 1", first="0")
+    (outcome,) = run_all(tmp_path)
+    assert "states no claims" in outcome.problem
+
+
+def test_a_lesson_that_ran_in_no_time_fails(folder, tmp_path):
+    """A cell that a tool's tag skips, in a notebook that reports success."""
+    write_lesson(folder, "00_toy", "1 + 1")
+    path = folder / "00_toy.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[-1].metadata["tags"] = ["skip-execution"]
+    nbformat.write(notebook, path)
+    (outcome,) = run_all(tmp_path)
+    assert (outcome.problem, outcome.record.cell) == ("A cell was passed over: it has not run.", "cell-1")
+
+
+def test_a_parameter_that_no_cell_reads_fails(folder, tmp_path):
+    """papermill warns, and runs the default."""
+    write_lesson(folder, "00_toy", "1 + 1")
+    (outcome,) = run_all(tmp_path, parameters={"STEPS": 5})
+    assert outcome.problem == "It has no parameter STEPS; its parameters are PROFILE."
+    assert not outcome.executed.exists()
+
+
+def test_a_seed_goes_to_the_lessons_that_have_one(folder, tmp_path):
+    """A seed that is accepted and ignored."""
+    write_lesson(folder, "00_toy", "1 + 1")
+    write_lesson(folder, "01_trains", "print(SEED)")
+    path = folder / "01_trains.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[1].source += "\nSEED = 0"
+    nbformat.write(notebook, path)
+    plain, seeded = run_all(tmp_path, seed=7)
+    assert plain.passed
+    assert nbformat.read(seeded.executed, as_version=4).cells[-1].outputs[0].text == "7\n"
+
+
+def test_a_gpu_that_is_not_there_is_a_sentence(folder, tmp_path, monkeypatch):
+    """A "GPU run" on a CPU."""
+    write_lesson(folder, "00_toy", "1 + 1")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(lessons.LessonError, match="no GPU"):
+        run_all(tmp_path, device="cuda")
+    with pytest.raises(lessons.LessonError, match="device is 'gpu'; it can be auto, cpu, cuda"):
+        run_all(tmp_path, device="gpu")
+
+
+def test_a_run_on_the_cpu_hides_the_gpu(folder, tmp_path, monkeypatch):
+    """A "CPU run" on a GPU."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    write_lesson(folder, "00_toy", "import os\nprint(repr(os.environ['CUDA_VISIBLE_DEVICES']))")
+    (outcome,) = run_all(tmp_path, device="cpu")
+    assert nbformat.read(outcome.executed, as_version=4).cells[-1].outputs[0].text == "''\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+def test_a_full_disk_is_said_as_what_it_is(folder, tmp_path):
+    """A traceback of papermill's, or a dead kernel, where somebody should delete files."""
+    write_lesson(folder, "00_cell", "with open('/dev/full', 'w') as file:\n    file.write('x')")
+    write_lesson(folder, "01_notebook", "1 + 1")
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / ".01_notebook.ipynb").symlink_to("/dev/full")
+    cell, notebook = run_all(tmp_path)
+    assert (cell.problem, cell.record.cell) == ("The disk is full: a cell could not write.", "cell-1")
+    assert notebook.problem == "The disk is full: the executed notebook could not be written."
+
+
+def test_two_runs_do_not_write_into_one_folder(folder, tmp_path):
+    """The half of one run and the half of another, in one report."""
+    write_lesson(folder, "00_toy", "1 + 1")
+    (tmp_path / "out").mkdir()
+    with FileLock(tmp_path / "out" / ".lock"), pytest.raises(lessons.LessonError, match="Another run"):
+        run_all(tmp_path)
+
+
+def test_junit_has_a_case_for_each_claim(folder, tmp_path):
+    """One red lesson, where one of fifty numbers moved."""
+    write_lesson(folder, "00_toy", "claim('one', 2.0, at_most=1)")
+    path = reports.write_junit(run_all(tmp_path), tmp_path)
+    cases = {case.name: case.result for suite in JUnitXml.fromfile(str(path)) for case in suite}
+    assert list(cases) == ["runs to its end", "it runs", "one"]
+    assert cases["it runs"] == []
+    assert "It is 2.0. (cell cell-1)" in cases["one"][0].message
+
+
+def test_the_report_leads_to_the_cell(folder, tmp_path):
+    """A red lesson, and a hundred cells to look for the reason."""
+    write_lesson(folder, "00_toy", "claim('one <or two>', 2.0, at_most=1)")
+    outcomes = run_all(tmp_path)
+    page.write_lesson(outcomes[0], tmp_path)
+    page.write_reports(outcomes, tmp_path, "cpu")
+    html = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "1 of 2" in html
+    assert "one &lt;or two&gt;" in html
+    assert "at most 1" in html
+    assert 'href="00_toy.html#cell-id=cell-1"' in html
+    assert 'id="cell-id=cell-1"' in (tmp_path / "00_toy.html").read_text(encoding="utf-8")
+    assert "<script" not in html
+
+
+def test_only_times_have_changed_and_the_file_stays(folder, tmp_path):
+    """A diff after every `make notebooks`, because a cell shows how long something took."""
+    write_lesson(folder, "00_toy", "import time\nprint(time.time())", "import os\nprint(os.environ['SAID'])")
+    path = folder / "00_toy.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[3].metadata["not_compared"] = "timed"
+    nbformat.write(notebook, path)
+    contents = []
+    for said in ("one", "one", "two"):
+        os.environ["SAID"] = said
+        (outcome,) = run_all(tmp_path)
+        store.store_outputs(path, outcome.executed)
+        contents.append(path.read_bytes())
+    assert contents[0] == contents[1] != contents[2]
+
+
+def test_killed_at_any_moment_a_run_can_be_resumed(folder, tmp_path):
+    """Half a notebook, or a report of it, after a crash; a lesson that runs twice, or never."""
+    for number in range(3):
+        write_lesson(folder, f"0{number}_toy", "import time\ntime.sleep(0.5)", f"claim('number', {number}, at_least=0)")
+    undisturbed, disturbed = tmp_path / "undisturbed", tmp_path / "disturbed"
+    subprocess.run(run_command(undisturbed), check=True, capture_output=True, timeout=120)
+    moments = random.Random(0)
+    for _ in range(3):
+        process = subprocess.Popen(
+            [*run_command(disturbed), "--resume"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(moments.uniform(2, 8))
+        process.kill()
+        process.wait()
+        for path in disturbed.glob("[!.]*"):
+            assert_whole(path)
+    subprocess.run([*run_command(disturbed), "--resume"], check=True, capture_output=True, timeout=120)
+    assert (disturbed / "claims.json").read_bytes() == (undisturbed / "claims.json").read_bytes()
+    assert {path.name for path in disturbed.iterdir()} == {path.name for path in undisturbed.iterdir()}
+
+
+def run_command(out):
+    return [sys.executable, "-m", "kdcourse", "run", "--out", str(out)]
+
+
+def assert_whole(path):
+    """A file that can be read to its end."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".ipynb":
+        nbformat.validate(nbformat.reads(text, as_version=4))
+    elif path.suffix == ".json":
+        json.loads(text)
+    elif path.suffix == ".xml":
+        JUnitXml.fromstring(text.encode())
+    else:
+        assert text.rstrip().endswith("</html>")

@@ -6,6 +6,7 @@ from statistics import mean, stdev
 
 import nbformat
 import pytest
+from cells import said
 
 from kdcourse.capstone import ARMS, Results
 from kdcourse.course.lessons import find_lessons
@@ -21,10 +22,9 @@ def cells():
     return {cell.id: cell for cell in nbformat.read(lesson.path, as_version=4).cells}
 
 
-def said(cell):
-    """The one output of a cell, as text."""
-    (output,) = cell.outputs
-    return output.get("text") or output.data["text/markdown"]
+def said_by(cell):
+    """All outputs of a cell, as text."""
+    return "\n".join(said(output) for output in cell.outputs)
 
 
 def table_rows(text):
@@ -35,7 +35,7 @@ def table_rows(text):
 
 def test_the_table_is_that_of_the_lesson(cells):
     """An accuracy of an older version of the lesson."""
-    measured = table_rows(said(cells["measure"]))
+    measured = table_rows(said_by(cells["measure"]))
     assert len(measured) == 3
     for model, (accuracy, parameters, _) in measured.items():
         assert table_rows(README)[model] == [accuracy, parameters]
@@ -43,14 +43,14 @@ def test_the_table_is_that_of_the_lesson(cells):
 
 def test_the_gain_is_that_of_the_lesson(cells):
     """A gain that was rounded up on its way to the README."""
-    gain, low, high, seeds = re.findall(r"\d+\.\d|\d(?= seeds)", said(cells["verdict-numbers"]))
+    gain, low, high, seeds = re.findall(r"\d+\.\d|\d(?= seeds)", said_by(cells["verdict-numbers"]))
     assert f"gains {gain} points (95% interval {low} to {high})" in README
     assert (seeds, "over three seeds" in README) == ("3", True)
 
 
 def test_the_conditions_are_those_of_the_lesson(cells):
     """The same numbers, from other data or another budget."""
-    labelled, unlabelled = re.findall(r"\d+,\d+", said(cells["logits"]))
+    labelled, unlabelled = re.findall(r"\d+,\d+", said_by(cells["logits"]))
     assert re.search(f"same {labelled} sentences, and {unlabelled} more\\s", README)
     (steps,) = re.findall(r'STEPS = (\d+) if PROFILE == "quick"', cells["train"].source)
     assert f"the same {steps} training steps" in README

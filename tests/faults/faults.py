@@ -1,0 +1,210 @@
+"""Seeded faults: each is put into a copy of the course, and a lesson must find it and name it (`make test-faults`).
+
+The lessons are tests of the package, and this is the test of that test. A fault is one replacement in one file, or a
+file of the cache that is damaged; what a run reports must hold the words that name it.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nbformat
+import pytest
+from junitparser import JUnitXml
+
+from kdcourse import assets
+from kdcourse.assets import CACHE_VARIABLE
+from kdcourse.course.lessons import FOLDER_VARIABLE
+
+ROOT = Path(__file__).parents[2]
+CELL_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is broken, the lesson that should notice, and the words of its report that say so."""
+
+    name: str
+    lesson: str
+    found: str
+    file: str
+    replace: dict[str, str] = field(default_factory=dict)
+
+
+PACKAGE_FAULTS = [
+    Fault("T² is removed from the loss", "03", "largest difference in value from kdcourse, twelve settings",
+          "loss.py", {"soft = temperature**2 * soft_rows": "soft = soft_rows"}),
+    Fault("T² goes missing at alpha 0", "03", "largest difference in value from kdcourse, twelve settings",
+          "loss.py", {"soft = temperature**2 * soft_rows": "soft = (temperature**2 if alpha else 1) * soft_rows"}),
+    Fault("only the teacher is softened", "03", "largest difference in value from kdcourse, twelve settings",
+          "loss.py", {"F.log_softmax(at_temperature(student, temperature), dim=-1)": "F.log_softmax(student, dim=-1)"}),
+    Fault("the hard term is softened, too", "03", "largest difference in value from kdcourse, twelve settings",
+          "loss.py", {"F.cross_entropy(\n            student,":
+                      "F.cross_entropy(\n            student / temperature,"}),
+    Fault("alpha weights the teacher", "04", "by hand = kdcourse at alpha 0.3",
+          "loss.py", {"max(alpha, TINY) * hard + max(1 - alpha, TINY) * soft":
+                      "max(alpha, TINY) * soft + max(1 - alpha, TINY) * hard"}),
+    Fault("the mean is over classes, too", "03", "largest difference in value from kdcourse, twelve settings",
+          "loss.py", {"soft_rows.sum() / soft_items": "soft_rows.sum() / soft_items / student.shape[-1]"}),
+    Fault("unlabelled rows dilute the labelled ones", "04", "hard term divided by the batch",
+          "loss.py", {"labelled = 0 if labels is None else (labels != IGNORED_LABEL).sum()":
+                      "labelled = 0 if labels is None else len(labels)"}),
+    Fault("the direction of KL is swapped", "01", "KL(teacher ‖ student) once more, nats",
+          "divergence.py", {"return _kl(teacher_log_probs, student_log_probs)":
+                            "return _kl(student_log_probs, teacher_log_probs)  # was the other way",
+                            "    return _kl(student_log_probs, teacher_log_probs)\n\n\ndef jensen":
+                            "    return _kl(teacher_log_probs, student_log_probs)\n\n\ndef jensen"}),
+    Fault("beta counts from the other end", "01", "D(0.9), nats",
+          "divergence.py", {"mixture = _log_mixture(student_log_probs, teacher_log_probs, beta)":
+                            "beta = 1 - beta\n    mixture = _log_mixture(student_log_probs, teacher_log_probs, beta)"}),
+    Fault("the ends of beta become a KL", "01", "beta = 0 is refused",
+          "divergence.py", {"    if not 0 < beta < 1:": "    if beta == 0:\n"
+                            "        return _kl(teacher_log_probs, student_log_probs)\n    if not 0 < beta < 1:"}),
+    Fault("0 · log 0 is NaN", "02", "both 0: kdcourse gives",
+          "divergence.py", {".masked_fill(ruled_out, 0)": ""}),
+    Fault("softmax in 16 bits", "02", "kdcourse takes bfloat16 logits to float32 first",
+          "logits.py", {"logits if logits.dtype == torch.float64 else logits.float()": "logits"}),
+    Fault("the shift is made twice", "06", "by hand over kdcourse",
+          "loss.py", {"next_tokens = labels[:, 1:]": "next_tokens = labels[:, 2:]",
+                      "student_logits[:, :-1][supervised]": "student_logits[:, :-2][supervised]",
+                      "part[:, :-1][supervised]": "part[:, :-2][supervised]"}),
+    Fault("the shift is not made", "06", "by hand over kdcourse",
+          "loss.py", {"next_tokens = labels[:, 1:]": "next_tokens = labels[:, :-1]"}),
+    Fault("padding teaches", "06", "by hand over kdcourse",
+          "loss.py", {"supervised = next_tokens != IGNORED_LABEL": "supervised = next_tokens == next_tokens"}),
+    Fault("nothing supervised is NaN", "06", "lm_distillation_loss of nothing is 0",
+          "loss.py", {"return count if count > 0 else 1": "return count"}),
+    Fault("the rest of the vocabulary is dropped", "06", "share of the full KL at k = 50",
+          "topk.py", {"    if classes.shape[-1] == teacher.width:\n": "    if True:\n"}),
+    Fault("the teacher is put in train mode", "05", "largest difference of a weight after three steps",
+          "teacher.py", {"self.model = model.eval().requires_grad_(False)": "self.model = model.train()",
+                         "        if self.model.training:  # somebody else has called train()\n"
+                         "            self.model.eval()\n": ""}),
+    Fault("accumulation is forgotten", "05", "sums over the rows of the step, uneven pieces",
+          "trainer.py", {"            num_items=num_items,\n": ""}),
+    Fault("one count serves both terms", "05", "kdcourse, which counts both, is not changed",
+          "trainer.py", {"return torch.tensor([0 if labels is None else int((labels != IGNORED_LABEL).sum()), rows])":
+                         "return torch.tensor([rows, rows])"}),
+    Fault("label smoothing is ignored", "05", "ours and the stock Trainer's change differ by, nats",
+          "trainer.py", {"            label_smoothing=self.args.label_smoothing_factor,\n": ""}),
+    Fault("an untrained head may teach", "05", "kdcourse refuses an untrained teacher",
+          "compat.py", {"    _require_trained_head(teacher)\n\n": "\n"}),
+    Fault("label ids may be strings", "05", "kdcourse refuses strings",
+          "compat.py", {"        _require_integer_label_ids(role, model.config)\n": ""}),
+    Fault("neutral votes are positive", "01", "mean entropy of the raters, nats per sentence",
+          "data.py", {"sum(votes[5:]) + votes[4] / 2": "sum(votes[4:])"}),
+    Fault("a comparison sees no sign", "00", "student",
+          "verdict.py", {"np.subtract(second, first)": "np.subtract(first, second)"}),
+    Fault("a solution is none", "01", "The solution of",
+          "divergence.py", {"return (p * difference).sum(dim=-1)": "return (p * difference).mean(dim=-1)"}),
+    Fault("stored answers may belong to other sentences", "00", "shuffled",
+          "cache.py", {"def require_same(": "def require_same(*_, **__):\n    pass\n\n\ndef _was_require_same("}),
+]  # fmt: skip
+
+NOTEBOOK_FAULTS = [
+    Fault("the kernel is killed", "02", "The kernel died", "02_log_input_convention.ipynb",
+          {"setup": "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"}),
+    Fault("a cell never ends", "02", f"A cell took longer than {CELL_SECONDS // 12} s.",
+          "02_log_input_convention.ipynb", {"setup": "while True:\n    pass"}),
+    Fault("the claims are gone", "02", "It states no claims", "02_log_input_convention.ipynb",
+          {"setup": "import kdcourse.claims\nkdcourse.claims.claim = lambda *_, **__: None"}),
+]  # fmt: skip
+
+
+@pytest.fixture
+def course(tmp_path):
+    """A copy of package and notebooks that can be broken."""
+    for folder in ("kdcourse", "notebooks"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def run(course, lesson, *options, **environment):
+    """Run one lesson of a copy; the exit code, and all that its report says of what went wrong."""
+    variables = {"PYTHONPATH": str(course), FOLDER_VARIABLE: str(course / "notebooks"), **environment}
+    command = [sys.executable, "-m", "kdcourse", "run", lesson, "--out", "out", "--cell-seconds", str(CELL_SECONDS)]
+    done = subprocess.run(
+        [*command, *options],
+        check=False,
+        cwd=course,
+        env=os.environ | variables,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    path = course / "out" / "junit.xml"
+    if not path.exists():
+        return done.returncode, [done.stderr]
+    cases = [case for suite in JUnitXml.fromfile(str(path)) for case in suite if case.result]
+    return done.returncode, [f"{case.name}: {case.result[0].message}" for case in cases]
+
+
+def require_found(code, said, words):
+    assert code == 1, "Nobody noticed."
+    assert any(words in line for line in said), said
+
+
+@pytest.mark.parametrize("fault", PACKAGE_FAULTS, ids=lambda fault: fault.name)
+def test_a_fault_in_the_package_is_found_and_named(course, fault):
+    """Lessons that run through on a package that is wrong."""
+    path = course / "kdcourse" / fault.file
+    text = path.read_text(encoding="utf-8")
+    for old, new in fault.replace.items():
+        assert text.count(old) == 1, f"{old!r} occurs {text.count(old)} times in {fault.file}"
+        text = text.replace(old, new)
+    path.write_text(text, encoding="utf-8")
+    require_found(*run(course, fault.lesson), fault.found)
+
+
+@pytest.mark.parametrize("fault", NOTEBOOK_FAULTS, ids=lambda fault: fault.name)
+def test_what_happens_to_a_kernel_is_found_and_named(course, fault):
+    """A run that hangs, or that calls a dead kernel a success."""
+    path = course / "notebooks" / fault.file
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        if cell.id in fault.replace:
+            cell.source += "\n" + fault.replace[cell.id]
+    nbformat.write(notebook, path)
+    require_found(*run(course, fault.lesson, "--cell-seconds", str(CELL_SECONDS // 12)), fault.found)
+
+
+def test_a_truncated_asset_is_found_and_named(course):
+    """Half a file of sentences, read as a smaller dataset."""
+    cache = course / "cache"
+    shutil.copytree(assets.cache_folder(), cache, symlinks=True)
+    path = next(cache.glob("reviews-*/movieReviewSnippets_GroundTruth.txt"))
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content[: len(content) // 2])
+    require_found(*run(course, "01", **{CACHE_VARIABLE: str(cache)}), "movieReviewSnippets_GroundTruth.txt")
+
+
+def test_an_output_that_no_claim_holds_is_compared(course):
+    """A picture's description, or a line of text, that says something else, while all numbers hold."""
+    path = course / "kdcourse" / "exercises" / "diagnosis.py"
+    text = path.read_text(encoding="utf-8")
+    assert text.count("not attempted yet") == 1
+    path.write_text(text.replace("not attempted yet", "to do"), encoding="utf-8")
+    code, said = run(course, "02")
+    assert code == 0, said
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", str(ROOT / "tests/nbval.ini")]
+    options = ["--rootdir", ".", "--nbval", "--nbval-current-env", "notebooks/02_log_input_convention.ipynb"]
+    done = subprocess.run(
+        [*command, *options],
+        check=False,
+        cwd=course,
+        env=os.environ | {"PYTHONPATH": str(course)},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 1
+    assert "to do" in done.stdout
+
+
+def test_a_course_without_a_fault_passes(course):
+    """A harness that fails for a reason of its own, and so finds everything."""
+    assert run(course, "02") == (0, [])
