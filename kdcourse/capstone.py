@@ -140,7 +140,7 @@ def load_task(folder: Path, *, budget: Budget = TEACHER_BUDGET) -> Task:
 
 
 def _embedded_task() -> Task:
-    tokenizer = models.load_tokenizer()
+    tokenizer = models.load_student_tokenizer()
     sets = _tokenized({**data.load_reviews(), **_elsewhere()}, tokenizer)
     teacher = models.load_teacher()
 
@@ -172,7 +172,7 @@ def _fine_tuned(
     experiment = Experiment(
         folder, budget, lambda seed: models.load_gpt2("gpt2-medium", tokenizer, seed=seed), tokenizer, {}
     )
-    teacher = experiment.run(Arm("teacher", sets["train"], alpha=1.0), seed=0).student()
+    teacher: Any = experiment.run(Arm("teacher", sets["train"], alpha=1.0), seed=0).student()
     return teacher.to("cuda" if torch.cuda.is_available() else "cpu").requires_grad_(False)
 
 

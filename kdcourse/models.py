@@ -42,6 +42,16 @@ def load_tokenizer() -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(assets.locate("minilm"))
 
 
+def load_student_tokenizer() -> PreTrainedTokenizerBase:
+    """The same tokenizer without `token_type_ids`, also after it was saved and loaded, for a student to travel with.
+
+    A pipeline hands a model whatever its tokenizer makes, and GPT-2 looks token types up in its word embeddings.
+    """
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(assets.locate("minilm"), model_input_names=["input_ids", "attention_mask"])
+
+
 def load_untrained_teacher() -> PreTrainedModel:
     """MiniLM with a new classification head: an encoder that knows English and nothing of reviews."""
     from transformers import AutoModelForSequenceClassification
