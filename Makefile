@@ -23,7 +23,7 @@ export MALLOC_MMAP_THRESHOLD_ := 1073741824
 CELL_SECONDS ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help setup course full lab test test-quick test-deep test-faults test-versions notebooks teacher clean
+.PHONY: help setup course full lab test test-quick test-deep test-faults test-versions notebooks results teacher clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,10 @@ test-versions: $(VENV)/.test-ready assets ## Run tests and lessons on the oldest
 
 notebooks: setup ## Run every lesson and store its outputs in notebooks/
 	$(RUN) kdcourse run --out build/notebooks --store
+
+results: setup ## Run lab 07 whole, all arms and seeds, and store what it measured (about half an hour on 2 cores)
+	$(RUN) kdcourse run 07 --profile full --out build/full
+	cp build/07_capstone_sst2/embedded/results.json kdcourse/resources/capstone.json
 
 teacher: setup ## Train the review teacher anew and report its accuracy (about 15 minutes on 2 cores)
 	$(RUN) kdcourse.train_teacher

@@ -94,9 +94,18 @@ class Asset:
 
 @cache
 def catalogue() -> dict[str, Asset]:
-    """All assets of the course, by name."""
-    text = importlib.resources.files("kdcourse").joinpath("assets.toml").read_text(encoding="utf-8")
-    return {name: _parse(name, entry) for name, entry in tomllib.loads(text).items()}
+    """The assets that are embedded in packages, by name: all that the course needs."""
+    return {name: _parse(name, entry) for name, entry in _entries().items() if "package" in entry}
+
+
+@cache
+def hub_only() -> dict[str, Hub]:
+    """What only the hub has, by name; the hub profile of lab 07 reads it."""
+    return {name: _parse_hub(entry["hub"]) for name, entry in _entries().items() if "package" not in entry}
+
+
+def _entries() -> dict[str, dict[str, Any]]:
+    return tomllib.loads(importlib.resources.files("kdcourse").joinpath("assets.toml").read_text(encoding="utf-8"))
 
 
 def _parse(name: str, entry: dict[str, Any]) -> Asset:
@@ -104,9 +113,13 @@ def _parse(name: str, entry: dict[str, Any]) -> Asset:
     return Asset(
         name=name,
         package=Package(**entry.pop("package")),
-        hub=Hub(**{**hub, "files": tuple(hub["files"])}) if hub else None,
+        hub=_parse_hub(hub) if hub else None,
         **entry,
     )
+
+
+def _parse_hub(entry: dict[str, Any]) -> Hub:
+    return Hub(**{**entry, "files": tuple(entry["files"])})
 
 
 def cache_dir() -> Path:
@@ -150,6 +163,15 @@ def locate(name: str) -> Path:
             "assets.toml pins; run `kdcourse assets --repair` to replace it."
         )
     return asset.folder
+
+
+def locate_on_hub(name: str) -> Path:
+    """The snapshot folder of something that only the hub has; see `hub_only`.
+
+    Raises:
+        AssetError: it is neither in the hub's cache nor in reach.
+    """
+    return _from_hub(hub_only()[name])
 
 
 def is_present(name: str) -> bool:

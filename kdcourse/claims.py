@@ -22,6 +22,8 @@ METADATA_KEY = "kdcourse_claim"
 MODE_VARIABLE = "KDCOURSE_CLAIMS"
 """Set to `collect`, claims that do not hold are recorded and not raised."""
 
+_made: dict[str, Claim] = {}
+
 
 class ClaimError(AssertionError):
     """A number that a lesson states is not what was measured."""
@@ -112,9 +114,15 @@ def claim(
     elif (expected is None) != (tolerance is None) or all(bound is None for bound in comparisons):
         raise ValueError(f"The claim '{name}' needs an expected number with its tolerance, or at_least, or at_most.")
     stated = Claim(name, float(value), expected, tolerance, at_least, at_most, is_truth, spread)
+    _made[stated.name] = stated
     _show(stated)
     if not stated.holds and os.environ.get(MODE_VARIABLE) != "collect":
         raise ClaimError(f"'{name}' does not hold: it is {stated.value:.6g}, {stated.condition}.")
+
+
+def claims_made() -> list[Claim]:
+    """The claims that this process has made so far, the latest of each name, also those that do not hold."""
+    return list(_made.values())
 
 
 def claims_of(notebook: Any) -> list[dict[str, Any]]:

@@ -26,9 +26,14 @@ TOKEN_COLUMNS = ("input_ids", "attention_mask", "token_type_ids")
 TEACHER_PREFIX = "teacher_"
 """Whatever is the teacher's in a batch begins with it; the student does not see it."""
 
+REVIEWS = "movieReviewSnippets"
+DOMAINS = {"products": "amazonReviewSnippets", "editorials": "nytEditorialSnippets", "tweets": "tweets"}
+"""Where else the people who rated the review sentences have rated, by the name of the files."""
+
 LABEL_NAMES = ["negative", "positive"]
 TEST_SIZE, VALIDATION_SIZE = 1500, 1000
 TRANSFER_SIZE = 20_000
+CLEAR_RATING = 0.5
 MAX_LENGTH = 48
 """Tokens; 3.5% of the review sentences are longer and are cut."""
 
@@ -49,7 +54,7 @@ def load_reviews() -> DatasetDict:
     stand in the source twice are kept once. A sentence's split depends on its text alone, not on a random generator.
     """
     folder = assets.locate("reviews")
-    rows = sorted(_distinct(_read_reviews(folder)), key=lambda row: _digest(row["text"]))
+    rows = sorted(_distinct(_read_rated(folder, REVIEWS)), key=lambda row: _digest(row["text"]))
     cuts = {
         "train": rows[TEST_SIZE + VALIDATION_SIZE :],
         "validation": rows[TEST_SIZE : TEST_SIZE + VALIDATION_SIZE],
@@ -63,12 +68,42 @@ def load_transfer(size: int = TRANSFER_SIZE) -> Dataset:
 
     A sentence that is also a review sentence is left out: nothing of the test set is ever trained on.
     """
-    known = {row["text"] for row in _read_reviews(assets.locate("reviews"))}
+    known = {row["text"] for row in _read_rated(assets.locate("reviews"), REVIEWS)}
     reviews = sorted(_read_imdb(assets.locate("imdb")), key=_digest)
     texts = list(itertools.islice(_new_sentences(reviews, known), size))
     if len(texts) < size:
         raise ValueError(f"size is {size:,}, but the reviews hold {len(texts):,} usable sentences.")
     return Dataset.from_dict({"text": texts})
+
+
+def load_sst2() -> DatasetDict:
+    """SST-2 from the hub: `train` (67,349) and `test`, which is its validation split (872): its own has no labels."""
+    folder = assets.locate_on_hub("sst2")
+    splits = {"train": "train", "test": "validation"}
+    return DatasetDict(
+        {
+            name: Dataset.from_parquet(str(folder / f"data/{split}-00000-of-00001.parquet"))
+            .rename_column("sentence", "text")
+            .select_columns(["text", "label"])
+            for name, split in splits.items()
+        }
+    )
+
+
+def load_domain(name: str, *, clear: bool = False) -> Dataset:
+    """Sentences from elsewhere: `products` (reviews of them), `editorials` or `tweets`; columns as in `load_reviews`.
+
+    With `clear`, only those whose mean rating is at least half a step away from neutral: in a review sentence people
+    look for a judgement, but many a sentence of an editorial holds none. The order depends on the texts alone.
+
+    Raises:
+        ValueError: there is no such domain.
+    """
+    if name not in DOMAINS:
+        raise ValueError(f"There is no domain {name!r}; there are {', '.join(DOMAINS)}.")
+    rows = _distinct(_read_rated(assets.locate("domains"), DOMAINS[name]))
+    kept = [row for row in rows if not clear or abs(row["rating"]) >= CLEAR_RATING]
+    return Dataset.from_list(sorted(kept, key=lambda row: _digest(row["text"])), features=REVIEW_FEATURES)
 
 
 def human_distribution(votes: Iterable[int]) -> list[float]:
@@ -158,16 +193,13 @@ def fingerprint(dataset: Dataset, columns: Iterable[str] = ("text",)) -> str:
     return digest.hexdigest()
 
 
-def _read_reviews(folder: Path) -> Iterator[dict[str, Any]]:
-    """Sentences and ratings stand in two files, line by line."""
-    texts = (folder / "movieReviewSnippets_GroundTruth.txt").read_text(encoding="utf-8").splitlines()
-    ratings = (folder / "movieReviewSnippets_anonDataRatings.txt").read_text(encoding="latin-1").splitlines()
-    for text_line, rating_line in zip(texts, ratings, strict=True):
-        text_id, _, text = text_line.split("\t")
-        rating_id, _, _, listed = rating_line.split("\t")
-        if text_id != rating_id:
-            raise ValueError(f"The two files of the reviews are out of step: id {text_id} stands beside {rating_id}.")
-        votes = json.loads(listed)
+def _read_rated(folder: Path, source: str) -> Iterator[dict[str, Any]]:
+    """Sentences and ratings stand in two files, each line with the id of its sentence, not always in one order."""
+    ratings = dict(_fields(folder / f"{source}_anonDataRatings.txt"))
+    for text_id, (_, text) in _fields(folder / f"{source}_GroundTruth.txt"):
+        if text_id not in ratings:
+            raise ValueError(f"The two files of {source} are out of step: sentence {text_id} has no ratings.")
+        votes = json.loads(ratings[text_id][-1])
         mean = sum(votes) / len(votes)
         yield {
             "text": text.strip(),
@@ -175,6 +207,13 @@ def _read_reviews(folder: Path) -> Iterator[dict[str, Any]]:
             "rating": mean,
             "votes": [votes.count(step) for step in range(-4, 5)],
         }
+
+
+def _fields(file: Path) -> Iterator[tuple[str, list[str]]]:
+    """The id of each line, and what stands behind it; one of the files begins with a byte-order mark."""
+    for line in file.read_text(encoding="utf-8-sig").splitlines():
+        line_id, *fields = line.split("\t")
+        yield line_id, fields
 
 
 def _distinct(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -42,6 +42,16 @@ def load_tokenizer() -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(assets.locate("minilm"))
 
 
+def load_student_tokenizer() -> PreTrainedTokenizerBase:
+    """The same tokenizer without `token_type_ids`, also after it was saved and loaded, for a student to travel with.
+
+    A pipeline hands a model whatever its tokenizer makes, and GPT-2 looks token types up in its word embeddings.
+    """
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(assets.locate("minilm"), model_input_names=["input_ids", "attention_mask"])
+
+
 def load_untrained_teacher() -> PreTrainedModel:
     """MiniLM with a new classification head: an encoder that knows English and nothing of reviews."""
     from transformers import AutoModelForSequenceClassification
@@ -98,6 +108,29 @@ def gpt2_student(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return GPT2ForSequenceClassification(config)
+
+
+def load_gpt2(name: str, tokenizer: PreTrainedTokenizerBase, *, seed: int = 0) -> GPT2ForSequenceClassification:
+    """`gpt2` or `gpt2-medium` from the hub, as a classifier: its head is new, random by `seed`, and knows nothing yet.
+
+    It is told the pad token that GPT-2 lacks, without which it refuses any batch of two sentences.
+    """
+    from transformers import GPT2ForSequenceClassification
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return GPT2ForSequenceClassification.from_pretrained(
+            assets.locate_on_hub(name), pad_token_id=tokenizer.pad_token_id, dtype=torch.float32, **_LABEL_CONFIG
+        )
+
+
+def load_gpt2_tokenizer() -> PreTrainedTokenizerBase:
+    """The byte-pair tokenizer of all GPT-2 models, with the end-of-text token as the pad token that it lacks."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(assets.locate_on_hub("gpt2"))
+    tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 def count_parameters(model: torch.nn.Module) -> int:

@@ -208,7 +208,7 @@ def fingerprint(
     `teacher` is a model, whose weights are hashed, or the digest of the files that its weights come from.
     """
     return {
-        "teacher weights": teacher if isinstance(teacher, str) else _hash_weights(teacher),
+        "teacher weights": teacher if isinstance(teacher, str) else hash_weights(teacher),
         "tokenizer": _hash(tokenizer.backend_tokenizer.to_str().encode()),
     } | ({} if dataset is None else _token_ids(dataset))
 
@@ -258,7 +258,7 @@ def _token_ids(dataset: Dataset) -> dict[str, str]:
     return {"token ids": data.fingerprint(dataset, columns=["input_ids"])}
 
 
-def _hash_weights(model: PreTrainedModel) -> str:
+def hash_weights(model: PreTrainedModel) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -104,7 +104,11 @@ def save_adapter(model: PeftModel, folder: Path) -> None:
 def ship(folder: Path, reviews: DatasetDict, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """Score all sentences with the adapter in `folder`; if it is good enough, it takes the shipped one's place."""
     teacher = models.load_teacher(folder)
-    scored: dict[str, Dataset] = {**reviews, "transfer": data.tokenize(data.load_transfer(), tokenizer)}
+    elsewhere = {"transfer": data.load_transfer(), **{name: data.load_domain(name) for name in data.DOMAINS}}
+    scored: dict[str, Dataset] = {
+        **reviews,
+        **{name: data.tokenize(rows, tokenizer) for name, rows in elsewhere.items()},
+    }
     logits = {name: score(teacher, tokenizer, dataset, progress=True) for name, dataset in scored.items()}
     right = {name: np.mean(logits[name].argmax(-1).numpy() == reviews[name]["label"][:]) for name in reviews}
     report: dict[str, Any] = {f"{name} accuracy": round(float(share), 4) for name, share in right.items()}

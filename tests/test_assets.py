@@ -264,6 +264,13 @@ def test_the_catalogue_pins_everything():
             assert re.fullmatch(r"[0-9a-f]{40}", asset.hub.revision), asset.name
 
 
+def test_what_only_the_hub_has_is_pinned_and_never_fetched():
+    """`make course` that stops for want of GPT-2, which no lesson of the embedded course reads."""
+    assert set(assets.hub_only()) == {"sst2", "gpt2", "gpt2-medium"}
+    assert not set(assets.hub_only()) & set(assets.catalogue())
+    assert all(re.fullmatch(r"[0-9a-f]{40}", hub.revision) for hub in assets.hub_only().values())
+
+
 def test_an_unknown_source_is_refused(monkeypatch):
     """A typing error that silently means the default."""
     monkeypatch.setenv(assets.SOURCE_VARIABLE, "hubb")

@@ -7,7 +7,7 @@ import pytest
 import torch
 from nbclient import NotebookClient
 
-from kdcourse.claims import Claim, ClaimError, claim, claims_of
+from kdcourse.claims import Claim, ClaimError, claim, claims_made, claims_of
 
 
 @pytest.mark.parametrize(
@@ -58,3 +58,13 @@ def test_a_notebook_records_its_claims():
     first, second = claims_of(notebook)
     assert (first["name"], first["value"], first["expected"], first["tolerance"]) == ("a", 1.05, 1, 0.1)
     assert (second["name"], second["value"], second["is_truth"]) == ("b", 1.0, True)
+
+
+def test_a_report_can_repeat_what_was_claimed():
+    """A model card that keeps quiet about a claim that did not hold, or has one twice after a cell was run again."""
+    for value in (1.0, 2.0):
+        claim("points that hold", value, at_least=0.5)
+    with pytest.raises(ClaimError):
+        claim("points that do not", 0.0, at_least=0.5)
+    mine = [(made.name, made.value, made.holds) for made in claims_made() if made.name.startswith("points that")]
+    assert mine == [("points that hold", 2.0, True), ("points that do not", 0.0, False)]

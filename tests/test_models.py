@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from transformers import AutoTokenizer, pipeline
 
 from kdcourse import data, models, teacher
 
@@ -27,10 +28,14 @@ def test_the_shipped_teacher_reaches_its_target(review_teacher, tokenizer, test_
     assert right == pytest.approx(report["test accuracy"], abs=0.002)
 
 
-@pytest.mark.parametrize("name", ["train", "validation", "test", "transfer"])
+@pytest.mark.parametrize("name", ["train", "validation", "test", "transfer", *data.DOMAINS])
 def test_the_shipped_logits_are_those_of_the_shipped_teacher(name, review_teacher, reviews, tokenizer):
     """Logits of last month's teacher; the sample is scored anew, the fingerprint covers all rows."""
-    rows = data.tokenize(data.load_transfer() if name == "transfer" else reviews[name], tokenizer)
+    if name in data.DOMAINS:
+        rows = data.load_domain(name)
+    else:
+        rows = data.load_transfer() if name == "transfer" else reviews[name]
+    rows = data.tokenize(rows, tokenizer)
     expected = teacher.fingerprint(models.teacher_digest(), tokenizer, rows)
     stored = teacher.load_logits(models.TEACHER_LOGITS, name, expected)
     sample = range(0, len(rows), len(rows) // 24)
@@ -67,6 +72,19 @@ def test_padding_does_not_change_what_the_student_says(tokenizer, sentences):
     batched = teacher.score(student, tokenizer, sentences, batch_size=64)
     alone = torch.cat([teacher.score(student, tokenizer, sentences.select([row])) for row in range(4)])
     assert torch.allclose(batched[:4], alone, atol=1e-5)
+
+
+def test_a_student_that_travels_is_handed_no_token_types(tmp_path, tokenizer):
+    """A pipeline that adds the embedding of word 0 to every token: probabilities that are off by a third, no error."""
+    models.load_student_tokenizer().save_pretrained(tmp_path)
+    loaded = AutoTokenizer.from_pretrained(tmp_path)
+    assert set(loaded("a film")) == {"input_ids", "attention_mask"}
+    assert loaded("a film")["input_ids"] == tokenizer("a film")["input_ids"]
+    models.gpt2_student(tokenizer, layers=1, width=64).save_pretrained(tmp_path)
+    (answer,) = pipeline("text-classification", model=str(tmp_path), device="cpu")(["a film"], top_k=None)
+    student = models.gpt2_student(tokenizer, layers=1, width=64).eval()
+    expected = student(torch.tensor([loaded("a film")["input_ids"]])).logits.softmax(-1)[0, 1].item()
+    assert {each["label"]: each["score"] for each in answer}["positive"] == pytest.approx(expected, abs=1e-5)
 
 
 def test_a_seed_is_a_student(tokenizer):

@@ -159,3 +159,36 @@ def test_a_picture_stands_beside_its_answer():
     assert left.get_title() == "written as a 1"
     assert [bar.get_height() for bar in right.patches] == pytest.approx([20, 70, 10])
     assert "1 with 70%, 0 with 20%" in plots.describe_image_and_answer([0.2, 0.7, 0.1], "written as a 1")
+
+
+def test_every_arm_shows_every_seed_and_its_mean():
+    """A seed that is left out because it was bad, or a line at the best one."""
+    arms = {"labels": [0.75, 0.77], "soft": [0.79, 0.80, 0.84]}
+    (axes,) = plots.seeds_of_arms(arms, 0.9).axes
+    assert [dots.get_offsets()[:, 0].tolist() for dots in axes.collections] == [[75, 77], [79, 80, 84]]
+    assert [line.get_xdata()[0] for line in axes.lines] == pytest.approx([76, 81, 90])
+    assert "labels: 76.0 ± 1.4; soft: 81.0 ± 2.6. The teacher has 90.0" in plots.describe_seeds_of_arms(arms, 0.9)
+
+
+def test_the_transfer_curve_sets_the_other_domain_apart():
+    """Sentences of another domain as one more point of the curve."""
+    given = {0: [0.76, 0.78], 5000: [0.78, 0.80]}, (5000, [0.74, 0.76]), [0.75, 0.75]
+    (axes,) = plots.transfer_curve(*given).axes
+    curve, other = (container.lines[0] for container in axes.containers)
+    assert curve.get_xydata().tolist() == [[0, pytest.approx(77)], [5000, pytest.approx(79)]]
+    assert other.get_xydata().tolist() == [[5000, pytest.approx(75)]]
+    words = plots.describe_transfer_curve(*given)
+    assert "77.0 ± 1.4 with 0; 79.0 ± 1.4 with 5,000; 75.0 ± 1.4 with 5,000 from newspaper editorials" in words
+
+
+def test_inside_and_outside_has_one_line_per_model():
+    """The teacher's numbers under the student's name."""
+    models_there = {
+        "teacher": {"films": [0.9], "tweets": [0.7]},
+        "student": {"films": [0.7, 0.8], "tweets": [0.5, 0.6]},
+    }
+    (axes,) = plots.inside_and_outside(models_there).axes
+    drawn = {bar.get_label(): bar.lines[0].get_ydata().tolist() for bar in axes.containers}
+    assert drawn == {"teacher": [90, 70], "student": [pytest.approx(75), pytest.approx(55)]}
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["films", "tweets"]
+    assert "student: 75.0 ± 7.1 on films, 55.0 ± 7.1 on tweets" in plots.describe_inside_and_outside(models_there)

@@ -36,6 +36,14 @@ from kdcourse.plots.lesson04 import (
 )
 from kdcourse.plots.lesson05 import columns_at_stops, describe_columns_at_stops
 from kdcourse.plots.lesson06 import TokenGrid, describe_supervised_positions, supervised_positions
+from kdcourse.plots.lesson07 import (
+    describe_inside_and_outside,
+    describe_seeds_of_arms,
+    describe_transfer_curve,
+    inside_and_outside,
+    seeds_of_arms,
+    transfer_curve,
+)
 from kdcourse.plots.style import BLUE, GREEN, GREY, ORANGE, STYLE, show
 
 __all__ = [
@@ -64,18 +72,24 @@ __all__ = [
     "describe_divergence_terms",
     "describe_gradient_against_temperature",
     "describe_image_and_answer",
+    "describe_inside_and_outside",
     "describe_log_softmax_cliff",
     "describe_losses_in_training",
+    "describe_seeds_of_arms",
     "describe_softened_distributions",
     "describe_supervised_positions",
+    "describe_transfer_curve",
     "describe_two_voices",
     "divergence_terms",
     "gradient_against_temperature",
     "image_and_answer",
+    "inside_and_outside",
     "log_softmax_cliff",
     "losses_in_training",
+    "seeds_of_arms",
     "show",
     "softened_distributions",
     "supervised_positions",
+    "transfer_curve",
     "two_voices",
 ]

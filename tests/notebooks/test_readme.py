@@ -2,14 +2,21 @@
 
 import re
 from pathlib import Path
+from statistics import mean, stdev
 
 import nbformat
 import pytest
 from cells import said
 
+from kdcourse.capstone import ARMS, Results
 from kdcourse.course.lessons import find_lessons
+from kdcourse.verdict import compare_paired
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+BEFORE_LAB, _, AFTER = README.partition("What lab 07 measures")
+LAB = AFTER.partition("\n### ")[0]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +42,7 @@ def test_the_table_is_that_of_the_lesson(cells):
     measured = table_rows(said_by(cells["measure"]))
     assert len(measured) == 3
     for model, (accuracy, parameters, _) in measured.items():
-        assert table_rows(README)[model] == [accuracy, parameters]
+        assert table_rows(BEFORE_LAB)[model] == [accuracy, parameters]
 
 
 def test_the_gain_is_that_of_the_lesson(cells):
@@ -51,6 +58,35 @@ def test_the_conditions_are_those_of_the_lesson(cells):
     assert re.search(f"same {labelled} sentences, and {unlabelled} more\\s", README)
     (steps,) = re.findall(r'STEPS = (\d+) if PROFILE == "quick"', cells["train"].source)
     assert f"the same {steps} training steps" in README
+
+
+def test_the_table_of_the_lab_is_that_of_its_full_run():
+    """Results of an older run, or the best seed where the mean belongs."""
+    results, rows = Results.load(), table_rows(LAB)
+    assert list(rows) == ["teacher", *ARMS.values()]
+    for arm, words in ARMS.items():
+        assert rows[words] == [
+            f"{factor * mean(scores):.{digits}f} ± {factor * stdev(scores):.{digits}f}"
+            for factor, digits, scores in (
+                (100, 1, results.scores(arm)),
+                (100, 1, results.scores(arm, "agreement")),
+                (100, 1, results.scores(arm, "calibration_error")),
+                (1, 2, results.scores(arm, "rater_divergence")),
+            )
+        ]
+    assert rows["teacher"][0] == f"{100 * results.teacher['test']['accuracy']:.1f}"
+
+
+def test_what_the_lab_took_and_gained_is_that_of_its_full_run():
+    """Minutes of another machine, versions of last year, a gain without its interval."""
+    results = Results.load()
+    gain = compare_paired(results.scores("labels"), results.scores("soft-20000"))
+    gap = results.teacher["test"]["accuracy"] - mean(results.scores("labels"))
+    assert f"{100 * gain.difference:.1f} points (95% interval {100 * gain.low:.1f} to {100 * gain.high:.1f})" in LAB
+    assert f"{gain.difference / gap:.0%} of the gap" in LAB
+    assert f"{results.minutes:.0f} minutes of one core" in LAB
+    for name, version in results.versions.items():
+        assert f"{name} {version}" in LAB
 
 
 MAP = (Path(__file__).parents[2] / "notebooks" / "README.md").read_text(encoding="utf-8")

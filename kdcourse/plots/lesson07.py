@@ -1,0 +1,113 @@
+"""The figures of lab 07."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import mean, stdev
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+
+from kdcourse.plots.style import BLUE, GREEN, GREY, ORANGE, STYLE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Scores = Sequence[float]
+"""Accuracies, 0 to 1, one per seed."""
+
+
+def seeds_of_arms(arms: Mapping[str, Scores], teacher: float) -> Figure:
+    """Every seed of every arm as a dot, the mean of each as a line, and the teacher that they learn from."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(8, 0.5 * len(arms) + 1.4))
+        for row, scores in enumerate(arms.values()):
+            axes.scatter([100 * score for score in scores], [row] * len(scores), color=BLUE, s=28, alpha=0.7, zorder=3)
+            axes.plot([100 * mean(scores)] * 2, [row - 0.3, row + 0.3], color=ORANGE, linewidth=2.5, zorder=4)
+        axes.axvline(100 * teacher, color=GREY, linestyle="--")
+        axes.annotate("teacher", (100 * teacher, -0.45), (-4, 0), textcoords="offset points", ha="right", color=GREY)
+        axes.set_yticks(range(len(arms)), list(arms))
+        axes.set(xlabel="test accuracy (%): a dot is a seed, a line the mean", ylim=(len(arms) - 0.4, -0.8))
+        axes.grid(axis="y", visible=False)
+    return figure
+
+
+def describe_seeds_of_arms(arms: Mapping[str, Scores], teacher: float) -> str:
+    """What `seeds_of_arms` shows, in words."""
+    said = "; ".join(f"{name}: {_in_words(scores)}" for name, scores in arms.items())
+    return f"Test accuracy in % of {len(arms)} arms over seeds. {said}. The teacher has {100 * teacher:.1f}."
+
+
+def transfer_curve(by_size: Mapping[int, Scores], elsewhere: tuple[int, Scores], labels: Scores) -> Figure:
+    """Accuracy against the number of unlabelled sentences; beside it, as many from another domain, and labels only."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7, 3.8))
+        axes.axhline(100 * mean(labels), color=GREY, linestyle="--")
+        axes.annotate(
+            "labels only",
+            (max(by_size), 100 * mean(labels)),
+            (0, 4),
+            textcoords="offset points",
+            ha="right",
+            color=GREY,
+        )
+        axes.errorbar(
+            list(by_size), [100 * mean(scores) for scores in by_size.values()],
+            yerr=[100 * _spread(scores) for scores in by_size.values()],
+            color=BLUE, marker="o", markersize=8, capsize=4, label="from film reviews",
+        )  # fmt: skip
+        size, scores = elsewhere
+        axes.errorbar(
+            [size], [100 * mean(scores)], yerr=[100 * _spread(scores)], color=ORANGE, marker="D", markersize=8,
+            capsize=4, linestyle="none", label="from newspaper editorials",
+        )  # fmt: skip
+        axes.set(xlabel="unlabelled sentences that the teacher answers", ylabel="test accuracy (%)")
+        axes.set_xticks(list(by_size), [f"{size:,}" for size in by_size])
+        axes.legend(frameon=False, loc="upper left")
+    return figure
+
+
+def describe_transfer_curve(by_size: Mapping[int, Scores], elsewhere: tuple[int, Scores], labels: Scores) -> str:
+    """What `transfer_curve` shows, in words."""
+    said = "; ".join(f"{_in_words(scores)} with {size:,}" for size, scores in by_size.items())
+    return (
+        f"Test accuracy in % against unlabelled sentences from film reviews: {said}; {_in_words(elsewhere[1])} with "
+        f"{elsewhere[0]:,} from newspaper editorials; labels only {_in_words(labels)}."
+    )
+
+
+def inside_and_outside(models: Mapping[str, Mapping[str, Scores]]) -> Figure:
+    """Accuracy of each model (at most four) on each set of sentences, with its spread over seeds."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7, 3.8))
+        for (name, by_set), colour, marker in zip(models.items(), (GREY, ORANGE, BLUE, GREEN), "sovD", strict=False):
+            axes.errorbar(
+                range(len(by_set)), [100 * mean(scores) for scores in by_set.values()],
+                yerr=[100 * _spread(scores) for scores in by_set.values()], color=colour, marker=marker, markersize=8,
+                capsize=4, linewidth=1, label=name,
+            )  # fmt: skip
+        axes.set_xticks(range(len(by_set)), list(by_set))
+        axes.axhline(50, color="black", linewidth=0.8, linestyle=":")
+        axes.set(ylabel="accuracy (%); dotted: a coin")
+        axes.margins(x=0.15)
+        axes.legend(frameon=False)
+    return figure
+
+
+def describe_inside_and_outside(models: Mapping[str, Mapping[str, Scores]]) -> str:
+    """What `inside_and_outside` shows, in words."""
+    said = "; ".join(
+        f"{name}: " + ", ".join(f"{_in_words(scores)} on {where}" for where, scores in by_set.items())
+        for name, by_set in models.items()
+    )
+    return f"Accuracy in % inside and outside the domain. {said}."
+
+
+def _spread(scores: Scores) -> float:
+    """Standard deviation over seeds; 0 for a model that there is only one of."""
+    return stdev(scores) if len(scores) > 1 else 0.0
+
+
+def _in_words(scores: Scores) -> str:
+    percent = f"{100 * mean(scores):.1f}"
+    return f"{percent} ± {100 * _spread(scores):.1f}" if len(scores) > 1 else percent
