@@ -70,6 +70,7 @@ def test_a_learner_sees_no_result_before_running(source):
         assert cell.execution_count is None
 
 
+@pytest.mark.notebooks
 @pytest.mark.parametrize("lesson", EXECUTED, ids=lambda lesson: lesson.name)
 def test_the_learner_edition_runs(lesson, monkeypatch):
     """A lesson that works only with its solutions; an exercise that is judged before it is tried."""

@@ -19,6 +19,8 @@ from kdcourse.course.exempt import TAG, is_exempt
 from kdcourse.course.lessons import all_lessons, find_lessons
 from kdcourse.course.run import ENCRYPTION
 
+pytestmark = pytest.mark.notebooks
+
 LESSONS = all_lessons() if os.environ.get("KDCOURSE_DEEP") else find_lessons(["01", "02"])
 
 
