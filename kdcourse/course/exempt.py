@@ -18,7 +18,7 @@ TAG, SKIP_TAG = "nbval-ignore-output", "nbval-skip"
 METADATA_KEY = "not_compared"
 
 REASONS = {
-    "trained": "depends on a training, whose last digits other machines and versions round differently",
+    "trained": "comes from a training, which other processors round differently",
     "timed": "a time, which no two runs share",
     "interactive": "waits for somebody to move it, so a run passes it over",
     "rounded": "shows digits that other processors round differently",
