@@ -205,6 +205,7 @@ def editions(
 ) -> None:
     """Make the editions of the lessons: learner (no solutions), solutions, instructor (with notes), slides.
 
+    What an earlier run wrote is replaced; other files in the folder stay.
     Examples: `kdcourse editions`, `kdcourse editions 01 02 --out workshop`
     """
     from kdcourse.course.editions import write_editions

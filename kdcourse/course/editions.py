@@ -9,23 +9,27 @@ slides/       one page per lesson that needs no network, without solutions and h
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import re
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
 
 import nbconvert
 import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
-from kdcourse.course.lessons import Lesson, LessonError
+from kdcourse.course.lessons import Lesson, LessonError, all_lessons
 from kdcourse.course.page import TEMPLATES
+from kdcourse.course.slides import HEADING, cut
 from kdcourse.exercises.catalogue import all_exercises
 from kdcourse.exercises.exercise import Exercise
 from kdcourse.files import written_whole
 
 SOLUTION, EXERCISE = "solution", "exercise"
-BEGINS_SLIDE = r"##+ |\*\*(?:Predict|Break)"
+RECORD = ".kdcourse-editions.json"
+"""Beside the editions: what was written, so that nothing else is ever deleted."""
 FOLLOWS = "follows"
 """Metadata of a cell in a solutions notebook: the id of the cell that it stands behind in the source."""
 
@@ -33,20 +37,27 @@ FOLLOWS = "follows"
 def write_editions(lessons: Sequence[Lesson], out: Path) -> list[Path]:
     """Write all four editions of these lessons below `out`, each file whole; returns their folders.
 
+    Files of an earlier run are replaced. Those of a lesson that is no longer in the course are deleted, unless somebody
+    has changed them since; files that no earlier run wrote are left alone.
+
     Raises:
         LessonError: `out` cannot be written.
     """
-    for lesson in lessons:
-        source = nbformat.read(lesson.path, as_version=4)
-        try:
+    try:
+        written = _written_before(out)
+        for lesson in lessons:
+            source = nbformat.read(lesson.path, as_version=4)
             for folder, edition in NOTEBOOKS.items():
-                _write(out / folder / lesson.path.name, nbformat.writes(edition(source)))
-            _write(out / "slides" / f"{lesson.name}.html", slides(source, lesson.title))
-        except OSError as error:
-            raise LessonError(
-                f"Editions cannot be written to {out} ({error.strerror}); choose another --out."
-            ) from None
-    return [out / folder for folder in (*NOTEBOOKS, "slides")]
+                name = f"{folder}/{lesson.path.name}"
+                written[name] = _write(out / name, nbformat.writes(edition(source)))
+            name = f"slides/{lesson.name}.html"
+            written[name] = _write(out / name, slides(source, lesson.title))
+        for name in _of_lessons_that_are_gone(written):
+            _delete_if_unchanged(out / name, written.pop(name))
+        _write(out / RECORD, json.dumps(written, indent=1, sort_keys=True))
+    except OSError as error:
+        raise LessonError(f"Editions cannot be written to {out} ({error.strerror}); choose another --out.") from None
+    return [out / folder for folder in FOLDERS]
 
 
 def learner(source: NotebookNode) -> NotebookNode:
@@ -93,7 +104,7 @@ def instructor(source: NotebookNode) -> NotebookNode:
     notebook = copy.deepcopy(source)
     found = [_exercise_of(cell) for cell in source.cells if has_tag(cell, SOLUTION)]
     header, *rest = notebook.cells
-    notebook.cells = [header, *([new_markdown_cell(_timetable(found), id="timetable")] if found else [])]
+    notebook.cells = [header, new_markdown_cell(_timetable(header.source, found), id="timetable")]
     for cell in rest:
         if not has_tag(cell, SOLUTION):
             notebook.cells.append(cell)
@@ -105,9 +116,9 @@ def instructor(source: NotebookNode) -> NotebookNode:
 
 
 def slides(source: NotebookNode, title: str) -> str:
-    """One page; a slide begins with a heading, a prediction or a mistake, and holds all that follows from it."""
+    """One page for a projector, cut by `kdcourse.course.slides`."""
     notebook = copy.deepcopy(source)
-    notebook.cells = list(_slide_cells(notebook))
+    notebook.cells = list(cut(_shown_on_slides(source)))
     exporter = nbconvert.HTMLExporter(
         template_file=str(TEMPLATES / "slides.html.j2"), extra_template_paths=[str(TEMPLATES)]
     )
@@ -120,24 +131,22 @@ NOTEBOOKS: dict[str, Callable[[NotebookNode], NotebookNode]] = {
     "solutions": solutions,
     "instructor": instructor,
 }
+FOLDERS = (*NOTEBOOKS, "slides")
 
 
 def has_tag(cell: NotebookNode, tag: str) -> bool:
     return tag in cell.metadata.get("tags", [])
 
 
-def _slide_cells(notebook: NotebookNode) -> Iterator[NotebookNode]:
-    """No solutions, hints or parameters; prose cut where a slide begins. What explains a result stays beside it."""
-    for cell in notebook.cells:
-        if has_tag(cell, SOLUTION) or has_tag(cell, "parameters") or cell.source.startswith("<details>"):
+def _shown_on_slides(source: NotebookNode) -> Iterator[NotebookNode]:
+    """No solutions, no hints, no set-up (the code before the first section), and exercises without a verdict."""
+    in_a_section = False
+    for cell in source.cells:
+        is_code = cell.cell_type == "code"
+        in_a_section |= not is_code and HEADING.search(cell.source) is not None
+        if has_tag(cell, SOLUTION) or cell.source.startswith("<details>") or (is_code and not in_a_section):
             continue
-        if cell.cell_type != "markdown":
-            yield cell
-            continue
-        for number, part in enumerate(re.split(rf"\n(?={BEGINS_SLIDE})", cell.source)):
-            if part.strip():
-                begins = re.match(BEGINS_SLIDE, part) is not None
-                yield new_markdown_cell(part, id=f"{cell.id}-{number}", metadata={"begins_slide": begins})
+        yield NotebookNode(cell | {"outputs": []}) if has_tag(cell, EXERCISE) else cell
 
 
 def _exercise_of(cell: NotebookNode) -> Exercise:
@@ -158,19 +167,25 @@ def _unfolded(cell: NotebookNode) -> NotebookNode:
     return cell
 
 
-def _timetable(exercises: Sequence[Exercise]) -> str:
+def _timetable(header: str, exercises: Sequence[Exercise]) -> str:
+    """The minutes of the lesson, as its header gives them, and of each exercise, which come on top."""
+    minutes = re.search(r"(\d+) minutes", header)
+    if minutes is None:
+        raise LessonError(f"A lesson's first cell says how many minutes it takes; this one does not: {header[:60]}")
+    lesson = int(minutes[1])
     rows = [
-        f"| {each.id} | {each.title} | {'★' * each.difficulty} | {each.minutes} | {len(each.misconceptions)} |"
+        f"| {each.id} · {each.title} | {'★' * each.difficulty} | {each.minutes} | {len(each.misconceptions)} |"
         for each in exercises
     ]
-    total = sum(each.minutes for each in exercises)
     return "\n".join(
         [
-            f"**For the instructor.** {len(exercises)} exercises, {total} minutes of the lesson's time.",
+            "**For the instructor.** The minutes of this lesson:",
             "",
-            "| exercise | title | difficulty | minutes | known mistakes |",
-            "|---|---|---|---|---|",
+            "| part | difficulty | minutes | known mistakes |",
+            "|---|---|---|---|",
+            f"| the lesson without its exercises | | {lesson} | |",
             *rows,
+            f"| **together** | | **{lesson + sum(each.minutes for each in exercises)}** | |",
         ]
     )
 
@@ -182,7 +197,29 @@ def _note(exercise: Exercise) -> str:
     )
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, text: str) -> str:
+    """Write the same bytes on every platform; returns their SHA-256."""
+    content = (text.rstrip("\n") + "\n").encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as unfinished:
-        unfinished.write_text(text if text.endswith("\n") else text + "\n", encoding="utf-8")
+        unfinished.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def _written_before(out: Path) -> dict[str, str]:
+    """What earlier runs wrote below `out`: the SHA-256 of each file; nothing if their record is not readable."""
+    try:
+        return dict(json.loads((out / RECORD).read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError, TypeError):
+        return {}
+
+
+def _of_lessons_that_are_gone(names: Iterable[str]) -> list[str]:
+    there = {lesson.name for lesson in all_lessons()}
+    paths = [PurePosixPath(name) for name in names]
+    return [str(path) for path in paths if str(path.parent) in FOLDERS and path.stem not in there]
+
+
+def _delete_if_unchanged(path: Path, digest: str) -> None:
+    if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == digest:
+        path.unlink()

@@ -1,18 +1,23 @@
 """Editions: one source, and nothing in an edition that its reader should not see."""
 
+import copy
+import functools
+import html
 import os
 import re
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from typer.testing import CliRunner
 
 from kdcourse import cli
 from kdcourse.course import editions
 from kdcourse.course.environment import kernel_environment
 from kdcourse.course.exempt import is_exempt
-from kdcourse.course.lessons import all_lessons, find_lessons
+from kdcourse.course.lessons import FOLDER_VARIABLE, all_lessons, find_lessons
+from kdcourse.exercises import all_exercises
 
 EXECUTED = all_lessons() if os.environ.get("KDCOURSE_DEEP") else find_lessons(["02"])
 
@@ -54,13 +59,50 @@ def test_learner_and_solutions_are_the_source(source):
 
 def test_nothing_of_a_solution_leaks(lesson, source):
     """A solution in an output, in a hidden cell's metadata, or on a slide."""
-    learner = nbformat.writes(editions.learner(source))
-    shown = editions.slides(source, lesson.title)
+    learner = "\n".join(strings_in(editions.learner(source)))
+    shown = text_of(page_of(lesson))
     lines = list(solution_lines(source))
     assert lines or lesson.number == "00"
     for line in lines:
         assert line not in learner
-        assert line not in re.sub(r"<[^>]+>", "", shown)
+        assert line not in shown
+
+
+def strings_in(node):
+    """Every key and text of a notebook as it reads, not as JSON escapes it."""
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, dict):
+        yield from (text for pair in node.items() for part in pair for text in strings_in(part))
+    elif isinstance(node, list):
+        yield from (text for part in node for text in strings_in(part))
+
+
+@functools.cache
+def page_of(lesson):
+    return editions.slides(nbformat.read(lesson.path, as_version=4), lesson.title)
+
+
+def text_of(page):
+    return html.unescape(re.sub(r"<[^>]+>", "", page))
+
+
+def test_a_leak_would_be_found():
+    """Quotes that JSON and HTML escape, and a search for a line that never finds it because of them."""
+    (lesson,) = find_lessons(["02"])
+    source = nbformat.read(lesson.path, as_version=4)
+    everything, shown = "\n".join(strings_in(source)), text_of(editions.slides(unmarked(source), lesson.title))
+    for line in solution_lines(source):
+        assert line in everything
+        assert line in shown
+
+
+def unmarked(source):
+    """The lesson with its solutions as ordinary cells."""
+    notebook = copy.deepcopy(source)
+    for cell in notebook.cells:
+        cell.metadata.pop("tags", None)
+    return notebook
 
 
 def test_a_learner_sees_no_result_before_running(source):
@@ -72,14 +114,15 @@ def test_a_learner_sees_no_result_before_running(source):
 
 @pytest.mark.notebooks
 @pytest.mark.parametrize("lesson", EXECUTED, ids=lambda lesson: lesson.name)
-def test_the_learner_edition_runs(lesson, monkeypatch):
-    """A lesson that works only with its solutions; an exercise that is judged before it is tried."""
+def test_the_learner_edition_runs_anywhere(lesson, monkeypatch, tmp_path):
+    """A lesson that needs its solutions or the folder of the course; an exercise that is judged before it is tried."""
     for name, value in kernel_environment().items():
         monkeypatch.setenv(name, value)
     source = nbformat.read(lesson.path, as_version=4)
-    notebook = editions.learner(source)
+    editions.write_editions([lesson], tmp_path)
+    notebook = nbformat.read(tmp_path / "learner" / lesson.path.name, as_version=4)
     client = NotebookClient(notebook, timeout=900, kernel_name="python3")
-    client.execute(cwd=str(lesson.path.parent))
+    client.execute(cwd=str(tmp_path / "learner"))
     stored = {cell.id: cell for cell in source.cells}
     for cell in code_cells(notebook):
         if editions.has_tag(cell, "exercise"):
@@ -106,12 +149,22 @@ def test_an_instructor_finds_all_known_mistakes(source):
             assert all(mistake.signature in note for mistake in exercise.misconceptions)
 
 
-def test_slides_need_no_network_and_keep_their_pictures(lesson, source):
+def test_an_instructor_knows_how_long_it_takes(lesson, source):
+    """An afternoon that is planned without the exercises."""
+    (timetable,) = [cell.source for cell in editions.instructor(source).cells if cell.id == "timetable"]
+    exercises = [exercise for exercise in all_exercises().values() if exercise.lesson == lesson.number]
+    alone = int(re.search(r"\*\*(\d+) minutes", source.cells[0].source)[1])
+    assert f"| the lesson without its exercises | | {alone} | |" in timetable
+    assert f"| **{alone + sum(exercise.minutes for exercise in exercises)}** |" in timetable
+    assert all(f"{exercise.id} · {exercise.title}" in timetable for exercise in exercises)
+
+
+def test_slides_need_no_network_and_keep_their_pictures(lesson):
     """Blank slides in a room with bad Wi-Fi; a picture without its description."""
-    html = editions.slides(source, lesson.title)
-    assert not re.search(r'(src|href)="(https?:)?//(?!\S*#)[^"]*\.(js|css)', html)
-    assert html.count('<section class="slide">') > 10
-    pictures = re.findall(r"<img[^>]*>", html)
+    page = page_of(lesson)
+    assert not re.search(r"<link|@import|url\(['\"]?(https?:)?//|src=['\"](?!data:)", page)
+    assert page.count('<section class="slide"') > 10
+    pictures = re.findall(r"<img[^>]*>", page)
     assert pictures
     assert all(re.search(r'alt="[^"]{40,}', picture) for picture in pictures)
 
@@ -122,16 +175,61 @@ def test_the_same_source_gives_the_same_files(tmp_path):
     for folder in ("one", "two"):
         editions.write_editions([lesson], tmp_path / folder)
     files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*"))
-    assert [str(path.parent) for path in files] == ["instructor", "learner", "slides", "solutions"]
+    assert [str(path.parent) for path in files] == [".", "instructor", "learner", "slides", "solutions"]
     for path in files:
         assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes()
+
+
+def test_what_is_deleted_was_written_and_not_touched_since(tmp_path, monkeypatch):
+    """The slides of a lesson that was renamed; a learner's answers, or somebody's own file, gone with them."""
+    notebooks, out = tmp_path / "notebooks", tmp_path / "dist"
+    notebooks.mkdir()
+    monkeypatch.setenv(FOLDER_VARIABLE, str(notebooks))
+    for name in ("01_stays", "02_goes"):
+        nbformat.write(toy_lesson(name), notebooks / f"{name}.ipynb")
+    editions.write_editions(all_lessons(), out)
+    answered, own = out / "learner" / "02_goes.ipynb", out / "learner" / "02_mine.ipynb"
+    answered.write_text("answers", encoding="utf-8")
+    own.write_text("mine", encoding="utf-8")
+    (notebooks / "02_goes.ipynb").unlink()
+    editions.write_editions(find_lessons(["01"]), out)
+    names = {str(path.relative_to(out).as_posix()) for path in out.rglob("*.*") if path.parent != out}
+    stays = {f"{folder}/01_stays.ipynb" for folder in ("learner", "solutions", "instructor")} | {"slides/01_stays.html"}
+    assert names == stays | {"learner/02_goes.ipynb", "learner/02_mine.ipynb"}
+
+
+def test_one_lesson_does_not_take_the_others_away(tmp_path):
+    """`kdcourse editions 02` in a folder that held all of them."""
+    for name in ("01", "02"):
+        editions.write_editions(find_lessons([name]), tmp_path)
+    assert len(list((tmp_path / "learner").iterdir())) == 2
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"../own.ipynb": "0"}', '{"learner/own.ipynb": "0"}'])
+def test_a_record_that_is_not_one_deletes_nothing(tmp_path, text):
+    """A traceback about a hidden file, or a file outside that it names."""
+    out = tmp_path / "dist"
+    (out / "learner").mkdir(parents=True)
+    kept = [tmp_path / "own.ipynb", out / "learner" / "own.ipynb"]
+    for path in kept:
+        path.touch()
+    (out / editions.RECORD).write_text(text, encoding="utf-8")
+    editions.write_editions(find_lessons(["00"]), out)
+    assert all(path.exists() for path in kept)
+    assert (out / "learner" / "00_start_here.ipynb").exists()
+
+
+def toy_lesson(name):
+    heading = new_markdown_cell(f"# {name[:2]} · A toy\n\n5 minutes\n\n## 1 · One\n\nA sentence.")
+    return new_notebook(cells=[heading, new_code_cell("1 + 1")])
 
 
 def test_the_command_writes_what_it_says(tmp_path):
     """A folder that is announced and not there; a traceback for a folder that cannot be written."""
     result = CliRunner().invoke(cli.app, ["editions", "02", "--out", str(tmp_path / "dist")])
     assert result.exit_code == 0
-    assert {path.name for path in (tmp_path / "dist").iterdir()} == {"learner", "solutions", "instructor", "slides"}
+    folders = {path.name for path in (tmp_path / "dist").iterdir() if path.is_dir()}
+    assert folders == {"learner", "solutions", "instructor", "slides"}
     (tmp_path / "file").touch()
     result = CliRunner().invoke(cli.app, ["editions", "02", "--out", str(tmp_path / "file")])
     assert result.exit_code == 1
