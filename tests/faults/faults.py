@@ -94,8 +94,6 @@ PACKAGE_FAULTS = [
           "compat.py", {"    _require_trained_head(teacher)\n\n": "\n"}),
     Fault("label ids may be strings", "05", "kdcourse refuses strings",
           "compat.py", {"        _require_integer_label_ids(role, model.config)\n": ""}),
-    Fault("neutral votes are positive", "04", "votes on the side of the label, %",
-          "data.py", {"sum(votes[5:]) + votes[4] / 2": "sum(votes[4:])"}),
     Fault("a comparison sees no sign", "04", "gain from the unlabelled sentences, points",
           "verdict.py", {"np.subtract(second, first)": "np.subtract(first, second)"}),
     Fault("a solution is none", "01", "The solution of",
