@@ -39,7 +39,7 @@ lab: setup ## Open JupyterLab on the notebooks
 	$(RUN) jupyter lab --notebook-dir notebooks --KernelManager.transport_encryption=auto
 
 test: test-quick ## Check everything: style, types, tests, and every notebook through papermill and nbval
-	$(RUN) pytest -n 2 --dist loadfile -m notebooks --junitxml build/notebook_tests.xml
+	$(RUN) pytest -n 2 --dist loadfile -m slow --junitxml build/slow_tests.xml
 	$(RUN) kdcourse run --out build/executed --cell-seconds $(CELL_SECONDS)
 	$(RUN) kdcourse list --not-compared
 	$(RUN) pytest -p no:cacheprovider -c tests/nbval.ini --rootdir . --nbval --nbval-current-env --nbval-cell-timeout 900 \
@@ -49,7 +49,7 @@ test-quick: $(VENV)/.test-ready assets ## Check everything but the notebooks
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
-	$(RUN) pytest -n 2 --dist loadfile -m "not notebooks" --junitxml build/tests.xml
+	$(RUN) pytest -n 2 --dist loadfile -m "not slow" --junitxml build/tests.xml
 
 test-deep: $(VENV)/.test-ready assets ## Try fifty thousand random cases, every lesson twice, interrupted, and as a learner (about 40 minutes)
 	KDCOURSE_DEEP=1 $(RUN) pytest -n 2 --dist loadfile tests/test_properties.py tests/notebooks/test_twice.py \

@@ -43,6 +43,7 @@ def contents(folder):
     }
 
 
+@pytest.mark.slow
 def test_an_experiment_that_is_killed_goes_on_where_it_was(tmp_path):
     """Arms that are trained again, half a run under the name of a whole one, or another student after the break."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"

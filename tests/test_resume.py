@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 TESTS = Path(__file__).parent
@@ -23,6 +24,7 @@ def end_of(folder):
     return torch.load(folder / "end.pt", weights_only=True)
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_the_middle_of_an_epoch_resumes_bit_for_bit(tmp_path):
     """Rows seen twice, dropout drawn anew, or losses averaged over a window that the interruption has cut."""
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"

@@ -112,7 +112,7 @@ def test_a_learner_sees_no_result_before_running(source):
         assert cell.execution_count is None
 
 
-@pytest.mark.notebooks
+@pytest.mark.slow
 @pytest.mark.parametrize("lesson", EXECUTED, ids=lambda lesson: lesson.name)
 def test_the_learner_edition_runs_anywhere(lesson, monkeypatch, tmp_path):
     """A lesson that needs its solutions or the folder of the course; an exercise that is judged before it is tried."""

@@ -16,7 +16,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from kdcourse.course import fingerprint, lessons, page, reports, run, store
 
-pytestmark = pytest.mark.notebooks
+pytestmark = pytest.mark.slow
 
 CLAIM = "from kdcourse.claims import claim\nclaim('it runs', True)"
 

@@ -24,6 +24,8 @@ from kdcourse import assets
 from kdcourse.claims import claims_of
 from kdcourse.course.lessons import find_lessons
 
+pytestmark = pytest.mark.slow
+
 GOOD, BAD = ["good", "lovely", "moving", "funny", "fresh"], ["bad", "dull", "empty", "stale", "clumsy"]
 SENTENCE = "a film that is {} and in its part number {} also {} ."
 END = "<|endoftext|>"
@@ -177,8 +179,6 @@ def test_the_student_taken_home_has_what_it_needs(lab):
 LOAD = """
 import json, sys, torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
-
-pytestmark = pytest.mark.notebooks
 tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])
 model = AutoModelForSequenceClassification.from_pretrained(sys.argv[1]).eval()
 batch = tokenizer(json.load(sys.stdin), padding=True, truncation=True, max_length=48, return_tensors="pt")

@@ -19,7 +19,7 @@ from kdcourse.course.exempt import TAG, is_exempt
 from kdcourse.course.lessons import all_lessons, find_lessons
 from kdcourse.course.run import ENCRYPTION
 
-pytestmark = pytest.mark.notebooks
+pytestmark = pytest.mark.slow
 
 LESSONS = all_lessons() if os.environ.get("KDCOURSE_DEEP") else find_lessons(["01", "02"])
 
