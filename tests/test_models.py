@@ -19,6 +19,7 @@ def test_sentences(reviews, tokenizer):
     return data.tokenize(reviews["test"], tokenizer)
 
 
+@pytest.mark.slow
 def test_the_shipped_teacher_reaches_its_target(review_teacher, tokenizer, test_sentences):
     """An adapter that was not merged, or was trained on other labels; at least 85.5% of 1,500 sentences."""
     logits = teacher.score(review_teacher, tokenizer, test_sentences)

@@ -20,6 +20,8 @@ def free_port():
         return str(probe.getsockname()[1])
 
 
+pytestmark = pytest.mark.slow
+
 LAUNCHERS = {
     "torchrun": ["torch.distributed.run", "--nproc-per-node", "2", "--master-port"],
     # `--cpu` would ask for mpirun; this starts processes in the same way and leaves the device to the script.
