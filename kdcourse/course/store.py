@@ -48,8 +48,9 @@ def _without_times(notebook: NotebookNode) -> list[NotebookNode]:
 
 
 def _stored(output: NotebookNode, count: int) -> NotebookNode:
-    """The output as it is stored; a claim without its measured value, whose last digits differ between machines."""
+    """The output as it is stored; a claim without what was measured, whose last digits differ between machines."""
     if output.output_type == "execute_result":
         output.execution_count = count
-    output.get("metadata", {}).get(METADATA_KEY, {}).pop("value", None)
+    for measured in ("value", "spread"):
+        output.get("metadata", {}).get(METADATA_KEY, {}).pop(measured, None)
     return output
