@@ -5,9 +5,11 @@ import os
 # Two test processes with two threads each on two cores wait for one another: a tiny model's step takes 50 times longer.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+import nbformat
 import pytest
 
 from kdcourse import assets, data, models
+from kdcourse.course.lessons import all_lessons
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -31,3 +33,14 @@ def reviews():
 def sentences(reviews, tokenizer):
     """64 tokenized training sentences with labels."""
     return data.tokenize(reviews["train"].select(range(64)), tokenizer)
+
+
+@pytest.fixture(params=all_lessons(), ids=lambda lesson: lesson.name)
+def lesson(request):
+    """Each lesson of the course in turn, for the rules that all of them keep."""
+    return request.param
+
+
+@pytest.fixture
+def notebook(lesson):
+    return nbformat.read(lesson.path, as_version=4)

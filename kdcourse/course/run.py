@@ -117,9 +117,9 @@ def run_lessons(
     """
     settings = settings or Settings()
     device = device_name(settings.device)
-    _make_folder(out)
     os.environ.update(kernel_environment(settings.device) | COLLECT_CLAIMS)
     try:
+        out.mkdir(parents=True, exist_ok=True)  # found out before a lesson runs for minutes
         with filelock.FileLock(out / ".lock", timeout=0):
             _remove_leftovers(out)
             for lesson in lessons:
@@ -128,16 +128,6 @@ def run_lessons(
         raise LessonError(
             f"Another run is writing to {out}; wait for it, or choose another folder with --out."
         ) from None
-    except OSError as error:
-        raise LessonError(
-            f"The executed notebooks cannot be written to {out} ({error.strerror}); choose another folder with --out."
-        ) from None
-
-
-def _make_folder(out: Path) -> None:
-    """Found out before a lesson runs for minutes, not when its outputs are written."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise LessonError(
             f"The executed notebooks cannot be written to {out} ({error.strerror}); choose another folder with --out."

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import mean, stdev
+from statistics import mean
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from kdcourse.plots.scores import Scores, in_percent, spread
 from kdcourse.plots.style import BLUE, GREEN, GREY, ORANGE, STYLE
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ class Measured:
     """A model on the accuracy-cost plane; one accuracy (0 to 1) per seed."""
 
     name: str
-    accuracies: Sequence[float]
+    accuracies: Scores
     parameters: int
     milliseconds: float
 
@@ -33,12 +34,11 @@ class Measured:
     @property
     def spread(self) -> float:
         """Standard deviation over seeds; 0 for a model that there is only one of."""
-        return stdev(self.accuracies) if len(self.accuracies) > 1 else 0.0
+        return spread(self.accuracies)
 
     def __str__(self) -> str:
         """Accuracy in percent, with its spread if there is one to speak of."""
-        percent = f"{100 * self.mean:.1f}"
-        return f"{percent} ± {100 * self.spread:.1f}" if len(self.accuracies) > 1 else percent
+        return in_percent(self.accuracies)
 
 
 def accuracy_against_cost(models: Sequence[Measured]) -> Figure:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from statistics import mean, stdev
+from collections.abc import Mapping
+from statistics import mean
 from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 
+from kdcourse.plots.scores import Scores, in_percent, spread
 from kdcourse.plots.style import BLUE, GREEN, GREY, ORANGE, STYLE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-Scores = Sequence[float]
-"""Accuracies, 0 to 1, one per seed."""
 
 
 def seeds_of_arms(arms: Mapping[str, Scores], teacher: float) -> Figure:
@@ -34,7 +32,7 @@ def seeds_of_arms(arms: Mapping[str, Scores], teacher: float) -> Figure:
 
 def describe_seeds_of_arms(arms: Mapping[str, Scores], teacher: float) -> str:
     """What `seeds_of_arms` shows, in words."""
-    said = "; ".join(f"{name}: {_in_words(scores)}" for name, scores in arms.items())
+    said = "; ".join(f"{name}: {in_percent(scores)}" for name, scores in arms.items())
     return f"Test accuracy in % of {len(arms)} arms over seeds. {said}. The teacher has {100 * teacher:.1f}."
 
 
@@ -53,12 +51,12 @@ def transfer_curve(by_size: Mapping[int, Scores], elsewhere: tuple[int, Scores],
         )
         axes.errorbar(
             list(by_size), [100 * mean(scores) for scores in by_size.values()],
-            yerr=[100 * _spread(scores) for scores in by_size.values()],
+            yerr=[100 * spread(scores) for scores in by_size.values()],
             color=BLUE, marker="o", markersize=8, capsize=4, label="from film reviews",
         )  # fmt: skip
         size, scores = elsewhere
         axes.errorbar(
-            [size], [100 * mean(scores)], yerr=[100 * _spread(scores)], color=ORANGE, marker="D", markersize=8,
+            [size], [100 * mean(scores)], yerr=[100 * spread(scores)], color=ORANGE, marker="D", markersize=8,
             capsize=4, linestyle="none", label="from newspaper editorials",
         )  # fmt: skip
         axes.set(xlabel="unlabelled sentences that the teacher answers", ylabel="test accuracy (%)")
@@ -69,10 +67,10 @@ def transfer_curve(by_size: Mapping[int, Scores], elsewhere: tuple[int, Scores],
 
 def describe_transfer_curve(by_size: Mapping[int, Scores], elsewhere: tuple[int, Scores], labels: Scores) -> str:
     """What `transfer_curve` shows, in words."""
-    said = "; ".join(f"{_in_words(scores)} with {size:,}" for size, scores in by_size.items())
+    said = "; ".join(f"{in_percent(scores)} with {size:,}" for size, scores in by_size.items())
     return (
-        f"Test accuracy in % against unlabelled sentences from film reviews: {said}; {_in_words(elsewhere[1])} with "
-        f"{elsewhere[0]:,} from newspaper editorials; labels only {_in_words(labels)}."
+        f"Test accuracy in % against unlabelled sentences from film reviews: {said}; {in_percent(elsewhere[1])} with "
+        f"{elsewhere[0]:,} from newspaper editorials; labels only {in_percent(labels)}."
     )
 
 
@@ -83,7 +81,7 @@ def inside_and_outside(models: Mapping[str, Mapping[str, Scores]]) -> Figure:
         for (name, by_set), colour, marker in zip(models.items(), (GREY, ORANGE, BLUE, GREEN), "sovD", strict=False):
             axes.errorbar(
                 range(len(by_set)), [100 * mean(scores) for scores in by_set.values()],
-                yerr=[100 * _spread(scores) for scores in by_set.values()], color=colour, marker=marker, markersize=8,
+                yerr=[100 * spread(scores) for scores in by_set.values()], color=colour, marker=marker, markersize=8,
                 capsize=4, linewidth=1, label=name,
             )  # fmt: skip
         axes.set_xticks(range(len(by_set)), list(by_set))
@@ -97,17 +95,7 @@ def inside_and_outside(models: Mapping[str, Mapping[str, Scores]]) -> Figure:
 def describe_inside_and_outside(models: Mapping[str, Mapping[str, Scores]]) -> str:
     """What `inside_and_outside` shows, in words."""
     said = "; ".join(
-        f"{name}: " + ", ".join(f"{_in_words(scores)} on {where}" for where, scores in by_set.items())
+        f"{name}: " + ", ".join(f"{in_percent(scores)} on {where}" for where, scores in by_set.items())
         for name, by_set in models.items()
     )
     return f"Accuracy in % inside and outside the domain. {said}."
-
-
-def _spread(scores: Scores) -> float:
-    """Standard deviation over seeds; 0 for a model that there is only one of."""
-    return stdev(scores) if len(scores) > 1 else 0.0
-
-
-def _in_words(scores: Scores) -> str:
-    percent = f"{100 * mean(scores):.1f}"
-    return f"{percent} ± {100 * _spread(scores):.1f}" if len(scores) > 1 else percent

@@ -8,6 +8,7 @@ import re
 
 import nbformat
 import pytest
+from cells import code_cells
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from typer.testing import CliRunner
@@ -22,11 +23,6 @@ from kdcourse.exercises import all_exercises
 EXECUTED = all_lessons() if os.environ.get("KDCOURSE_DEEP") else find_lessons(["02"])
 
 
-@pytest.fixture(params=all_lessons(), ids=lambda lesson: lesson.name)
-def lesson(request):
-    return request.param
-
-
 @pytest.fixture
 def source(lesson):
     return nbformat.read(lesson.path, as_version=4)
@@ -36,10 +32,6 @@ def as_written(notebook):
     """The cells without what a run leaves in them."""
     keys = ("id", "cell_type", "source", "metadata")
     return [{key: cell[key] for key in keys} for cell in notebook.cells]
-
-
-def code_cells(notebook):
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def solution_lines(source):
