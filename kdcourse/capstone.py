@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -41,13 +42,30 @@ ARMS = {
 }
 """The arms of the experiment, in words."""
 
+STOPPED_ARMS = ("labels", "soft", "soft-20000")
+"""Arms that are also given fewer steps, to find how many suit each."""
+
+
+def shorter(steps: int) -> list[int]:
+    """The budgets at which `STOPPED_ARMS` are also tried: a fifth of the steps, two and three."""
+    return [steps * fifths // 5 for fifths in (1, 2, 3)]
+
+
+def stopped(arm: str, steps: int) -> str:
+    """What an arm is called that was given fewer steps than the others."""
+    return f"{arm}@{steps}"
+
+
 Measured = dict[str, dict[str, float]]
 """Metrics by name for each test set."""
 
 
 @dataclass(frozen=True)
 class Results:
-    """What an experiment measured: the teacher once, each arm once for each seed in order; and what it took."""
+    """What an experiment measured: the teacher once, each arm once for each seed in order; and what it took.
+
+    `arms` has all of `ARMS`, and those of `STOPPED_ARMS` under the names that `stopped` gives them.
+    """
 
     teacher: Measured
     arms: dict[str, list[Measured]]
@@ -67,6 +85,17 @@ class Results:
         with written_whole(path) as unfinished:
             unfinished.write_text(json.dumps(rounded, indent=1) + "\n", encoding="utf-8")
 
+    def by_steps(self, arm: str, metric: str = "accuracy", where: str = "validation") -> dict[int, list[float]]:
+        """The scores of an arm for each number of steps that it was tried with."""
+        full = self.budget["steps"]
+        names = {steps: stopped(arm, steps) for steps in shorter(full)} | {full: arm}
+        return {steps: self.scores(name, metric, where) for steps, name in names.items()}
+
+    def best_steps(self, arm: str) -> int:
+        """The number of steps at which an arm is best on the validation sentences, in the mean over seeds."""
+        by_steps = self.by_steps(arm)
+        return max(by_steps, key=lambda steps: mean(by_steps[steps]))
+
     @classmethod
     def load(cls, path: Path = RESULTS) -> Results:
         """What `save` wrote."""
@@ -77,8 +106,8 @@ class Results:
 class Task:
     """Tokenized sentences by name, the models, and the teacher's answers.
 
-    `sets` holds `train` and `test`; `transfer` and `editorials`, of which the labels are not used; `products` and
-    `tweets`, on which models are tried outside their domain.
+    `sets` holds `train`, `validation` and `test`; `transfer` and `editorials`, of which the labels are not used;
+    `products` and `tweets`, on which models are tried outside their domain.
     """
 
     tokenizer: PreTrainedTokenizerBase

@@ -54,10 +54,28 @@ def test_results_come_back_as_they_were_saved(tmp_path):
     assert (loaded.teacher, loaded.budget, loaded.versions) == (measured[1], {"steps": 3}, {"torch": "2"})
 
 
+def test_the_best_number_of_steps_is_chosen_on_validation_sentences():
+    """A budget that was chosen by the accuracy that is then reported, or by the luckiest seed."""
+
+    def measured(*pairs):
+        return [{"validation": {"accuracy": validation}, "test": {"accuracy": test}} for validation, test in pairs]
+
+    arms = {
+        "labels@20": measured((0.70, 0.9), (0.70, 0.9)),
+        "labels@40": measured((0.78, 0.6), (0.76, 0.6)),
+        "labels@60": measured((0.60, 0.7), (0.90, 0.7)),
+        "labels": measured((0.75, 0.8), (0.75, 0.8)),
+    }
+    results = Results({}, arms, {"steps": 100}, 0.0, {})
+    assert results.best_steps("labels") == 40
+    assert results.by_steps("labels", where="test")[100] == [0.8, 0.8]
+
+
 def test_the_shipped_results_are_those_of_a_full_run():
     """A quick run, or one with a seed missing, that was stored as evidence."""
     results = Results.load()
     assert results.budget == {"steps": 1000, "batch size": 64, "seeds": 5}
-    assert list(results.arms) == list(capstone.ARMS)
+    tried = [capstone.stopped(arm, steps) for arm in capstone.STOPPED_ARMS for steps in (200, 400, 600)]
+    assert sorted(results.arms) == sorted([*capstone.ARMS, *tried])
     for measured in results.arms.values():
         assert len({each["test"]["negative_log_likelihood"] for each in measured}) == 5

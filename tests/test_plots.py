@@ -170,6 +170,18 @@ def test_every_arm_shows_every_seed_and_its_mean():
     assert "labels: 76.0 ± 1.4; soft: 81.0 ± 2.6. The teacher has 90.0" in plots.describe_seeds_of_arms(arms, 0.9)
 
 
+def test_accuracy_by_steps_rings_the_best_number_of_each_arm():
+    """A ring around the last point, or around one seed's best."""
+    arms = {
+        "labels": {200: [0.70, 0.72], 400: [0.77, 0.79], 1000: [0.70, 0.80]},
+        "soft": {200: [0.60, 0.62], 400: [0.70, 0.72], 1000: [0.79, 0.81]},
+    }
+    (axes,) = plots.accuracy_by_steps(arms).axes
+    rings = [line.get_xydata()[0].tolist() for line in axes.lines if line.get_fillstyle() == "none"]
+    assert rings == [[400, pytest.approx(78)], [1000, pytest.approx(80)]]
+    assert "labels: 71.0 ± 1.4 after 200, 78.0 ± 1.4 after 400" in plots.describe_accuracy_by_steps(arms)
+
+
 def test_the_transfer_curve_sets_the_other_domain_apart():
     """Sentences of another domain as one more point of the curve."""
     given = {0: [0.76, 0.78], 5000: [0.78, 0.80]}, (5000, [0.74, 0.76]), [0.75, 0.75]

@@ -37,6 +37,8 @@ from kdcourse.plots.lesson04 import (
 from kdcourse.plots.lesson05 import columns_at_stops, describe_columns_at_stops
 from kdcourse.plots.lesson06 import TokenGrid, describe_supervised_positions, supervised_positions
 from kdcourse.plots.lesson07 import (
+    accuracy_by_steps,
+    describe_accuracy_by_steps,
     describe_inside_and_outside,
     describe_seeds_of_arms,
     describe_transfer_curve,
@@ -56,6 +58,7 @@ __all__ = [
     "TokenGrid",
     "Voices",
     "accuracy_against_cost",
+    "accuracy_by_steps",
     "alpha_by_temperature",
     "alpha_sweep",
     "answers_by_class",
@@ -63,6 +66,7 @@ __all__ = [
     "columns_at_stops",
     "covering_and_seeking",
     "describe_accuracy_against_cost",
+    "describe_accuracy_by_steps",
     "describe_alpha_by_temperature",
     "describe_alpha_sweep",
     "describe_answers_by_class",

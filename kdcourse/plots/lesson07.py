@@ -36,6 +36,33 @@ def describe_seeds_of_arms(arms: Mapping[str, Scores], teacher: float) -> str:
     return f"Test accuracy in % of {len(arms)} arms over seeds. {said}. The teacher has {100 * teacher:.1f}."
 
 
+def accuracy_by_steps(arms: Mapping[str, Mapping[int, Scores]]) -> Figure:
+    """Validation accuracy of each arm (at most three) against its training steps, the best number of them ringed."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7, 3.8))
+        for (name, by_steps), colour, marker in zip(arms.items(), (ORANGE, GREEN, BLUE), "oDv", strict=False):
+            means = {steps: 100 * mean(scores) for steps, scores in by_steps.items()}
+            axes.errorbar(
+                list(means), list(means.values()), yerr=[100 * spread(scores) for scores in by_steps.values()],
+                color=colour, marker=marker, markersize=8, capsize=4, label=name,
+            )  # fmt: skip
+            best = max(means, key=means.__getitem__)
+            axes.plot([best], [means[best]], marker="o", markersize=17, fillstyle="none", color="black")
+        axes.set_xticks(list(means), [f"{steps:,}" for steps in means])
+        axes.set(xlabel="training steps (ringed: the best number)", ylabel="validation accuracy (%)")
+        axes.legend(frameon=False, loc="lower right")
+    return figure
+
+
+def describe_accuracy_by_steps(arms: Mapping[str, Mapping[int, Scores]]) -> str:
+    """What `accuracy_by_steps` shows, in words."""
+    said = "; ".join(
+        f"{name}: " + ", ".join(f"{in_percent(scores)} after {steps:,}" for steps, scores in by_steps.items())
+        for name, by_steps in arms.items()
+    )
+    return f"Validation accuracy in % against training steps. {said}."
+
+
 def transfer_curve(by_size: Mapping[int, Scores], elsewhere: tuple[int, Scores], labels: Scores) -> Figure:
     """Accuracy against the number of unlabelled sentences; beside it, as many from another domain, and labels only."""
     with plt.rc_context(STYLE):
