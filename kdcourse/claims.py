@@ -22,6 +22,9 @@ METADATA_KEY = "kdcourse_claim"
 MODE_VARIABLE = "KDCOURSE_CLAIMS"
 """Set to `collect`, claims that do not hold are recorded and not raised."""
 
+PerDevice = float | Mapping[str, float]
+"""One number, or one for each kind of device where arithmetic differs: `{"cpu": 1e-6, "cuda": 1e-4}`."""
+
 _made: dict[str, Claim] = {}
 
 
@@ -85,9 +88,9 @@ def claim(
     value: Any,
     expected: float | None = None,
     *,
-    tolerance: float | Mapping[str, float] | None = None,
-    at_least: float | None = None,
-    at_most: float | None = None,
+    tolerance: PerDevice | None = None,
+    at_least: PerDevice | None = None,
+    at_most: PerDevice | None = None,
     spread: float | None = None,
 ) -> None:
     """State a number, or a truth; raise if it is not so.
@@ -95,9 +98,8 @@ def claim(
     Args:
         name: what is claimed, with its unit; unique in its notebook.
         value: a number, a tensor of one element, or a truth value (then there is nothing to compare with).
-        expected, tolerance: the number and how far off, in its unit, it may be; always together. Where a GPU's
-            arithmetic differs, the tolerance is one for each kind of device: `{"cpu": 1e-6, "cuda": 1e-4}`.
-        at_least, at_most: bounds, instead of an expected number.
+        expected, tolerance: the number and how far off, in its unit, it may be; always together.
+        at_least, at_most: bounds, instead of an expected number. Tolerance and bounds may differ between devices.
         spread: the standard deviation of the value over seeds; `kdcourse compare` holds a change against it.
 
     Raises:
@@ -106,9 +108,8 @@ def claim(
     """
     value = value.item() if hasattr(value, "item") else value
     is_truth = isinstance(value, bool)
+    tolerance, at_least, at_most = map(_on_this_device, (tolerance, at_least, at_most))
     comparisons = (expected, at_least, at_most)
-    if isinstance(tolerance, Mapping):
-        tolerance = tolerance[_device_kind()]
     if is_truth:
         at_least = 1.0
     elif (expected is None) != (tolerance is None) or all(bound is None for bound in comparisons):
@@ -157,7 +158,9 @@ def _show(stated: Claim) -> None:
     display({"text/plain": str(stated)}, metadata={METADATA_KEY: record}, raw=True)
 
 
-def _device_kind() -> str:
+def _on_this_device(bound: PerDevice | None) -> float | None:
+    if not isinstance(bound, Mapping):
+        return bound
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return bound["cuda" if torch.cuda.is_available() else "cpu"]

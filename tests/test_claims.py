@@ -35,6 +35,23 @@ def test_a_number_needs_something_to_be_held_against(conditions):
         claim("the number", 1.0, **conditions)
 
 
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        {"expected": 1.0, "tolerance": {"cpu": 0.01, "cuda": 0.1}},
+        {"at_most": {"cpu": 1.0, "cuda": 1.1}},
+        {"at_least": {"cpu": 1.1, "cuda": 1.0}},
+    ],
+)
+def test_a_bound_may_be_one_for_each_kind_of_device(monkeypatch, conditions):
+    """A tolerance that is wide enough for bfloat16 on a GPU, and hides a mistake on a CPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    claim("the number", 1.05, **conditions)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ClaimError, match=r"'the number' does not hold"):
+        claim("the number", 1.05, **conditions)
+
+
 def test_what_holds_prints_one_line(capsys):
     """A value that Jupyter would show beneath the line, with all its digits."""
     assert claim("the number", torch.tensor(1.06), 1.0, tolerance=0.1) is None
