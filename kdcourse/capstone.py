@@ -42,17 +42,14 @@ ARMS = {
 }
 """The arms of the experiment, in words."""
 
-STOPPED_ARMS = ("labels", "soft", "soft-20000")
-"""Arms that are also given fewer steps, to find how many suit each."""
-
 
 def shorter(steps: int) -> list[int]:
-    """The budgets at which `STOPPED_ARMS` are also tried: a fifth of the steps, two and three."""
+    """Fewer steps that each arm is also tried with, to find how many suit it: one, two and three fifths."""
     return [steps * fifths // 5 for fifths in (1, 2, 3)]
 
 
 def stopped(arm: str, steps: int) -> str:
-    """What an arm is called that was given fewer steps than the others."""
+    """What an arm is called that was given fewer steps."""
     return f"{arm}@{steps}"
 
 
@@ -64,7 +61,7 @@ Measured = dict[str, dict[str, float]]
 class Results:
     """What an experiment measured: the teacher once, each arm once for each seed in order; and what it took.
 
-    `arms` has all of `ARMS`, and those of `STOPPED_ARMS` under the names that `stopped` gives them.
+    `arms` has all of `ARMS`, and the same with fewer steps under the names that `stopped` gives them.
     """
 
     teacher: Measured
@@ -95,6 +92,10 @@ class Results:
         """The number of steps at which an arm is best on the validation sentences, in the mean over seeds."""
         by_steps = self.by_steps(arm)
         return max(by_steps, key=lambda steps: mean(by_steps[steps]))
+
+    def at_best(self, arm: str, metric: str = "accuracy", where: str = "test") -> list[float]:
+        """The scores of an arm with the number of steps that the validation sentences choose."""
+        return self.by_steps(arm, metric, where)[self.best_steps(arm)]
 
     @classmethod
     def load(cls, path: Path = RESULTS) -> Results:
