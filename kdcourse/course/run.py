@@ -243,11 +243,14 @@ def look_over(notebook: NotebookNode) -> tuple[str, str]:
 
 
 def _last_cell(notebook: NotebookNode) -> str:
-    """The cell in which execution stopped: papermill calls those behind it pending."""
+    """The cell in which execution stopped, the last that has begun.
+
+    The status does not tell: after a time-out, papermill calls the cells behind it completed.
+    """
     begun = [
         cell.id
         for cell in notebook.cells
-        if cell.cell_type == "code" and cell.metadata.get("papermill", {}).get("status", "pending") != "pending"
+        if cell.cell_type == "code" and cell.metadata.get("papermill", {}).get("start_time")
     ]
     return begun[-1] if begun else ""
 

@@ -241,8 +241,8 @@ def test_what_has_changed_runs_again(folder, tmp_path, monkeypatch, change):
 def test_a_cell_is_named_by_its_id(folder, tmp_path):
     """ "Cell 7", which is the sixth in an editor that starts at 0 and does not count prose."""
     write_lesson(folder, "00_broken", "1 + 1", "1 / 0", "1 + 1")
-    write_lesson(folder, "01_dies", "1 + 1", "import os\nos._exit(9)")
-    write_lesson(folder, "02_endless", "while True: pass")
+    write_lesson(folder, "01_dies", "1 + 1", "import os\nos._exit(9)", "1 + 1")
+    write_lesson(folder, "02_endless", "while True: pass", "1 + 1")
     assert [outcome.record.cell for outcome in run_all(tmp_path, cell_seconds=5)] == ["cell-2", "cell-2", "cell-1"]
 
 
