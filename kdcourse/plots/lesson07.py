@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from statistics import mean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 
@@ -12,6 +12,7 @@ from kdcourse.plots.scores import Scores, in_percent, spread
 from kdcourse.plots.style import BLUE, GREEN, GREY, ORANGE, STYLE
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
@@ -41,14 +42,10 @@ def accuracy_by_steps(arms: Mapping[str, Mapping[int, Scores]]) -> Figure:
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(7, 3.8))
         for (name, by_steps), colour, marker in zip(arms.items(), (ORANGE, GREEN, BLUE), "oDv", strict=False):
-            means = {steps: 100 * mean(scores) for steps, scores in by_steps.items()}
-            axes.errorbar(
-                list(means), list(means.values()), yerr=[100 * spread(scores) for scores in by_steps.values()],
-                color=colour, marker=marker, markersize=8, capsize=4, label=name,
-            )  # fmt: skip
-            best = max(means, key=means.__getitem__)
-            axes.plot([best], [means[best]], marker="o", markersize=17, fillstyle="none", color="black")
-        axes.set_xticks(list(means), [f"{steps:,}" for steps in means])
+            _draw_scores(axes, by_steps, color=colour, marker=marker, label=name)
+            best = max(by_steps, key=lambda steps: mean(by_steps[steps]))
+            axes.plot([best], [100 * mean(by_steps[best])], marker="o", markersize=17, fillstyle="none", color="black")
+            axes.set_xticks(list(by_steps), [f"{steps:,}" for steps in by_steps])
         axes.set(xlabel="training steps (ringed: the best number)", ylabel="validation accuracy (%)")
         axes.legend(frameon=False, loc="lower right")
     return figure
@@ -56,11 +53,7 @@ def accuracy_by_steps(arms: Mapping[str, Mapping[int, Scores]]) -> Figure:
 
 def describe_accuracy_by_steps(arms: Mapping[str, Mapping[int, Scores]]) -> str:
     """What `accuracy_by_steps` shows, in words."""
-    said = "; ".join(
-        f"{name}: " + ", ".join(f"{in_percent(scores)} after {steps:,}" for steps, scores in by_steps.items())
-        for name, by_steps in arms.items()
-    )
-    return f"Validation accuracy in % against training steps. {said}."
+    return f"Validation accuracy in % against training steps. {_series_in_words(arms, 'after {:,}')}."
 
 
 def transfer_curve(by_size: Mapping[int, Scores], elsewhere: tuple[int, Scores], labels: Scores) -> Figure:
@@ -76,16 +69,10 @@ def transfer_curve(by_size: Mapping[int, Scores], elsewhere: tuple[int, Scores],
             ha="right",
             color=GREY,
         )
-        axes.errorbar(
-            list(by_size), [100 * mean(scores) for scores in by_size.values()],
-            yerr=[100 * spread(scores) for scores in by_size.values()],
-            color=BLUE, marker="o", markersize=8, capsize=4, label="from film reviews",
-        )  # fmt: skip
-        size, scores = elsewhere
-        axes.errorbar(
-            [size], [100 * mean(scores)], yerr=[100 * spread(scores)], color=ORANGE, marker="D", markersize=8,
-            capsize=4, linestyle="none", label="from newspaper editorials",
-        )  # fmt: skip
+        _draw_scores(axes, by_size, color=BLUE, marker="o", label="from film reviews")
+        _draw_scores(
+            axes, dict([elsewhere]), color=ORANGE, marker="D", linestyle="none", label="from newspaper editorials"
+        )
         axes.set(xlabel="unlabelled sentences that the teacher answers", ylabel="test accuracy (%)")
         axes.set_xticks(list(by_size), [f"{size:,}" for size in by_size])
         axes.legend(frameon=False, loc="upper left")
@@ -106,11 +93,8 @@ def inside_and_outside(models: Mapping[str, Mapping[str, Scores]]) -> Figure:
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(7, 3.8))
         for (name, by_set), colour, marker in zip(models.items(), (GREY, ORANGE, BLUE, GREEN), "sovD", strict=False):
-            axes.errorbar(
-                range(len(by_set)), [100 * mean(scores) for scores in by_set.values()],
-                yerr=[100 * spread(scores) for scores in by_set.values()], color=colour, marker=marker, markersize=8,
-                capsize=4, linewidth=1, label=name,
-            )  # fmt: skip
+            in_order = dict(enumerate(by_set.values()))
+            _draw_scores(axes, in_order, color=colour, marker=marker, linewidth=1, label=name)
         axes.set_xticks(range(len(by_set)), list(by_set))
         axes.axhline(50, color="black", linewidth=0.8, linestyle=":")
         axes.set(ylabel="accuracy (%); dotted: a coin")
@@ -121,8 +105,19 @@ def inside_and_outside(models: Mapping[str, Mapping[str, Scores]]) -> Figure:
 
 def describe_inside_and_outside(models: Mapping[str, Mapping[str, Scores]]) -> str:
     """What `inside_and_outside` shows, in words."""
-    said = "; ".join(
-        f"{name}: " + ", ".join(f"{in_percent(scores)} on {where}" for where, scores in by_set.items())
-        for name, by_set in models.items()
+    return f"Accuracy in % inside and outside the domain. {_series_in_words(models, 'on {}')}."
+
+
+def _draw_scores(axes: Axes, by_place: Mapping[int, Scores], **style: Any) -> None:
+    """The mean over seeds in percent at each place on the x axis, with its spread."""
+    means = [100 * mean(scores) for scores in by_place.values()]
+    spreads = [100 * spread(scores) for scores in by_place.values()]
+    axes.errorbar(list(by_place), means, yerr=spreads, markersize=8, capsize=4, **style)
+
+
+def _series_in_words(series: Mapping[str, Mapping[Any, Scores]], place: str) -> str:
+    """Each series with its scores; `place` says where each was measured, such as `on {}`."""
+    return "; ".join(
+        f"{name}: " + ", ".join(f"{in_percent(scores)} {place.format(where)}" for where, scores in by_place.items())
+        for name, by_place in series.items()
     )
-    return f"Accuracy in % inside and outside the domain. {said}."
