@@ -43,14 +43,13 @@ ARMS = {
 """The arms of the experiment, in words."""
 
 
-def shorter(steps: int) -> list[int]:
-    """Fewer steps that each arm is also tried with, to find how many suit it: one, two and three fifths."""
-    return [steps * fifths // 5 for fifths in (1, 2, 3)]
+def names_by_steps(arm: str, steps: int) -> dict[int, str]:
+    """What an arm is called in the results with each number of steps that it is tried with, to find how many suit it.
 
-
-def stopped(arm: str, steps: int) -> str:
-    """What an arm is called that was given fewer steps."""
-    return f"{arm}@{steps}"
+    Besides all `steps`, these are one, two and three fifths of them.
+    """
+    fewer = [steps * fifths // 5 for fifths in (1, 2, 3)]
+    return {each: f"{arm}@{each}" for each in fewer} | {steps: arm}
 
 
 Measured = dict[str, dict[str, float]]
@@ -61,7 +60,7 @@ Measured = dict[str, dict[str, float]]
 class Results:
     """What an experiment measured: the teacher once, each arm once for each seed in order; and what it took.
 
-    `arms` has all of `ARMS`, and the same with fewer steps under the names that `stopped` gives them.
+    `arms` has all of `ARMS` with each number of steps, under the names that `names_by_steps` gives them.
     """
 
     teacher: Measured
@@ -84,8 +83,7 @@ class Results:
 
     def by_steps(self, arm: str, metric: str = "accuracy", where: str = "validation") -> dict[int, list[float]]:
         """The scores of an arm for each number of steps that it was tried with."""
-        full = self.budget["steps"]
-        names = {steps: stopped(arm, steps) for steps in shorter(full)} | {full: arm}
+        names = names_by_steps(arm, self.budget["steps"])
         return {steps: self.scores(name, metric, where) for steps, name in names.items()}
 
     def best_steps(self, arm: str) -> int:

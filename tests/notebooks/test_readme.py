@@ -49,7 +49,7 @@ def test_the_gain_is_that_of_the_lesson(cells):
     """A gain that was rounded up on its way to the README."""
     gain, low, high, seeds = re.findall(r"\d+\.\d|\d(?= seeds)", said_by(cells["verdict-numbers"]))
     assert f"gains {gain} points (95% interval {low} to {high})" in README
-    assert (seeds, "over three seeds" in README) == ("3", True)
+    assert (seeds, "over five seeds" in README) == ("5", True)
 
 
 def test_the_conditions_are_those_of_the_lesson(cells):
