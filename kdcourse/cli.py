@@ -205,18 +205,20 @@ def editions(
 ) -> None:
     """Make the editions of the lessons: learner (no solutions), solutions, instructor (with notes), slides.
 
-    What an earlier run wrote is replaced; other files in the folder stay.
+    What an earlier run wrote is replaced; what you have changed since is kept under another name, and other files stay.
     Examples: `kdcourse editions`, `kdcourse editions 01 02 --out workshop`
     """
-    from kdcourse.course.editions import write_editions
+    from kdcourse.course.editions import FOLDERS, write_editions
     from kdcourse.course.lessons import find_lessons
 
     with _one_sentence_errors():
         wanted = find_lessons(lessons or [])
         with console.status("Writing …"):
-            folders = write_editions(wanted, out)
-    for folder in folders:
-        console.print(f"{MARKS['ok']} {folder}", soft_wrap=True)
+            set_aside = write_editions(wanted, out)
+    for folder in FOLDERS:
+        console.print(f"{MARKS['ok']} {out / folder}", soft_wrap=True)
+    for changed, kept in set_aside.items():
+        console.print(f"{MARKS['note']} {changed} had been changed; that version is now {kept.name}", soft_wrap=True)
 
 
 @app.command()

@@ -13,6 +13,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import count
 from pathlib import Path, PurePosixPath
 
 import nbconvert
@@ -34,30 +35,44 @@ FOLLOWS = "follows"
 """Metadata of a cell in a solutions notebook: the id of the cell that it stands behind in the source."""
 
 
-def write_editions(lessons: Sequence[Lesson], out: Path) -> list[Path]:
-    """Write all four editions of these lessons below `out`, each file whole; returns their folders.
+def write_editions(lessons: Sequence[Lesson], out: Path) -> dict[Path, Path]:
+    """Write all four editions of these lessons below `out`, each file whole.
 
-    Files of an earlier run are replaced. Those of a lesson that is no longer in the course are deleted, unless somebody
-    has changed them since; files that no earlier run wrote are left alone.
+    Files of an earlier run are replaced; one that somebody has changed since, such as a notebook with answers, is first
+    renamed. Those of a lesson that is no longer in the course are deleted, unless somebody has changed them; files that
+    no earlier run wrote are left alone.
+
+    Returns:
+        The files that were set aside, each with its new name.
 
     Raises:
         LessonError: `out` cannot be written.
     """
     try:
-        written = _written_before(out)
+        written, set_aside = _written_before(out), {}
         for lesson in lessons:
-            source = nbformat.read(lesson.path, as_version=4)
-            for folder, edition in NOTEBOOKS.items():
-                name = f"{folder}/{lesson.path.name}"
-                written[name] = _write(out / name, nbformat.writes(edition(source)))
-            name = f"slides/{lesson.name}.html"
-            written[name] = _write(out / name, slides(source, lesson.title))
+            for name, text in _editions_of(lesson):
+                path, content = out / name, (text.rstrip("\n") + "\n").encode()
+                if _is_changed(path, {written.get(name), _digest(content)}):
+                    set_aside[path] = path.rename(_free_name(path))
+                _write(path, content)
+                written[name] = _digest(content)
         for name in _of_lessons_that_are_gone(written):
-            _delete_if_unchanged(out / name, written.pop(name))
-        _write(out / RECORD, json.dumps(written, indent=1, sort_keys=True))
+            digest = written.pop(name)
+            if not _is_changed(out / name, {digest}):
+                (out / name).unlink(missing_ok=True)
+        _write(out / RECORD, json.dumps(written, indent=1, sort_keys=True).encode())
     except OSError as error:
         raise LessonError(f"Editions cannot be written to {out} ({error.strerror}); choose another --out.") from None
-    return [out / folder for folder in FOLDERS]
+    return set_aside
+
+
+def _editions_of(lesson: Lesson) -> Iterator[tuple[str, str]]:
+    """Each file of a lesson: its path below the folder of the editions, and its text."""
+    source = nbformat.read(lesson.path, as_version=4)
+    for folder, edition in NOTEBOOKS.items():
+        yield f"{folder}/{lesson.path.name}", nbformat.writes(edition(source))
+    yield f"slides/{lesson.name}.html", slides(source, lesson.title)
 
 
 def learner(source: NotebookNode) -> NotebookNode:
@@ -197,13 +212,26 @@ def _note(exercise: Exercise) -> str:
     )
 
 
-def _write(path: Path, text: str) -> str:
-    """Write the same bytes on every platform; returns their SHA-256."""
-    content = (text.rstrip("\n") + "\n").encode()
+def _write(path: Path, content: bytes) -> None:
+    """Bytes, so that they are the same on every platform."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as unfinished:
         unfinished.write_bytes(content)
+
+
+def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+def _is_changed(path: Path, digests: Iterable[str | None]) -> bool:
+    """Whether there is a file with a content that is not ours."""
+    return path.is_file() and _digest(path.read_bytes()) not in digests
+
+
+def _free_name(path: Path) -> Path:
+    """`01_kl_derivation.yours-1.ipynb`, or the next number that is free."""
+    names = (path.with_name(f"{path.stem}.yours-{number}{path.suffix}") for number in count(1))
+    return next(name for name in names if not name.exists())
 
 
 def _written_before(out: Path) -> dict[str, str]:
@@ -218,8 +246,3 @@ def _of_lessons_that_are_gone(names: Iterable[str]) -> list[str]:
     there = {lesson.name for lesson in all_lessons()}
     paths = [PurePosixPath(name) for name in names]
     return [str(path) for path in paths if str(path.parent) in FOLDERS and path.stem not in there]
-
-
-def _delete_if_unchanged(path: Path, digest: str) -> None:
-    if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == digest:
-        path.unlink()

@@ -211,6 +211,35 @@ def test_a_record_that_is_not_one_deletes_nothing(tmp_path, text):
     assert (out / "learner" / "00_start_here.ipynb").exists()
 
 
+def test_answers_are_set_aside_and_not_overwritten(tmp_path):
+    """An afternoon of answers in dist/learner, gone with the next release of the course."""
+    lessons = find_lessons(["02"])
+    assert editions.write_editions(lessons, tmp_path) == {}
+    answered = tmp_path / "learner" / lessons[0].path.name
+    fresh = answered.read_bytes()
+    for number, answers in enumerate(("one", "two"), start=1):
+        answered.write_text(answers, encoding="utf-8")
+        kept = answered.with_name(f"{answered.stem}.yours-{number}.ipynb")
+        assert editions.write_editions(lessons, tmp_path) == {answered: kept}
+        assert kept.read_text(encoding="utf-8") == answers
+        assert answered.read_bytes() == fresh
+    assert editions.write_editions(lessons, tmp_path) == {}
+
+
+def test_a_new_release_replaces_what_nobody_changed(tmp_path, monkeypatch):
+    """Four copies of every lesson after four releases."""
+    notebooks, out = tmp_path / "notebooks", tmp_path / "dist"
+    notebooks.mkdir()
+    monkeypatch.setenv(FOLDER_VARIABLE, str(notebooks))
+    for sentence in ("Once.", "Twice."):
+        lesson = toy_lesson("01_toy")
+        lesson.cells.append(new_markdown_cell(sentence))
+        nbformat.write(lesson, notebooks / "01_toy.ipynb")
+        assert editions.write_editions(all_lessons(), out) == {}
+    assert [path.name for path in (out / "learner").iterdir()] == ["01_toy.ipynb"]
+    assert "Twice." in (out / "learner" / "01_toy.ipynb").read_text(encoding="utf-8")
+
+
 def toy_lesson(name):
     heading = new_markdown_cell(f"# {name[:2]} · A toy\n\n5 minutes\n\n## 1 · One\n\nA sentence.")
     return new_notebook(cells=[heading, new_code_cell("1 + 1")])
@@ -222,6 +251,10 @@ def test_the_command_writes_what_it_says(tmp_path):
     assert result.exit_code == 0
     folders = {path.name for path in (tmp_path / "dist").iterdir() if path.is_dir()}
     assert folders == {"learner", "solutions", "instructor", "slides"}
+    (answered,) = (tmp_path / "dist" / "learner").iterdir()
+    answered.write_text("answers", encoding="utf-8")
+    result = CliRunner().invoke(cli.app, ["editions", "02", "--out", str(tmp_path / "dist")])
+    assert f"had been changed; that version is now {answered.stem}.yours-1.ipynb" in result.output
     (tmp_path / "file").touch()
     result = CliRunner().invoke(cli.app, ["editions", "02", "--out", str(tmp_path / "file")])
     assert result.exit_code == 1
