@@ -172,13 +172,20 @@ def test_the_same_source_gives_the_same_files(tmp_path):
         assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes()
 
 
-def test_what_is_deleted_was_written_and_not_touched_since(tmp_path, monkeypatch):
-    """The slides of a lesson that was renamed; a learner's answers, or somebody's own file, gone with them."""
-    notebooks, out = tmp_path / "notebooks", tmp_path / "dist"
-    notebooks.mkdir()
-    monkeypatch.setenv(FOLDER_VARIABLE, str(notebooks))
+@pytest.fixture
+def notebooks(tmp_path, monkeypatch):
+    """A course of two lessons that are quickly made into editions."""
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    monkeypatch.setenv(FOLDER_VARIABLE, str(folder))
     for name in ("01_stays", "02_goes"):
-        nbformat.write(toy_lesson(name), notebooks / f"{name}.ipynb")
+        nbformat.write(toy_lesson(name), folder / f"{name}.ipynb")
+    return folder
+
+
+def test_what_is_deleted_was_written_and_not_touched_since(notebooks, tmp_path):
+    """The slides of a lesson that was renamed; a learner's answers, or somebody's own file, gone with them."""
+    out = tmp_path / "dist"
     editions.write_editions(all_lessons(), out)
     answered, own = out / "learner" / "02_goes.ipynb", out / "learner" / "02_mine.ipynb"
     answered.write_text("answers", encoding="utf-8")
@@ -190,6 +197,7 @@ def test_what_is_deleted_was_written_and_not_touched_since(tmp_path, monkeypatch
     assert names == stays | {"learner/02_goes.ipynb", "learner/02_mine.ipynb"}
 
 
+@pytest.mark.usefixtures("notebooks")
 def test_one_lesson_does_not_take_the_others_away(tmp_path):
     """`kdcourse editions 02` in a folder that held all of them."""
     for name in ("01", "02"):
@@ -211,11 +219,12 @@ def test_a_record_that_is_not_one_deletes_nothing(tmp_path, text):
     assert (out / "learner" / "00_start_here.ipynb").exists()
 
 
+@pytest.mark.usefixtures("notebooks")
 def test_answers_are_set_aside_and_not_overwritten(tmp_path):
     """An afternoon of answers in dist/learner, gone with the next release of the course."""
-    lessons = find_lessons(["02"])
+    lessons = find_lessons(["01"])
     assert editions.write_editions(lessons, tmp_path) == {}
-    answered = tmp_path / "learner" / lessons[0].path.name
+    answered = tmp_path / "learner" / "01_stays.ipynb"
     fresh = answered.read_bytes()
     for number, answers in enumerate(("one", "two"), start=1):
         answered.write_text(answers, encoding="utf-8")
@@ -226,18 +235,16 @@ def test_answers_are_set_aside_and_not_overwritten(tmp_path):
     assert editions.write_editions(lessons, tmp_path) == {}
 
 
-def test_a_new_release_replaces_what_nobody_changed(tmp_path, monkeypatch):
+def test_a_new_release_replaces_what_nobody_changed(notebooks, tmp_path):
     """Four copies of every lesson after four releases."""
-    notebooks, out = tmp_path / "notebooks", tmp_path / "dist"
-    notebooks.mkdir()
-    monkeypatch.setenv(FOLDER_VARIABLE, str(notebooks))
-    for sentence in ("Once.", "Twice."):
-        lesson = toy_lesson("01_toy")
-        lesson.cells.append(new_markdown_cell(sentence))
-        nbformat.write(lesson, notebooks / "01_toy.ipynb")
-        assert editions.write_editions(all_lessons(), out) == {}
-    assert [path.name for path in (out / "learner").iterdir()] == ["01_toy.ipynb"]
-    assert "Twice." in (out / "learner" / "01_toy.ipynb").read_text(encoding="utf-8")
+    editions.write_editions(all_lessons(), tmp_path / "dist")
+    newer = toy_lesson("01_stays")
+    newer.cells.append(new_markdown_cell("Twice."))
+    nbformat.write(newer, notebooks / "01_stays.ipynb")
+    assert editions.write_editions(all_lessons(), tmp_path / "dist") == {}
+    learner = tmp_path / "dist" / "learner"
+    assert sorted(path.name for path in learner.iterdir()) == ["01_stays.ipynb", "02_goes.ipynb"]
+    assert "Twice." in (learner / "01_stays.ipynb").read_text(encoding="utf-8")
 
 
 def toy_lesson(name):
@@ -245,16 +252,17 @@ def toy_lesson(name):
     return new_notebook(cells=[heading, new_code_cell("1 + 1")])
 
 
+@pytest.mark.usefixtures("notebooks")
 def test_the_command_writes_what_it_says(tmp_path):
     """A folder that is announced and not there; a traceback for a folder that cannot be written."""
     result = CliRunner().invoke(cli.app, ["editions", "02", "--out", str(tmp_path / "dist")])
     assert result.exit_code == 0
     folders = {path.name for path in (tmp_path / "dist").iterdir() if path.is_dir()}
     assert folders == {"learner", "solutions", "instructor", "slides"}
-    (answered,) = (tmp_path / "dist" / "learner").iterdir()
+    answered = tmp_path / "dist" / "learner" / "02_goes.ipynb"
     answered.write_text("answers", encoding="utf-8")
     result = CliRunner().invoke(cli.app, ["editions", "02", "--out", str(tmp_path / "dist")])
-    assert f"had been changed; that version is now {answered.stem}.yours-1.ipynb" in result.output
+    assert "had been changed; that version is now 02_goes.yours-1.ipynb" in result.output
     (tmp_path / "file").touch()
     result = CliRunner().invoke(cli.app, ["editions", "02", "--out", str(tmp_path / "file")])
     assert result.exit_code == 1
