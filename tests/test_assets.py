@@ -301,6 +301,7 @@ def lay_out(cache, hub):
     return folder
 
 
+@pytest.mark.slow
 def test_the_hub_path_loads_the_same_things_by_their_hub_names(tmp_path, tokenizer):
     """A hub profile that nobody can try without the hub: here it finds tiny models of the same classes in its cache."""
     from datasets import Dataset

@@ -62,6 +62,7 @@ def test_a_grown_dataset_is_scored_from_where_the_cache_ends(shape, tmp_path):
     assert all(torch.allclose(grown[row], whole[row], atol=1e-5) for row in range(10))
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_after_its_last_file(tmp_path):
     """Half a file taken for a whole one, or everything scored again."""
     script = (

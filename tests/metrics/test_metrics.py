@@ -130,6 +130,7 @@ for path in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_each_one_loads_by_its_path_without_a_network(tmp_path):
     """`evaluate.load` that asks the hub, trips over two imports on one line, or finds the base class first."""
     done = subprocess.run(
