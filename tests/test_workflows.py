@@ -18,6 +18,8 @@ import pytest
 import yaml
 from packaging.specifiers import SpecifierSet
 
+pytestmark = pytest.mark.slow  # each check starts a linter
+
 ROOT = Path(__file__).resolve().parents[1]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.y*ml"))
 COURSE = ROOT / ".github" / "workflows" / "course.yml"

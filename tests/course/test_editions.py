@@ -49,6 +49,7 @@ def test_learner_and_solutions_are_the_source(source):
     assert as_written(editions.merge(editions.learner(source), editions.solutions(source))) == as_written(source)
 
 
+@pytest.mark.slow
 def test_nothing_of_a_solution_leaks(lesson, source):
     """A solution in an output, in a hidden cell's metadata, or on a slide."""
     learner = "\n".join(strings_in(editions.learner(source)))
