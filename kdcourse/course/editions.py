@@ -53,13 +53,12 @@ def write_editions(lessons: Sequence[Lesson], out: Path) -> dict[Path, Path]:
         for lesson in lessons:
             for name, text in _editions_of(lesson):
                 path, content = out / name, (text.rstrip("\n") + "\n").encode()
-                if _is_changed(path, {written.get(name), _digest(content)}):
+                before, written[name] = written.get(name), _digest(content)
+                if _is_changed(path, {before, written[name]}):
                     set_aside[path] = path.rename(_free_name(path))
                 _write(path, content)
-                written[name] = _digest(content)
         for name in _of_lessons_that_are_gone(written):
-            digest = written.pop(name)
-            if not _is_changed(out / name, {digest}):
+            if not _is_changed(out / name, {written.pop(name)}):
                 (out / name).unlink(missing_ok=True)
         _write(out / RECORD, json.dumps(written, indent=1, sort_keys=True).encode())
     except OSError as error:
