@@ -49,6 +49,7 @@ test-quick: $(VENV)/.test-ready assets ## Check everything but the notebooks
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
+	$(RUN) importlinter.cli
 	$(RUN) pytest -n 2 --dist loadfile -m "not slow" --junitxml build/tests.xml
 
 test-deep: $(VENV)/.test-ready assets ## Try fifty thousand random cases, every lesson twice, interrupted, and as a learner (about 40 minutes)
@@ -67,10 +68,10 @@ notebooks: setup ## Run every lesson and store its outputs in notebooks/
 
 results: setup ## Run lab 07 whole, all arms and seeds, and store what it measured (about an hour on 2 cores)
 	$(RUN) kdcourse run 07 --profile full --out build/full
-	cp build/07_capstone_sst2/embedded/results.json kdcourse/resources/capstone.json
+	cp build/07_capstone_sst2/embedded/results.json kdcourse/labs/resources/lab07.json
 
 teacher: setup ## Train the review teacher anew and report its accuracy (about 15 minutes on 2 cores)
-	$(RUN) kdcourse.train_teacher
+	$(RUN) kdcourse.labs.train_teacher
 
 setup: $(VENV)/.ready assets ## Make the virtual environment and fetch the assets
 
@@ -81,7 +82,7 @@ assets: $(VENV)/.ready
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt pip
-	$(RUN) pip install --constraint constraints.txt --editable .
+	$(RUN) pip install --constraint constraints.txt --editable ".[course]"
 	@touch $@
 
 $(VENV)/.test-ready: $(VENV)/.ready

@@ -27,7 +27,7 @@ from rich.table import Table
 from transformers import DataCollatorWithPadding, GPT2Config, GPT2ForSequenceClassification, Trainer, TrainingArguments
 
 from kdcourse import DistillationArguments, DistillationTrainer
-from kdcourse.models import load_tokenizer
+from kdcourse.labs.models import load_tokenizer
 
 CACHED_LIMIT, ONLINE_LIMIT = 1.05, 1.03
 BATCH, TOKENS = 32, 32

@@ -9,7 +9,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kdcourse.compat import MismatchError, check_classifiers, check_language_models
+    from kdcourse.checks import MismatchError
+    from kdcourse.compat import check_classifiers, check_language_models
     from kdcourse.divergence import forward_kl, jensen_shannon, reverse_kl
     from kdcourse.loss import DistillationLoss, distillation_loss, lm_distillation_loss
     from kdcourse.trainer import DistillationArguments, DistillationTrainer
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "MismatchError": "compat",
+    "MismatchError": "checks",
     "check_classifiers": "compat",
     "check_language_models": "compat",
     "forward_kl": "divergence",

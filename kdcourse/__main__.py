@@ -1,5 +1,5 @@
 """`python -m kdcourse` is the command `kdcourse`."""
 
-from kdcourse.cli import main
+from kdcourse.course.cli import main
 
 main()

@@ -1,4 +1,4 @@
-"""Teacher logits on disk: computed once, appended to, read through memory maps, never used for another question.
+"""Teacher logits on disk: computed once, appended to, read through memory maps (lessons 05 and 07).
 
 A cache is a folder of files, each of which is written whole and holds some rows in the dataset's order, together with
 the fingerprint of what they depend on. Scoring that is interrupted goes on after the last file; a dataset that has
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
 import torch
@@ -20,13 +20,36 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from kdcourse.files import written_whole
+from kdcourse.hashing import hash_columns, hash_text, hash_weights
 from kdcourse.topk import TopK
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Fingerprint = Mapping[str, str]
 
 
 class CacheMismatchError(ValueError):
     """The cached logits answer another question; the message names what differs."""
+
+
+def fingerprint(
+    teacher: PreTrainedModel | str, tokenizer: PreTrainedTokenizerBase, dataset: Dataset | None = None
+) -> dict[str, str]:
+    """What logits depend on, as SHA-256 by name: the teacher's weights, the tokenizer, and the token ids that it read.
+
+    `teacher` is a model, whose weights are hashed, or the digest of the files that its weights come from.
+    """
+    return {
+        "teacher weights": teacher if isinstance(teacher, str) else hash_weights(teacher),
+        "tokenizer": hash_text(tokenizer.backend_tokenizer.to_str()),
+    } | ({} if dataset is None else hash_token_ids(dataset))
+
+
+def hash_token_ids(dataset: Dataset) -> dict[str, str]:
+    """The part of a fingerprint that changes with the dataset."""
+    return {"token ids": hash_columns(dataset, ["input_ids"])}
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -122,6 +145,28 @@ class LogitsCache:
         self._pieces.append(piece)
         self._metadata.append(stored)
         self._ends.append(len(self) + len(piece["ends"]))
+
+
+def save_logits(path: Path, logits: Mapping[str, Tensor], prints: Mapping[str, Fingerprint]) -> None:
+    """Write named logits (N, C) and their fingerprints to one file, whole or not at all."""
+    metadata = {f"{name}/{field}": value for name, fields in prints.items() for field, value in fields.items()}
+    write_tensors(path, logits, metadata)
+
+
+def load_logits(path: Path, name: str, expected: Fingerprint) -> Tensor:
+    """The logits stored under `name`, (N, C) in float32.
+
+    Raises:
+        CacheMismatchError: they were computed with another teacher, tokenizer or dataset; it says which.
+        FileNotFoundError: there is no such file.
+    """
+    with open_tensors(path) as file:
+        if name not in file.keys():  # noqa: SIM118  (not a dict: it has no `in` of its own)
+            raise CacheMismatchError(f"{path.name} holds no logits named '{name}'; score the dataset anew.")
+        stored = file.metadata() or {}
+        fields = {field: stored.get(f"{name}/{field}", "nothing") for field in expected}
+        require_same(f"'{name}' in {path.name}", fields, expected)
+        return file.get_tensor(name)
 
 
 def _pack(rows: Sequence[Tensor] | Sequence[TopK]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""May this student learn from this teacher? What must match, and the error that says what does not."""
+"""May this student learn from this teacher? What must match, and the error that says what does not (lesson 06)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import itertools
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
+
+from kdcourse.checks import MismatchError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -20,23 +22,6 @@ _TASKS = {
 _OTHER_TASKS = (
     "ForMaskedLM", "ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice", "ForConditionalGeneration",
 )  # fmt: skip
-
-
-class MismatchError(ValueError):
-    """Student and teacher do not fit together; the message names both sides, the rule, and what to do."""
-
-
-def require_equal_shapes(student_name: str, student: Tensor, teacher_name: str, teacher: Tensor) -> None:
-    """No broadcasting: (8, 1) against (8, 2) would give a number without a meaning, and no error.
-
-    Raises:
-        MismatchError: the shapes differ.
-    """
-    if student.shape != teacher.shape:
-        raise MismatchError(
-            f"{student_name} has shape {tuple(student.shape)} and {teacher_name} {tuple(teacher.shape)}, but they are "
-            "compared row for row and class for class; check the models' num_labels (or vocabulary sizes) and batches."
-        )
 
 
 def check_classifiers(

@@ -1,4 +1,4 @@
-"""How far a student's distribution is from its teacher's: log-probabilities in, nats per row out.
+"""How far a student's distribution is from its teacher's: log-probabilities in, nats per row out (lessons 01, 02).
 
 Every function takes the student first and the teacher second, two tensors of log-probabilities of one shape (..., C),
 and returns (...). Probabilities of exactly 0 (log-probability -inf) are legal: 0 · log 0 is 0, in value and gradient.
@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from kdcourse.compat import require_equal_shapes
+from kdcourse.checks import require_equal_shapes
 
 Divergence = Callable[[Tensor, Tensor], Tensor]
 

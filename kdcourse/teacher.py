@@ -1,4 +1,4 @@
-"""Where teacher logits come from: a model that scores, or a cache that was written by one and can prove it.
+"""Where teacher logits come from: a model that scores each batch, or what it has scored before (lessons 05 and 07).
 
 A student that is trained several times asks the same teacher the same questions. The answers are a few numbers per
 sentence, so they are computed once and stored beside a fingerprint of everything that they depend on. Whichever source
@@ -7,8 +7,7 @@ it is, a training step asks it one thing: the logits for this batch.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,24 +16,16 @@ from filelock import FileLock
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from kdcourse import data
-from kdcourse.cache import CacheMismatchError, Fingerprint, LogitsCache, open_tensors, require_same, write_tensors
-from kdcourse.data import TEACHER_PREFIX
-from kdcourse.topk import Logits, TopK, combine, top_k
+from kdcourse.cache import CacheMismatchError, LogitsCache, fingerprint, hash_token_ids, require_same
+from kdcourse.columns import LOGITS_COLUMN, ROW_COLUMN, Batch, teacher_features
+from kdcourse.topk import Logits, concatenate, spread, stack, top_k
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-LOGITS_COLUMN = TEACHER_PREFIX + "logits"
-"""A dataset column with logits, for a classifier."""
-
-ROW_COLUMN = TEACHER_PREFIX + "row"
-"""A dataset column with each example's row in a cache."""
-
-COLUMNS = [LOGITS_COLUMN, ROW_COLUMN, *(TEACHER_PREFIX + name for name in data.TOKEN_COLUMNS)]
-
-Batch = Mapping[str, Any]
+ROW = 1
+"""Dimensions of one example's logits from a classifier, (C,); a language model's have one more, (tokens, V)."""
 
 
 class Teacher(Protocol):
@@ -60,17 +51,7 @@ class ModelTeacher:
         if self.model.training:  # somebody else has called train()
             self.model.eval()
         with torch.no_grad():
-            return self.model(**self.features(inputs)).logits[..., : self.vocabulary]
-
-    @staticmethod
-    def features(inputs: Batch) -> dict[str, Any]:
-        """What the teacher reads of a batch."""
-        own = {
-            name.removeprefix(TEACHER_PREFIX): value
-            for name, value in inputs.items()
-            if name.startswith(TEACHER_PREFIX)
-        }
-        return own if "input_ids" in own else student_features(inputs)
+            return self.model(**teacher_features(inputs)).logits[..., : self.vocabulary]
 
 
 class ColumnTeacher:
@@ -90,11 +71,11 @@ class CachedTeacher:
         if ROW_COLUMN not in inputs:
             return None
         rows = [self.cache[row] for row in inputs[ROW_COLUMN].tolist()]
-        first = rows[0].logits if isinstance(rows[0], TopK) else rows[0]
-        if first.ndim == 1:  # a classifier's
-            return combine(rows, torch.stack)
+        if rows[0].ndim == ROW:
+            return stack(rows)
         mask = inputs["attention_mask"] if "attention_mask" in inputs else torch.ones_like(inputs["input_ids"])
-        return combine(rows, lambda tokens: _pad(tokens, mask))
+        _require_lengths([len(row) for row in rows], mask.sum(dim=1).tolist())
+        return spread(concatenate(rows), mask)  # padding may be on either side
 
     def add_rows(self, dataset: Dataset) -> Dataset:
         """The dataset that was scored, with each example's row beside it."""
@@ -103,11 +84,6 @@ class CachedTeacher:
                 f"There are {len(self.cache):,} cached rows for {len(dataset):,} examples; each needs its own."
             )
         return dataset.add_column(ROW_COLUMN, list(range(len(dataset))))
-
-
-def student_features(inputs: Batch) -> dict[str, Any]:
-    """What the student reads of a batch: neither labels (it would compute a loss of its own) nor the teacher's part."""
-    return {name: value for name, value in inputs.items() if name != "labels" and not name.startswith(TEACHER_PREFIX)}
 
 
 def cache_logits(
@@ -126,7 +102,7 @@ def cache_logits(
     """Score a tokenized dataset into `folder`, as far as it is not there yet.
 
     Args:
-        folder: the cache; a run that was interrupted, or a dataset that grew at its end, goes on where it stands.
+        folder: the cache; a run that was interrupted, or a dataset that grew at its end, resumes where it was.
         teacher: a classifier or a causal language model.
         weights: digest of the files that the teacher's weights come from, if they are not to be hashed themselves.
         k: keep this many logits of each row, and the weight of the rest at `temperature`; None keeps all.
@@ -148,12 +124,12 @@ def cache_logits(
                     f"{folder} holds {len(cache):,} rows and the dataset {len(dataset):,}; a cache grows with its "
                     "dataset, so take another folder for a smaller one."
                 )
-            require_same(f"in {folder}", stored, _token_ids(dataset.select(rows)))
+            require_same(f"in {folder}", stored, hash_token_ids(dataset.select(rows)))
         keep = None if k is None or temperature is None else lambda logits: top_k(logits, k, temperature)
         for start in range(len(cache), len(dataset), rows_per_file):
             piece = dataset.select(range(start, min(start + rows_per_file, len(dataset))))
             scored = _score_rows(teacher, tokenizer, piece, batch_size, progress, keep)
-            cache.append(scored, about=_token_ids(piece))
+            cache.append(scored, about=hash_token_ids(piece))
     return CachedTeacher(cache)
 
 
@@ -200,41 +176,6 @@ def _score_rows(
     return scored
 
 
-def fingerprint(
-    teacher: PreTrainedModel | str, tokenizer: PreTrainedTokenizerBase, dataset: Dataset | None = None
-) -> dict[str, str]:
-    """What logits depend on, as SHA-256 by name: the teacher's weights, the tokenizer, and the token ids that it read.
-
-    `teacher` is a model, whose weights are hashed, or the digest of the files that its weights come from.
-    """
-    return {
-        "teacher weights": teacher if isinstance(teacher, str) else hash_weights(teacher),
-        "tokenizer": _hash(tokenizer.backend_tokenizer.to_str().encode()),
-    } | ({} if dataset is None else _token_ids(dataset))
-
-
-def save_logits(path: Path, logits: Mapping[str, Tensor], prints: Mapping[str, Fingerprint]) -> None:
-    """Write named logits (N, C) and their fingerprints to one file, whole or not at all."""
-    metadata = {f"{name}/{field}": value for name, fields in prints.items() for field, value in fields.items()}
-    write_tensors(path, logits, metadata)
-
-
-def load_logits(path: Path, name: str, expected: Fingerprint) -> Tensor:
-    """The logits stored under `name`, (N, C) in float32.
-
-    Raises:
-        CacheMismatchError: they were computed with another teacher, tokenizer or dataset; it says which.
-        FileNotFoundError: there is no such file.
-    """
-    with open_tensors(path) as file:
-        if name not in file.keys():  # noqa: SIM118  (not a dict: it has no `in` of its own)
-            raise CacheMismatchError(f"{path.name} holds no logits named '{name}'; score the dataset anew.")
-        stored = file.metadata() or {}
-        fields = {field: stored.get(f"{name}/{field}", "nothing") for field in expected}
-        require_same(f"'{name}' in {path.name}", fields, expected)
-        return file.get_tensor(name)
-
-
 def add_logits(dataset: Dataset, logits: Tensor) -> Dataset:
     """The dataset with one row of teacher logits beside each example."""
     if len(logits) != len(dataset):
@@ -242,29 +183,8 @@ def add_logits(dataset: Dataset, logits: Tensor) -> Dataset:
     return dataset.add_column(LOGITS_COLUMN, logits.tolist())
 
 
-def _pad(rows: list[Tensor], attention_mask: Tensor) -> Tensor:
-    """Rows of tokens, put where the attention mask of the batch has its tokens: padding may be on either side."""
-    lengths, expected = [len(row) for row in rows], attention_mask.sum(dim=1).tolist()
-    if lengths != expected:
+def _require_lengths(cached: list[int], given: list[int]) -> None:
+    if cached != given:
         raise ValueError(
-            f"The cache holds {lengths} tokens for sequences of {expected}; train on the rows as they were scored."
+            f"The cache holds {cached} tokens for sequences of {given}; train on the rows as they were scored."
         )
-    padded = rows[0].new_zeros(*attention_mask.shape, *rows[0].shape[1:])
-    padded[attention_mask.bool().to(padded.device)] = torch.cat(rows)
-    return padded
-
-
-def _token_ids(dataset: Dataset) -> dict[str, str]:
-    return {"token ids": data.fingerprint(dataset, columns=["input_ids"])}
-
-
-def hash_weights(model: PreTrainedModel) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-def _hash(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

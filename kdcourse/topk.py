@@ -1,4 +1,4 @@
-"""The k classes that a teacher finds likeliest, and the rest as one bucket.
+"""The k classes that a teacher finds likeliest, and the rest as one bucket (lesson 06).
 
 A row of a vocabulary's logits takes 100 kB and more; its fifty largest take a few hundred bytes. What the others have
 together is kept as one number, so that student and teacher are still compared over distributions that sum to 1. With
@@ -9,17 +9,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from kdcourse.compat import MismatchError
-from kdcourse.logits import at_least_float32, at_temperature
+from kdcourse.checks import MismatchError, require_no_overflow
+from kdcourse.temperature import at_least_float32, at_temperature
 
 
-class TopK(NamedTuple):
-    """The k largest logits of each row (..., C) and what is left of it."""
+@dataclass(frozen=True)
+class TopK:
+    """The k largest logits of each row (..., C) and what is left of it.
+
+    It stands for the whole logits, and is handled like them: it has their shape, its rows are taken by an index, and
+    `to` moves it to a device.
+    """
 
     logits: Tensor
     """(..., k), at temperature 1."""
@@ -32,47 +38,78 @@ class TopK(NamedTuple):
     width: int
     """C, the number of classes that the k were taken from."""
 
-    def require_fit(self, student_logits: Tensor) -> None:
-        """Row for row and class for class, as for dense logits.
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of the logits it stands for, (..., C)."""
+        return (*self.rest.shape, self.width)
 
-        Raises:
-            MismatchError: rows or number of classes differ.
-        """
-        if student_logits.shape != (*self.rest.shape, self.width):
-            raise MismatchError(
-                f"student_logits have shape {tuple(student_logits.shape)}, and the top-k teacher stands for logits of "
-                f"shape {(*self.rest.shape, self.width)}; they are compared row for row and class for class."
-            )
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def __len__(self) -> int:
+        return len(self.rest)
+
+    def __getitem__(self, rows: Any) -> TopK:
+        """Some of the rows, as of a tensor; the classes themselves cannot be indexed."""
+        return self.map(lambda part: part[rows])
+
+    def to(self, device: torch.device | str) -> TopK:
+        return self.map(lambda part: part.to(device))
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> TopK:
+        """The same function applied to each of the three tensors."""
+        return replace(self, logits=function(self.logits), classes=function(self.classes), rest=function(self.rest))
 
 
 Logits = Tensor | TopK
-"""A teacher's answers, whole or cut to their k largest."""
+"""A teacher's answers, whole or cut to their k largest: (N, C) of a classifier, (B, T, V) of a language model."""
 
 
-def each_tensor(logits: Logits, function: Callable[[Tensor], Tensor]) -> Logits:
-    """The same logits with a function applied to each of their tensors: a selection, a move to a device."""
-    return combine([logits], lambda tensors: function(*tensors))
+def stack(rows: Sequence[Any]) -> Logits:
+    """Rows (C,) of one kind, dense or top-k, as a batch (N, C)."""
+    return _joined(rows, torch.stack)
 
 
-def combine(rows: Sequence[Any], function: Callable[..., Tensor]) -> Logits:
-    """Several logits as one: `function` makes one tensor of the list of theirs. All are dense, or all are top-k."""
-    first = rows[0]
-    if isinstance(first, TopK):
-        logits, classes, rest = (function(list(part)) for part in zip(*(row[:3] for row in rows), strict=True))
-        return first._replace(logits=logits, classes=classes, rest=rest)
-    return function(list(rows))
+def concatenate(pieces: Sequence[Any]) -> Logits:
+    """Pieces (n, C) of one kind behind each other."""
+    return _joined(pieces, torch.cat)
+
+
+def spread(tokens: Logits, mask: Tensor) -> Logits:
+    """Tokens (n, V) put where the mask (B, T) has its n ones, and zeros elsewhere: (B, T, V)."""
+
+    def placed(part: Tensor) -> Tensor:
+        batch = part.new_zeros(*mask.shape, *part.shape[1:])
+        batch[mask.bool().to(part.device)] = part
+        return batch
+
+    return tokens.map(placed) if isinstance(tokens, TopK) else placed(tokens)
+
+
+def _joined(pieces: Sequence[Any], join: Callable[[list[Tensor]], Tensor]) -> Logits:
+    first = pieces[0]
+    if not isinstance(first, TopK):
+        return join(list(pieces))
+    return replace(
+        first,
+        logits=join([piece.logits for piece in pieces]),
+        classes=join([piece.classes for piece in pieces]),
+        rest=join([piece.rest for piece in pieces]),
+    )
 
 
 def top_k(logits: Tensor, k: int, temperature: float) -> TopK:
     """Keep the k largest logits of each row, for a loss at `temperature`.
 
     Raises:
-        ValueError: k is not between 1 and C.
+        ValueError: k is not between 1 and C, or a logit overflows at this temperature.
     """
     width = logits.shape[-1]
     if not 1 <= k <= width:
         raise ValueError(f"k is {k}, but of {width} classes between 1 and {width} can be kept.")
     logits = at_least_float32(logits.detach())
+    require_no_overflow(logits, temperature)
     kept, classes = logits.topk(k, dim=-1)
     rest = _log_sum_exp(at_temperature(logits, temperature).scatter(-1, classes, -math.inf))
     return TopK(kept, classes, rest, temperature, width)

@@ -1,4 +1,4 @@
-"""`DistillationTrainer`: the objective of `loss.py` on `transformers.Trainer`."""
+"""`DistillationTrainer`: the objective of `loss.py` on `transformers.Trainer` (lesson 05)."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase, Trainer, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 
-from kdcourse.compat import MismatchError, check_classifiers, check_language_models, require_same_task, task_of
+from kdcourse.checks import IGNORED_LABEL, MismatchError, require_mix
+from kdcourse.columns import LOGITS_COLUMN, TEACHER_COLUMNS, Batch, student_features
+from kdcourse.compat import check_classifiers, check_language_models, require_same_task, task_of
 from kdcourse.loss import (
-    IGNORED_LABEL,
     DistillationLoss,
-    check_mix,
     distillation_loss,
     lm_distillation_loss,
     mix,
     resolve_divergence,
 )
-from kdcourse.teacher import COLUMNS, LOGITS_COLUMN, Batch, ColumnTeacher, ModelTeacher, Teacher, student_features
-from kdcourse.topk import Logits, each_tensor
+from kdcourse.teacher import ColumnTeacher, ModelTeacher, Teacher
+from kdcourse.topk import Logits
 
 ROWS_AND_CLASSES = 2
 """Dimensions of a classifier's logits; a language model's have one more."""
@@ -43,7 +43,7 @@ class DistillationArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_mix(self.alpha, self.temperature)
+        require_mix(self.alpha, self.temperature)
         resolve_divergence(self.divergence)
 
 
@@ -114,7 +114,8 @@ class DistillationTrainer(Trainer):
     def get_batch_samples(self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device) -> Any:
         """The micro-batches of one optimizer step, and how many (labelled, taught) rows all processes' pieces hold."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
-        counts = sum((count_items(batch) for batch in batches), torch.zeros(2, dtype=torch.long)).to(device)
+        nothing = torch.zeros(2, dtype=torch.long, device=device)
+        counts = sum((count_items(batch).to(device) for batch in batches), nothing)
         self._trained.add_items(counts)
         if self.args.world_size > 1:
             counts = self.accelerator.gather(counts.unsqueeze(0)).sum(dim=0)
@@ -164,7 +165,7 @@ class DistillationTrainer(Trainer):
         )
         return objective(
             logits[..., : self._vocabulary],
-            each_tensor(teacher_logits, lambda part: part.to(logits.device)),
+            teacher_logits.to(logits.device),
             labels,
             alpha=self.args.alpha,
             temperature=self.args.temperature,
@@ -189,9 +190,9 @@ class DistillationTrainer(Trainer):
         targets = torch.full(logits.shape[:-1], IGNORED_LABEL, device=logits.device) if labels is None else labels
         targets, logits = targets[:rows], logits[:rows]
         taught = teacher_logits is not None
-        own = logits if teacher_logits is None else each_tensor(teacher_logits, lambda part: part[:rows])
+        own = logits if teacher_logits is None else teacher_logits[:rows]
         loss = self._objective(logits, own, targets)
-        items = (count_items({"labels": targets}) * torch.tensor([1, int(taught)])).to(logits.device)
+        items = count_items({"labels": targets}) * torch.tensor([1, int(taught)], device=targets.device)
         self._evaluated.add_sums(loss, items)
         self._evaluated.add_items(items)
         is_whole = (taught or self.args.alpha == 1) and (labels is not None or self.args.alpha == 0)
@@ -208,7 +209,7 @@ class DistillationTrainer(Trainer):
         """Keep what is the teacher's when the Trainer drops the columns that the student's forward does not name."""
         super()._set_signature_columns_if_needed()
         columns: list[str] = self._signature_columns or []
-        columns.extend(name for name in COLUMNS if name not in columns)
+        columns.extend(name for name in TEACHER_COLUMNS if name not in columns)
 
 
 class Averages:
@@ -239,11 +240,13 @@ def count_items(batch: Batch) -> Tensor:
     """(labelled, taught) rows of a classifier's batch, or tokens of a language model's, which are counted after the
     shift: the Trainer counts before it where it does not know the model's loss, as for GPT-2."""
     labels = batch.get("labels")
-    if labels is not None and labels.ndim > 1:
-        tokens = int((labels[:, 1:] != IGNORED_LABEL).sum())
-        return torch.tensor([tokens, tokens])
-    rows = len(next(iter(batch.values())))
-    return torch.tensor([0 if labels is None else int((labels != IGNORED_LABEL).sum()), rows])
+    if labels is None:
+        return torch.tensor([0, len(next(iter(batch.values())))])
+    if labels.ndim > 1:
+        tokens = (labels[:, 1:] != IGNORED_LABEL).sum()
+        return torch.stack([tokens, tokens])
+    labelled = (labels != IGNORED_LABEL).sum()
+    return torch.stack([labelled, torch.full_like(labelled, len(labels))])
 
 
 def check_fit(
@@ -277,7 +280,7 @@ def check_fit(
             f"The student's vocabulary has {widths[0]:,} ids and the teacher's {widths[1]:,}, so an id may mean "
             "another word to each. Pass the two tokenizers, processing_class and teacher_processing_class: language "
             "models are then compared id by id, and a classifier's teacher can read columns of its own (see "
-            "kdcourse.data.tokenize)."
+            "kdcourse.columns.tokenize)."
         )
     return None
 

@@ -8,8 +8,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import nbformat
 import pytest
 
-from kdcourse import assets, data, models
 from kdcourse.course.lessons import all_lessons
+from kdcourse.labs import assets, data, models
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -24,7 +24,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from kdcourse import DistillationArguments, DistillationTrainer, data
+from kdcourse import DistillationArguments, DistillationTrainer
+from kdcourse.collators import LanguageModelCollator, collator
 
 WORDS = 40
 PAD = 0
@@ -122,7 +123,7 @@ def make_rows(shape, rows=16, seed=0):
 
 def make_collator(shape, tokenizer=None):
     tokenizer = tokenizer or make_tokenizer()
-    return data.LanguageModelCollator(tokenizer) if is_language_model(shape) else data.collator(tokenizer)
+    return LanguageModelCollator(tokenizer) if is_language_model(shape) else collator(tokenizer)
 
 
 def make_trainer(shape, folder, *, student=None, teacher=None, rows=None, eval_rows=None, collator=None, **settings):

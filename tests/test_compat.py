@@ -8,7 +8,8 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification
 
 from kdcourse import MismatchError, check_classifiers, check_language_models
-from kdcourse.compat import require_equal_shapes, require_same_task
+from kdcourse.checks import require_equal_shapes
+from kdcourse.compat import require_same_task
 
 NAMES = ["negative", "neutral", "positive"]
 

@@ -3,6 +3,7 @@
 pyproject.toml gives ranges, constraints.txt one version each, environment.yml names for conda users.
 """
 
+import itertools
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ class Declared:
 
     python: SpecifierSet
     dependencies: list[Requirement]
-    test_extra: list[Requirement]
+    extras: dict[str, list[Requirement]]
     pins: dict[str, Version]
     channels: list[str]
     conda: list[str]
@@ -42,7 +43,9 @@ class Declared:
         return cls(
             python=SpecifierSet(project["requires-python"]),
             dependencies=[Requirement(line) for line in project["dependencies"]],
-            test_extra=[Requirement(line) for line in project["optional-dependencies"]["test"]],
+            extras={
+                name: [Requirement(line) for line in lines] for name, lines in project["optional-dependencies"].items()
+            },
             pins=dict(read_pin(line) for line in constraints.splitlines() if line.partition("#")[0].strip()),
             channels=conda["channels"],
             conda=[entry for entry in conda["dependencies"] if isinstance(entry, str)],
@@ -74,7 +77,7 @@ def disagreements(declared: Declared) -> list[str]:
 
 def core_packages_left_out(declared: Declared) -> Iterable[str]:
     places = {
-        "pyproject.toml": names(declared.dependencies),
+        "pyproject.toml": names([*declared.dependencies, *declared.extras["course"]]),
         "constraints.txt": set(declared.pins),
         "environment.yml": {canonicalize_name(entry) for entry in declared.pip},
     }
@@ -84,7 +87,8 @@ def core_packages_left_out(declared: Declared) -> Iterable[str]:
 
 
 def requirements_without_a_fitting_pin(declared: Declared) -> Iterable[str]:
-    for requirement in [*declared.dependencies, *declared.test_extra]:
+    wanted = itertools.chain(declared.dependencies, *declared.extras.values())
+    for requirement in (each for each in wanted if each.name != "kdcourse"):  # an extra may include another
         pin = declared.pins.get(canonicalize_name(requirement.name))
         if pin is None:
             yield f"constraints.txt does not pin {requirement.name}"
@@ -95,10 +99,10 @@ def requirements_without_a_fitting_pin(declared: Declared) -> Iterable[str]:
 
 def conda_deviations(declared: Declared) -> Iterable[str]:
     """environment.yml holds names only: a version there would be a second truth."""
-    expected = {"-c constraints.txt", "-e .", *CORE}
+    expected = {"-c constraints.txt", "-e .[course]", *CORE}
     for entry in sorted(set(declared.pip) - expected):
         yield f"environment.yml gives pip {entry!r}, which belongs in pyproject.toml or constraints.txt"
-    for option in sorted({"-c constraints.txt", "-e ."} - set(declared.pip)):
+    for option in sorted({"-c constraints.txt", "-e .[course]"} - set(declared.pip)):
         yield f"environment.yml does not give pip {option!r}"
     if declared.channels != ["conda-forge", "nodefaults"]:
         yield f"environment.yml takes packages from {declared.channels}, not from conda-forge alone"
@@ -150,11 +154,11 @@ def test_what_is_installed_is_what_is_pinned(declared: Declared) -> None:
 PYPROJECT = """
 [project]
 requires-python = ">=3.11"
-dependencies = [
-    "torch>=2.9", "transformers>=5,<6", "datasets>=5", "evaluate>=0.4", "jupyterlab>=4", "nbval>=0.11",
-    "matplotlib>=3.10", "papermill>=2.7", "Jinja2>=3.1",
+dependencies = ["torch>=2.9", "transformers>=5,<6"]
+optional-dependencies.course = [
+    "datasets>=5", "evaluate>=0.4", "jupyterlab>=4", "nbval>=0.11", "matplotlib>=3.10", "papermill>=2.7", "Jinja2>=3.1",
 ]
-optional-dependencies.test = ["pytest>=9"]
+optional-dependencies.test = ["kdcourse[course]", "pytest>=9"]
 """
 CONSTRAINTS = """
 # One version each.
@@ -175,7 +179,7 @@ channels: [conda-forge, nodefaults]
 dependencies:
   - python=3.11
   - pip
-  - pip: [-c constraints.txt, -e ., torch, transformers, datasets, evaluate, jupyterlab, nbval, matplotlib,
+  - pip: [-c constraints.txt, "-e .[course]", torch, transformers, datasets, evaluate, jupyterlab, nbval, matplotlib,
           papermill]
 """
 
@@ -196,7 +200,7 @@ def test_agreeing_files_are_accepted() -> None:
         ("nbval, ", "", "environment.yml does not name nbval"),
         ("nbval, ", "nbval==0.11.0, ", "environment.yml gives pip 'nbval==0.11.0'"),
         ("-c constraints.txt, ", "", "environment.yml does not give pip '-c constraints.txt'"),
-        ("-e ., ", "", "environment.yml does not give pip '-e .'"),
+        ('"-e .[course]", ', "", "environment.yml does not give pip '-e .[course]'"),
         (", nodefaults", ", defaults", "takes packages from ['conda-forge', 'defaults']"),
         ("python=3.11", "python=3.10", "does not ask for python=3.11"),
         ('">=3.11"', '">=3.12"', "does not ask for python=3.12"),

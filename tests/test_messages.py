@@ -114,8 +114,8 @@ MISMATCHES = [
      "labels have shape (2, 3) and logits (2, 4, 3), but there must be one label per token, not shifted: the shift is "
      "made here."),
     (lambda: rows(teacher=top_k(torch.zeros(2, 4), 2, 2.0)),
-     "student_logits have shape (2, 3), and the top-k teacher stands for logits of shape (2, 4); they are compared row "
-     "for row and class for class."),
+     "student_logits has shape (2, 3) and teacher_logits (2, 4), but they are compared row for row and class for "
+     "class; check the models' num_labels (or vocabulary sizes) and batches."),
     (lambda: rows(teacher=top_k(ROWS, 2, 3.0)),
      "temperature is 2.0, but the teacher's top 2 were kept for 3.0, and the weight of the rest is known there only; "
      "score the teacher anew."),

@@ -7,14 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from kdcourse import (
-    MismatchError,
-    distillation_loss,
-    forward_kl,
-    jensen_shannon,
-    lm_distillation_loss,
-    reverse_kl,
-)
+from kdcourse import MismatchError, distillation_loss, forward_kl, jensen_shannon, lm_distillation_loss, reverse_kl
 from kdcourse.topk import top_k
 
 P, Q = torch.tensor([[0.7, 0.2, 0.1]], dtype=torch.float64), torch.tensor([[0.1, 0.3, 0.6]], dtype=torch.float64)

@@ -21,14 +21,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from hypothesis import given, settings
 
-from kdcourse import (
-    MismatchError,
-    distillation_loss,
-    forward_kl,
-    jensen_shannon,
-    lm_distillation_loss,
-    reverse_kl,
-)
+from kdcourse import MismatchError, distillation_loss, forward_kl, jensen_shannon, lm_distillation_loss, reverse_kl
 from kdcourse.topk import top_k
 
 DEEP = bool(os.environ.get("KDCOURSE_DEEP"))

@@ -5,8 +5,9 @@ import copy
 import pytest
 import torch
 
-from kdcourse import models, teacher
-from kdcourse.teacher import CacheMismatchError
+from kdcourse import cache, teacher
+from kdcourse.cache import CacheMismatchError
+from kdcourse.labs import models
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +20,7 @@ def stored(tmp_path, model, tokenizer, sentences):
     """Logits of 64 sentences, written to a file."""
     path = tmp_path / "logits.safetensors"
     logits = teacher.score(model, tokenizer, sentences)
-    teacher.save_logits(path, {"train": logits}, {"train": teacher.fingerprint(model, tokenizer, sentences)})
+    cache.save_logits(path, {"train": logits}, {"train": cache.fingerprint(model, tokenizer, sentences)})
     return path, logits
 
 
@@ -42,7 +43,7 @@ def test_scoring_has_no_dropout_and_leaves_the_mode_alone(model, tokenizer, sent
 def test_a_cache_gives_back_what_was_stored(stored, model, tokenizer, sentences):
     """Rounding, or another split's rows."""
     path, logits = stored
-    assert torch.equal(teacher.load_logits(path, "train", teacher.fingerprint(model, tokenizer, sentences)), logits)
+    assert torch.equal(cache.load_logits(path, "train", cache.fingerprint(model, tokenizer, sentences)), logits)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
@@ -51,31 +52,31 @@ def test_other_weights_are_refused(stored, model, tokenizer, sentences):
     other = copy.deepcopy(model)
     other.score.weight.data[0, 0] += 1e-3
     with pytest.raises(CacheMismatchError, match="other teacher weights"):
-        teacher.load_logits(stored[0], "train", teacher.fingerprint(other, tokenizer, sentences))
+        cache.load_logits(stored[0], "train", cache.fingerprint(other, tokenizer, sentences))
 
 
 def test_other_rows_are_refused(stored, model, tokenizer, sentences):
     """The same sentences in another order: every target is right, and belongs to another sentence."""
     reordered = sentences.select([1, 0, *range(2, 64)])
     with pytest.raises(CacheMismatchError, match="other token ids"):
-        teacher.load_logits(stored[0], "train", teacher.fingerprint(model, tokenizer, reordered))
+        cache.load_logits(stored[0], "train", cache.fingerprint(model, tokenizer, reordered))
 
 
 def test_another_tokenizer_is_refused(stored, model, tokenizer, sentences):
     """Ids that mean other words."""
-    expected = teacher.fingerprint(model, tokenizer, sentences) | {"tokenizer": "0" * 64}
+    expected = cache.fingerprint(model, tokenizer, sentences) | {"tokenizer": "0" * 64}
     with pytest.raises(CacheMismatchError, match="other tokenizer"):
-        teacher.load_logits(stored[0], "train", expected)
+        cache.load_logits(stored[0], "train", expected)
 
 
 def test_an_unknown_name_and_a_damaged_file_are_refused_in_words(stored, model, tokenizer, sentences):
     """A SafetensorError from Rust."""
-    expected = teacher.fingerprint(model, tokenizer, sentences)
+    expected = cache.fingerprint(model, tokenizer, sentences)
     with pytest.raises(CacheMismatchError, match="no logits named 'test'"):
-        teacher.load_logits(stored[0], "test", expected)
+        cache.load_logits(stored[0], "test", expected)
     stored[0].write_bytes(stored[0].read_bytes()[:-10])
     with pytest.raises(CacheMismatchError, match="is damaged"):
-        teacher.load_logits(stored[0], "train", expected)
+        cache.load_logits(stored[0], "train", expected)
 
 
 def test_each_example_needs_its_own_logits(sentences):

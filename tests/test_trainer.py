@@ -4,11 +4,14 @@ import copy
 
 import pytest
 import torch
+from datasets import Value
 from transformers import TrainingArguments
 
-from kdcourse import DistillationArguments, DistillationTrainer, distillation_loss, models
-from kdcourse import data as course_data
-from kdcourse.teacher import LOGITS_COLUMN, add_logits, score
+from kdcourse import DistillationArguments, DistillationTrainer, distillation_loss
+from kdcourse.collators import collator
+from kdcourse.columns import LOGITS_COLUMN
+from kdcourse.labs import models
+from kdcourse.teacher import add_logits, score
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +33,7 @@ def teacher(tokenizer):
 @pytest.fixture(scope="module")
 def rows(sentences, tokenizer, teacher):
     """16 sentences with the teacher's logits; half have no label, spread unevenly."""
-    rows = sentences.select(range(16)).cast_column("label", course_data.Value("int64"))
+    rows = sentences.select(range(16)).cast_column("label", Value("int64"))
     unlabelled = {0, 1, 2, 3, 4, 5, 9, 14}
     rows = rows.map(lambda row, index: {"label": -100 if index in unlabelled else row["label"]}, with_indices=True)
     return add_logits(rows, score(teacher, tokenizer, rows))
@@ -47,7 +50,7 @@ def make_trainer(student, tokenizer, folder, rows, teacher=None, **changes):
         DistillationArguments(str(folder), **settings),
         teacher=teacher,
         train_dataset=rows,
-        data_collator=course_data.collator(tokenizer),
+        data_collator=collator(tokenizer),
     )
 
 

@@ -21,8 +21,9 @@ from shapes import (
 )
 from transformers import BertForMaskedLM, BertForTokenClassification, Trainer, TrainerCallback, TrainingArguments
 
-from kdcourse import MismatchError, data, distillation_loss, lm_distillation_loss
-from kdcourse.data import TEACHER_PREFIX
+from kdcourse import MismatchError, distillation_loss, lm_distillation_loss
+from kdcourse.collators import LanguageModelCollator, collator
+from kdcourse.columns import TEACHER_PREFIX
 from kdcourse.teacher import ColumnTeacher, cache_logits
 from kdcourse.trainer import count_items
 
@@ -275,7 +276,7 @@ def test_a_teacher_reads_its_own_tokenizer(tmp_path):
                      TEACHER_PREFIX + "attention_mask": [*row["attention_mask"], 1]}
     )  # fmt: skip
     trainer = make_trainer(
-        shape, tmp_path, rows=rows, teacher=teacher, collator=data.collator(ours, theirs), processing_class=ours,
+        shape, tmp_path, rows=rows, teacher=teacher, collator=collator(ours, theirs), processing_class=ours,
         teacher_processing_class=theirs,
     )  # fmt: skip
     trainer.train()
@@ -317,9 +318,9 @@ def test_padded_vocabularies_are_cut_to_what_is_shared(wider, tmp_path):
 def test_a_text_keeps_its_end_where_padding_is_the_same_token():
     """pad == eos erases EOS from the labels (trl#6357, DataCollatorForLanguageModeling)."""
     tokenizer = make_tokenizer(pad_token="w1")
-    batch = data.LanguageModelCollator(tokenizer)([{"input_ids": [5, 6, 7, 1]}, {"input_ids": [8, 1]}])
+    batch = LanguageModelCollator(tokenizer)([{"input_ids": [5, 6, 7, 1]}, {"input_ids": [8, 1]}])
     assert batch["labels"].tolist() == [[5, 6, 7, 1], [8, 1, -100, -100]]
-    prompt = data.LanguageModelCollator(tokenizer)([{"input_ids": [5, 6, 1], "labels": [-100, 6, 1]}])
+    prompt = LanguageModelCollator(tokenizer)([{"input_ids": [5, 6, 1], "labels": [-100, 6, 1]}])
     assert prompt["labels"].tolist() == [[-100, 6, 1]]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from kdcourse.claims import Claim, claim_from
+from kdcourse.course.claims import Claim, claim_from
 
 Verdict = Literal["held", "broke", "mended", "still broken", "gone", "new"]
 BREAKS: tuple[Verdict, ...] = ("broke", "gone")

@@ -9,7 +9,6 @@ slides/       one page per lesson that needs no network, without solutions and h
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -21,12 +20,13 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
+from kdcourse.course.exercises.catalogue import all_exercises
+from kdcourse.course.exercises.exercise import Exercise
+from kdcourse.course.html_pages import TEMPLATES
 from kdcourse.course.lessons import Lesson, LessonError, all_lessons
-from kdcourse.course.page import TEMPLATES
 from kdcourse.course.slides import HEADING, cut
-from kdcourse.exercises.catalogue import all_exercises
-from kdcourse.exercises.exercise import Exercise
 from kdcourse.files import written_whole
+from kdcourse.hashing import hash_bytes
 
 SOLUTION, EXERCISE = "solution", "exercise"
 RECORD = ".kdcourse-editions.json"
@@ -53,7 +53,7 @@ def write_editions(lessons: Sequence[Lesson], out: Path) -> dict[Path, Path]:
         for lesson in lessons:
             for name, text in _editions_of(lesson):
                 path, content = out / name, (text.rstrip("\n") + "\n").encode()
-                before, written[name] = written.get(name), _digest(content)
+                before, written[name] = written.get(name), hash_bytes(content)
                 if _is_changed(path, {before, written[name]}):
                     set_aside[path] = path.rename(_free_name(path))
                 _write(path, content)
@@ -218,13 +218,9 @@ def _write(path: Path, content: bytes) -> None:
         unfinished.write_bytes(content)
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
 def _is_changed(path: Path, digests: Iterable[str | None]) -> bool:
     """Whether there is a file with a content that is not ours."""
-    return path.is_file() and _digest(path.read_bytes()) not in digests
+    return path.is_file() and hash_bytes(path.read_bytes()) not in digests
 
 
 def _free_name(path: Path) -> Path:

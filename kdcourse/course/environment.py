@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from kdcourse import assets
 from kdcourse.course.lessons import LessonError
+from kdcourse.labs import assets
 
 DEVICES = ("auto", "cpu", "cuda")
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib.metadata
-import json
 import platform
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 import nbformat
 
 from kdcourse.course.lessons import Lesson
+from kdcourse.hashing import hash_json, hash_tree
 
 PACKAGES = ("kdcourse", "torch", "transformers", "datasets", "numpy", "scipy")
 """Their versions can move a number; they are in every report."""
@@ -34,16 +33,12 @@ def fingerprint(lesson: Lesson, parameters: Mapping[str, Any], device: str) -> s
         "parameters": dict(parameters),
         "device": device,
     }
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    return hash_json(told)
 
 
 @functools.cache
 def package_digest() -> str:
     """SHA-256 over every file of the package; it is read once per process."""
     root = Path(__file__).parents[1]
-    digest = hashlib.sha256()
-    for path in sorted(root.rglob("*")):
-        if path.is_file() and path.suffix != ".pyc":
-            digest.update(f"{path.relative_to(root).as_posix()}\0".encode())
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
+    files = (path for path in root.rglob("*") if path.is_file() and path.suffix != ".pyc")
+    return hash_tree(root, files)

@@ -24,11 +24,11 @@ from nbformat import NotebookNode
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
-from kdcourse.claims import claims_of
+from kdcourse.course.claims import claims_of
 from kdcourse.course.environment import COLLECT_CLAIMS, device_name, kernel_environment
-from kdcourse.course.exempt import reason_of
 from kdcourse.course.fingerprint import fingerprint
 from kdcourse.course.lessons import Lesson, LessonError
+from kdcourse.course.not_compared import reason_of
 from kdcourse.files import written_whole
 
 # Code and outputs go over a local port, where other users of the machine can listen. Kernels warn of that whenever they

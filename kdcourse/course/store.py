@@ -10,8 +10,8 @@ import nbformat
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 from nbformat import NotebookNode
 
-from kdcourse.claims import METADATA_KEY
-from kdcourse.course.exempt import reason_of
+from kdcourse.course.claims import METADATA_KEY
+from kdcourse.course.not_compared import reason_of
 from kdcourse.files import written_whole
 
 

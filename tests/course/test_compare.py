@@ -6,8 +6,7 @@ import math
 import pytest
 from typer.testing import CliRunner
 
-from kdcourse import cli
-from kdcourse.course import compare
+from kdcourse.course import cli, compare
 
 VERSIONS = {"kdcourse": "0.1.0", "torch": "2.13.0"}
 

@@ -13,12 +13,11 @@ from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from typer.testing import CliRunner
 
-from kdcourse import cli
-from kdcourse.course import editions
+from kdcourse.course import cli, editions
 from kdcourse.course.environment import kernel_environment
-from kdcourse.course.exempt import is_exempt
+from kdcourse.course.exercises import all_exercises
 from kdcourse.course.lessons import FOLDER_VARIABLE, all_lessons, find_lessons
-from kdcourse.exercises import all_exercises
+from kdcourse.course.not_compared import is_not_compared
 
 EXECUTED = all_lessons() if os.environ.get("KDCOURSE_DEEP") else find_lessons(["02"])
 
@@ -120,7 +119,7 @@ def test_the_learner_edition_runs_anywhere(lesson, monkeypatch, tmp_path):
     for cell in code_cells(notebook):
         if editions.has_tag(cell, "exercise"):
             assert "not attempted yet" in str(cell.outputs)
-        elif not is_exempt(cell):
+        elif not is_not_compared(cell):
             assert said(cell) == said(stored[cell.id])
 
 

@@ -14,11 +14,11 @@ from filelock import FileLock
 from junitparser import JUnitXml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from kdcourse.course import fingerprint, lessons, page, reports, run, store
+from kdcourse.course import claims_json, fingerprint, html_pages, junit_xml, lessons, run, store
 
 pytestmark = pytest.mark.slow
 
-CLAIM = "from kdcourse.claims import claim\nclaim('it runs', True)"
+CLAIM = "from kdcourse.course.claims import claim\nclaim('it runs', True)"
 
 
 def write_lesson(folder, name, *sources, first=CLAIM):
@@ -95,7 +95,7 @@ def test_the_claims_of_a_run_are_collected(folder, tmp_path):
     """Claims that can be compared by reading notebooks only; a lesson that fails and takes its claims along."""
     write_lesson(folder, "00_toy", "claim('one', 1.0, 1, tolerance=0.1)")
     write_lesson(folder, "01_toy", "claim('two', True)", "1 / 0")
-    path = reports.write_claims(run_all(tmp_path), tmp_path, "cpu")
+    path = claims_json.write_claims(run_all(tmp_path), tmp_path, "cpu")
     written = json.loads(path.read_text(encoding="utf-8"))
     assert [claim["name"] for claim in written["lessons"]["00_toy"]] == ["it runs", "one"]
     assert [claim["name"] for claim in written["lessons"]["01_toy"]] == ["it runs", "two"]
@@ -126,8 +126,8 @@ def test_the_index_leads_to_every_notebook_and_needs_no_network(folder, tmp_path
     write_lesson(folder, "01_whole", "print('made it')")
     outcomes = run_all(tmp_path)
     for outcome in outcomes:
-        page.write_lesson(outcome, tmp_path / "out")
-    index = page.write_index(outcomes, tmp_path / "out")
+        html_pages.write_lesson(outcome, tmp_path / "out")
+    index = html_pages.write_index(outcomes, tmp_path / "out")
     html = index.read_text(encoding="utf-8")
     assert "1 of 2" in html
     assert "division by zero" in html
@@ -148,7 +148,7 @@ def test_a_picture_keeps_its_words_on_the_page(folder, tmp_path):
         "from matplotlib.figure import Figure\nfrom kdcourse import plots\nplots.show(Figure(), 'It <rises>')",
     )
     (outcome,) = run_all(tmp_path)
-    page.write_lesson(outcome, tmp_path / "out")
+    html_pages.write_lesson(outcome, tmp_path / "out")
     lesson = (tmp_path / "out" / "00_toy.html").read_text(encoding="utf-8")
     assert 'alt="It &lt;rises&gt;"' in lesson
 
@@ -168,7 +168,7 @@ def test_a_title_is_text_and_not_markup(folder, tmp_path):
     outcome = run.Outcome(
         lessons.all_lessons()[0], tmp_path / "none.ipynb", run.Record("", 1.0, "<script>alert(1)</script>")
     )
-    html = page.write_index([outcome], tmp_path).read_text(encoding="utf-8")
+    html = html_pages.write_index([outcome], tmp_path).read_text(encoding="utf-8")
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
 
@@ -340,7 +340,7 @@ def test_two_runs_do_not_write_into_one_folder(folder, tmp_path):
 def test_junit_has_a_case_for_each_claim(folder, tmp_path):
     """One red lesson, where one of fifty numbers moved."""
     write_lesson(folder, "00_toy", "claim('one', 2.0, at_most=1)")
-    path = reports.write_junit(run_all(tmp_path), tmp_path)
+    path = junit_xml.write_junit(run_all(tmp_path), tmp_path)
     cases = {case.name: case.result for suite in JUnitXml.fromfile(str(path)) for case in suite}
     assert list(cases) == ["runs to its end", "it runs", "one"]
     assert cases["it runs"] == []
@@ -351,8 +351,8 @@ def test_the_report_leads_to_the_cell(folder, tmp_path):
     """A red lesson, and a hundred cells to look for the reason."""
     write_lesson(folder, "00_toy", "claim('one <or two>', 2.0, at_most=1)")
     outcomes = run_all(tmp_path)
-    page.write_lesson(outcomes[0], tmp_path)
-    page.write_reports(outcomes, tmp_path, "cpu")
+    html_pages.write_lesson(outcomes[0], tmp_path)
+    html_pages.write_reports(outcomes, tmp_path, "cpu")
     html = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "1 of 2" in html
     assert "one &lt;or two&gt;" in html

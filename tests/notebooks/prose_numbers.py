@@ -10,8 +10,8 @@ import re
 
 from cells import code_cells, prose_cells, said
 
-from kdcourse.claims import claims_of
-from kdcourse.course.exempt import is_exempt
+from kdcourse.course.claims import claims_of
+from kdcourse.course.not_compared import is_not_compared
 
 NO_STATEMENT = re.compile(
     r"```.*?```|^    .*?$|`[^`]*`|<code>.*?</code>"  # code and formulas
@@ -54,7 +54,7 @@ def numbers_in_cells(notebook):
     for cell in code_cells(notebook):
         constants = (node.value for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Constant))
         numbers |= {abs(value) for value in constants if type(value) in {int, float}}
-        if not is_exempt(cell):
+        if not is_not_compared(cell):
             printed = " ".join(str(said(output)) for output in cell.outputs)
             numbers |= {number_of(found) / (100 if found["unit"] else 1) for found in NUMBER.finditer(printed)}
     for claim in claims_of(notebook):

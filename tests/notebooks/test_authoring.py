@@ -9,10 +9,10 @@ import pytest
 from cells import code_cells, prose_cells, tags
 from prose_numbers import unbacked_numbers
 
-from kdcourse.claims import claims_of
-from kdcourse.course import exempt
+from kdcourse.course import not_compared
+from kdcourse.course.claims import claims_of
+from kdcourse.course.exercises import all_exercises
 from kdcourse.course.lessons import all_lessons
-from kdcourse.exercises import all_exercises
 
 EXERCISES = all_exercises()
 
@@ -54,13 +54,13 @@ def test_every_cell_is_stored_as_it_ran(notebook):
 
 def test_most_outputs_are_compared(notebook):
     """A notebook that is exempt from its own test; below 60% it checks too little."""
-    assert exempt.compared_share(notebook) >= 0.6
+    assert not_compared.compared_share(notebook) >= 0.6
 
 
 def test_what_is_not_compared_says_why(notebook):
     """A cell that was made exempt because it failed."""
     for cell in code_cells(notebook):
-        assert exempt.is_exempt(cell) == (exempt.reason_of(cell) in exempt.REASONS), cell.source
+        assert not_compared.is_not_compared(cell) == (not_compared.reason_of(cell) in not_compared.REASONS), cell.source
 
 
 def test_no_tag_of_one_tool_means_the_opposite_to_another(notebook):

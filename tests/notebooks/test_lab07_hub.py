@@ -20,9 +20,9 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoConfig, AutoTokenizer, GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
 
-from kdcourse import assets
-from kdcourse.claims import claims_of
+from kdcourse.course.claims import claims_of
 from kdcourse.course.lessons import find_lessons
+from kdcourse.labs import assets
 
 pytestmark = pytest.mark.slow
 

@@ -4,8 +4,8 @@ import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from prose_numbers import unbacked_numbers
 
-from kdcourse.claims import METADATA_KEY
-from kdcourse.course.exempt import TAG
+from kdcourse.course.claims import METADATA_KEY
+from kdcourse.course.not_compared import TAG
 
 
 def lesson_that_says(prose):
@@ -42,7 +42,7 @@ def test_a_result_that_no_cell_holds_is_found(number):
     "place", ["Is it 0.1? No, 0.91.", "It says `0.1`, and that is 0.91.", 'He said "0.1". It is 0.91.']
 )
 def test_what_stands_beside_a_question_or_code_is_still_a_statement(place):
-    """An exemption that takes the rest of its line with it."""
+    """An cell that takes the rest of its line with it."""
     assert unbacked_numbers(lesson_that_says(place)) == ["prose: 0.91"]
 
 

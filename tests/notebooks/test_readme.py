@@ -8,9 +8,9 @@ import nbformat
 import pytest
 from cells import said
 
-from kdcourse.capstone import ARMS, Results
 from kdcourse.course.lessons import find_lessons
-from kdcourse.verdict import compare_paired
+from kdcourse.labs.lab07 import ARMS, Results
+from kdcourse.labs.verdict import compare_paired
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 

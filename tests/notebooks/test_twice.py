@@ -15,8 +15,8 @@ from nbformat.v4 import new_code_cell, new_notebook
 from traitlets.config import Config
 
 from kdcourse.course.environment import kernel_environment
-from kdcourse.course.exempt import TAG, is_exempt
 from kdcourse.course.lessons import all_lessons, find_lessons
+from kdcourse.course.not_compared import TAG, is_not_compared
 from kdcourse.course.run import ENCRYPTION
 
 pytestmark = pytest.mark.slow
@@ -50,7 +50,7 @@ def changed_cells(first, second):
     return [
         before.id
         for before, after in zip(first, second, strict=True)
-        if before.cell_type == "code" and not is_exempt(before)
+        if before.cell_type == "code" and not is_not_compared(before)
         if [said(output) for output in before.outputs] != [said(output) for output in after.outputs]
     ]
 

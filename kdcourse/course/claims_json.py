@@ -1,0 +1,36 @@
+"""What a run leaves for programs: all its claims, in `claims.json`."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kdcourse.course.fingerprint import versions
+from kdcourse.course.run import Outcome
+from kdcourse.files import written_whole
+
+
+def write_claims(outcomes: Sequence[Outcome], out: Path, device: str) -> Path:
+    """Write `claims.json`: versions, device, and by lesson each claim with its value and what it is held against.
+
+    A lesson that failed has the claims that it made before. No time and no path: a run that gives the same numbers
+    gives the same file.
+    """
+    path = out / "claims.json"
+    with written_whole(path) as unfinished:
+        unfinished.write_text(
+            json.dumps(claims_report(outcomes, device), indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8"
+        )
+    return path
+
+
+def claims_report(outcomes: Sequence[Outcome], device: str) -> dict[str, Any]:
+    return {
+        "python": platform.python_version(),
+        "versions": versions(),
+        "device": device,
+        "lessons": {outcome.lesson.name: outcome.claims for outcome in outcomes},
+    }

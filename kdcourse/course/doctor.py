@@ -1,0 +1,174 @@
+"""Is this machine ready for the course? Each finding says what was seen, and what to do about it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+import psutil
+
+from kdcourse.labs import assets
+
+Level = Literal["ok", "note", "problem"]
+
+NEWEST_PYTHON = (3, 14)
+MEMORY_GB = 4
+DISK_GB = 2
+HUB_SECONDS = 3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at; `advice` is what to do, and only a `problem` stops the course."""
+
+    subject: str
+    level: Level
+    seen: str
+    advice: str = ""
+
+
+def examine() -> Iterator[Finding]:
+    """All findings, cheapest first."""
+    yield _python()
+    yield _packages()
+    yield _kernel()
+    yield _cores()
+    yield _memory()
+    yield _disk()
+    for name in assets.catalogue():
+        yield _asset(name)
+    yield _device()
+    yield _hub()
+
+
+def tested_versions() -> dict[str, str]:
+    """Package to version, from the `constraints.txt` that the course was tested with; empty outside a clone."""
+    path = Path(__file__).parents[1] / "constraints.txt"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    pins = (line.partition(";")[0].strip().partition("==") for line in lines)
+    return {name: version for name, _, version in pins if version}
+
+
+def _python() -> Finding:
+    """pip refuses a Python that is too old; newer ones than those tried are worth a word."""
+    version = platform.python_version()
+    if sys.version_info[:2] <= NEWEST_PYTHON:
+        return Finding("Python", "ok", version)
+    newest = ".".join(map(str, NEWEST_PYTHON))
+    return Finding("Python", "note", version, f"The course was tried up to Python {newest}.")
+
+
+def _packages() -> Finding:
+    """Missing packages stop the course; other versions than the tested ones may change a number."""
+    missing, different = [], []
+    tested = tested_versions()
+    for name in _required_packages():
+        try:
+            installed = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(name)
+            continue
+        expected = tested.get(name, installed)
+        if installed.partition("+")[0] != expected:
+            different.append(f"{name} {installed} (tested: {expected})")
+    if missing:
+        return Finding("packages", "problem", f"not installed: {', '.join(missing)}", "Run `make setup`.")
+    if different:
+        return Finding(
+            "packages",
+            "note",
+            ", ".join(different),
+            "If a number differs, run `pip install -c constraints.txt -e .`.",
+        )
+    return Finding("packages", "ok", f"{len(_required_packages())} as tested" if tested else "installed")
+
+
+def _required_packages() -> list[str]:
+    requirements = importlib.metadata.requires("kdcourse") or []
+    return [re.split(r"[^\w.-]", requirement)[0] for requirement in requirements if "extra ==" not in requirement]
+
+
+def _kernel() -> Finding:
+    """A kernel that was registered for another Python runs the notebooks without our packages."""
+    from jupyter_client.kernelspec import KernelSpecManager, NoSuchKernel
+
+    try:
+        python = KernelSpecManager().get_kernel_spec("python3").argv[0]
+    except NoSuchKernel:
+        return Finding(
+            "kernel", "problem", "no kernel named python3", "Run `python -m ipykernel install --sys-prefix`."
+        )
+    if shutil.which(python) and Path(python).is_absolute() and not Path(python).samefile(sys.executable):
+        return Finding(
+            "kernel",
+            "problem",
+            f"python3 is {python}",
+            "Run `python -m ipykernel install --sys-prefix` in this environment.",
+        )
+    return Finding("kernel", "ok", "python3, of this environment")
+
+
+def _cores() -> Finding:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if cores > 1:
+        return Finding("cores", "ok", str(cores))
+    return Finding("cores", "note", "1", "Lessons take about twice as long as they say.")
+
+
+def _memory() -> Finding:
+    free = psutil.virtual_memory().available / 1e9
+    if free >= MEMORY_GB:
+        return Finding("memory", "ok", f"{free:.1f} GB free")
+    return Finding("memory", "note", f"{free:.1f} GB free", f"Close other programs: lessons use up to {MEMORY_GB} GB.")
+
+
+def _disk() -> Finding:
+    folder = assets.cache_dir()
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free / 1e9
+    if free >= DISK_GB:
+        return Finding("disk", "ok", f"{free:.1f} GB free for {assets.cache_dir()}")
+    advice = f"The assets need {DISK_GB} GB: free some space, or set {assets.CACHE_VARIABLE} to another disk."
+    return Finding("disk", "problem", f"{free:.1f} GB free for {assets.cache_dir()}", advice)
+
+
+def _asset(name: str) -> Finding:
+    asset = assets.catalogue()[name]
+    try:
+        assets.locate(name)
+    except assets.AssetError as error:
+        return Finding(f"asset {name}", "problem", asset.title, str(error))
+    return Finding(f"asset {name}", "ok", asset.title)
+
+
+def _device() -> Finding:
+    import torch
+
+    if torch.cuda.is_available():
+        return Finding("device", "ok", torch.cuda.get_device_name())
+    if torch.backends.mps.is_available():
+        return Finding("device", "ok", "Apple GPU")
+    return Finding("device", "ok", f"CPU, {torch.get_num_threads()} threads; every lesson is made for it")
+
+
+def _hub() -> Finding:
+    """Nothing needs the hub, so that it is out of reach is no problem."""
+    from huggingface_hub.constants import ENDPOINT
+
+    host = urlsplit(ENDPOINT).hostname or ENDPOINT
+    try:
+        socket.create_connection((host, 443), timeout=HUB_SECONDS).close()
+    except OSError:
+        return Finding("model hub", "ok", f"{host} is out of reach; the course does not need it")
+    return Finding("model hub", "ok", f"{host} can be reached; {assets.SOURCE_VARIABLE}=hub would use it")

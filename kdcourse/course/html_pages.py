@@ -1,0 +1,81 @@
+"""What people read of a run, without a network: `index.html`, the lessons; `report.html`, how they went."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import nbconvert
+import nbformat
+
+from kdcourse.course.claims import claim_from
+from kdcourse.course.claims_json import claims_report, write_claims
+from kdcourse.course.junit_xml import write_junit
+from kdcourse.course.not_compared import REASONS, cells_not_compared
+from kdcourse.course.run import Outcome
+from kdcourse.files import written_whole
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_lesson(outcome: Outcome, out: Path) -> None:
+    """Write the page of an executed notebook, if there is one."""
+    if outcome.executed.is_file():
+        _write(out / _page_name(outcome), notebook_to_html(outcome.executed, outcome.lesson.title))
+
+
+def write_reports(outcomes: Sequence[Outcome], out: Path, device: str) -> None:
+    """Write all that tells of a run as a whole: `claims.json`, `junit.xml`, `report.html` and `index.html`."""
+    write_claims(outcomes, out, device)
+    write_junit(outcomes, out)
+    write_report(outcomes, out, device)
+    write_index(outcomes, out)
+
+
+def write_index(outcomes: Sequence[Outcome], out: Path) -> Path:
+    """Write `index.html`, which leads to the lessons' pages; returns its path."""
+    return _render("index.html", out, outcomes=outcomes)
+
+
+def write_report(outcomes: Sequence[Outcome], out: Path, device: str) -> Path:
+    """Write `report.html`: what ran, how long, which claims held, what failed in which cell, what is not compared."""
+    return _render(
+        "report.html",
+        out,
+        outcomes=outcomes,
+        report=claims_report(outcomes, device),
+        cells_not_compared=list(cells_not_compared(outcome.lesson for outcome in outcomes)),
+        reasons=REASONS,
+        measured=lambda entry: "" if entry["is_truth"] else f"{float(entry['value']):.6g}",
+        condition=lambda entry: claim_from(entry).condition,
+    )
+
+
+def notebook_to_html(notebook: Path, title: str) -> str:
+    """One self-contained page: pictures inside, and none of the scripts that nbconvert would load from elsewhere."""
+    exporter = nbconvert.HTMLExporter(template_file=str(TEMPLATES / "lesson.html.j2"))
+    cells = nbformat.read(notebook, as_version=4)
+    html, _ = exporter.from_notebook_node(cells, resources={"metadata": {"name": title}})
+    return html
+
+
+def _render(name: str, out: Path, **content: Any) -> Path:
+    template = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    ).get_template(f"{name}.j2")
+    _write(out / name, template.render(page_name=_page_name, **content))
+    return out / name
+
+
+def _write(path: Path, text: str) -> None:
+    with written_whole(path) as unfinished:
+        unfinished.write_text(text, encoding="utf-8")
+
+
+def _page_name(outcome: Outcome) -> str:
+    return f"{outcome.lesson.name}.html"

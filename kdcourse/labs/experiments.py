@@ -1,0 +1,178 @@
+"""The arms of an experiment: students that differ in what they learn from, and in nothing else.
+
+An arm is run once for each seed. What comes out, the trained student and its answers on the test sets, is kept in a
+folder whose name ends in a fingerprint of everything that it depends on. A folder that is there is complete, so an
+experiment that was interrupted resumes where it was: with the next arm, and in a long one with its last checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import safetensors.torch
+import torch
+from filelock import FileLock
+from torch import Tensor
+from transformers import AutoModelForSequenceClassification, PrinterCallback, Trainer
+
+from kdcourse.collators import collator
+from kdcourse.columns import LOGITS_COLUMN
+from kdcourse.hashing import hash_columns, hash_json, hash_weights
+from kdcourse.teacher import score
+from kdcourse.trainer import DistillationArguments, DistillationTrainer
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+LOGITS_FILE, COST_FILE = "logits.safetensors", "cost.json"
+COLUMNS = ("input_ids", "attention_mask", "label", LOGITS_COLUMN)
+CHECKPOINTS = 4
+"""How many times a run is saved on its way: an interruption loses at most this share of it."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What every arm of an experiment has in common."""
+
+    steps: int
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    temperature: float = 2.0
+    bf16: bool = False
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to teach: these sentences, and this weight of their labels.
+
+    `rows` is tokenized and has the columns `label` (-100 for none) and, unless labels are all that it learns from,
+    `teacher_logits`.
+    """
+
+    name: str
+    rows: Dataset
+    alpha: float
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that the arm learns from."""
+        return hash_columns(self.rows, [name for name in COLUMNS if name in self.rows.column_names])
+
+    @property
+    def trainer(self) -> type[Trainer]:
+        """The stock Trainer where there is no teacher to listen to."""
+        return DistillationTrainer if LOGITS_COLUMN in self.rows.column_names else Trainer
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: where its student is, and its logits (N, C) on each test set.
+
+    `cost` is what training took since the last interruption: `seconds`, and `cpu seconds` over all cores.
+    """
+
+    folder: Path
+    logits: Mapping[str, Tensor]
+    cost: Mapping[str, float]
+
+    def student(self) -> PreTrainedModel:
+        """The trained student, in eval mode."""
+        return AutoModelForSequenceClassification.from_pretrained(self.folder).eval()
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Arms on one budget, scored on the same test sets.
+
+    Args:
+        folder: keeps what is finished.
+        make_student: a new student for a seed; the same weights for the same seed.
+        tests: tokenized sentences by name.
+    """
+
+    folder: Path
+    budget: Budget
+    make_student: Callable[[int], PreTrainedModel]
+    tokenizer: PreTrainedTokenizerBase
+    tests: Mapping[str, Dataset]
+
+    def run(self, arm: Arm, seed: int) -> Run:
+        """Train and score one student, or fetch what an earlier call has left."""
+        student = self.make_student(seed)
+        name = f"{arm.name.replace(' ', '-')}-{seed}-{self._digest(arm, seed, student)[:16]}"
+        finished, unfinished = self.folder / name, self.folder / f".{name}"
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.folder / f".{name}.lock"):
+            if not finished.exists():
+                cost = self._train(arm, seed, student, unfinished / "checkpoints")
+                self._write(student, cost, unfinished / "run")
+                (unfinished / "run").rename(finished)
+            shutil.rmtree(unfinished, ignore_errors=True)
+        cost = json.loads((finished / COST_FILE).read_text(encoding="utf-8"))
+        return Run(finished, safetensors.torch.load_file(finished / LOGITS_FILE), cost)
+
+    def _train(self, arm: Arm, seed: int, student: PreTrainedModel, checkpoints: Path) -> dict[str, float]:
+        """Train `student` in place; what that cost."""
+        started, cpu_started = time.perf_counter(), time.process_time()
+        budget = self.budget
+        arguments = DistillationArguments(
+            str(checkpoints),
+            alpha=arm.alpha,
+            temperature=budget.temperature,
+            max_steps=budget.steps,
+            per_device_train_batch_size=budget.batch_size,
+            train_sampling_strategy="group_by_length",
+            learning_rate=budget.learning_rate,
+            warmup_steps=0.1,
+            bf16=budget.bf16,
+            seed=seed,
+            save_steps=max(1, budget.steps // CHECKPOINTS),
+            save_total_limit=1,
+            logging_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            dataloader_pin_memory=torch.cuda.is_available(),
+        )
+        # A list, because the Trainer looks at every row to group them by length, and a Dataset makes it wait.
+        columns = [name for name in COLUMNS if name in arm.rows.column_names]
+        rows = arm.rows.select_columns(columns).to_list()
+        trainer = arm.trainer(student, arguments, train_dataset=rows, data_collator=collator(self.tokenizer))
+        trainer.remove_callback(PrinterCallback)
+        trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
+        return {"seconds": time.perf_counter() - started, "cpu seconds": time.process_time() - cpu_started}
+
+    def _write(self, student: PreTrainedModel, cost: Mapping[str, float], folder: Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        student.save_pretrained(folder)
+        self.tokenizer.save_pretrained(folder)
+        logits = {name: score(student, self.tokenizer, rows) for name, rows in self.tests.items()}
+        safetensors.torch.save_file(logits, folder / LOGITS_FILE)
+        (folder / COST_FILE).write_text(json.dumps(dict(cost)), encoding="utf-8")
+
+    def _digest(self, arm: Arm, seed: int, student: PreTrainedModel) -> str:
+        depends_on = {
+            "rows": arm.fingerprint,
+            "alpha": arm.alpha,
+            "budget": asdict(self.budget),
+            "seed": seed,
+            "student": hash_weights(student),
+            "tests": {name: hash_columns(rows, ["input_ids"]) for name, rows in self.tests.items()},
+            "versions": {name: version(name) for name in ("torch", "transformers")},
+        }
+        return hash_json(depends_on)
+
+
+def last_checkpoint(folder: Path) -> str | None:
+    """The newest checkpoint that is complete: the Trainer writes its state last."""
+    complete: list[Any] = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
+    newest = max(complete, key=lambda path: int(path.name.partition("-")[2]), default=None)
+    return None if newest is None else str(newest)

@@ -1,0 +1,130 @@
+"""The figures of lesson 01."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+
+from kdcourse.labs.figures.style import BLUE, GREEN, GREY, ORANGE, STYLE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def divergence_terms(classes: Sequence[str], student: Sequence[float], teacher: Sequence[float]) -> Figure:
+    """Two distributions, and beside them the terms q log(q / p) of forward KL with their sum; none may be 0."""
+    terms = _forward_terms(student, teacher)
+    places = range(len(classes))
+    with plt.rc_context(STYLE):
+        figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.4))
+        left.bar([place - 0.2 for place in places], teacher, 0.38, color=GREY, label="teacher q")
+        left.bar([place + 0.2 for place in places], student, 0.38, color=BLUE, hatch="//", label="student p", alpha=0.9)
+        left.set(xticks=places, xticklabels=classes, ylabel="probability")
+        left.legend(frameon=False, loc="upper center")
+        heights = [*terms, sum(terms)]
+        bars = right.bar(
+            range(len(heights)), heights, 0.6, color=[GREEN if height >= 0 else ORANGE for height in heights]
+        )
+        bars[-1].set_hatch("..")
+        right.bar_label(bars, [_signed(height, ".2f") for height in heights], padding=2)
+        right.axhline(0, color="black", linewidth=0.8)
+        for axes in (left, right):
+            axes.set_axisbelow(True)
+        right.margins(y=0.15)
+        right.set(xticks=range(len(heights)), xticklabels=[*classes, "sum"], ylabel="q · log(q / p), nats")
+    return figure
+
+
+def describe_divergence_terms(classes: Sequence[str], student: Sequence[float], teacher: Sequence[float]) -> str:
+    """What `divergence_terms` shows, in words."""
+    terms = _forward_terms(student, teacher)
+    parts = "; ".join(
+        f"{name}, teacher {q:g}, student {p:g}, term {_signed(term, '.2f')}"
+        for name, q, p, term in zip(classes, teacher, student, terms, strict=True)
+    )
+    return f"Probabilities of teacher and student, and the terms of KL: {parts}. The terms add up to {sum(terms):.2f}."
+
+
+def _forward_terms(student: Sequence[float], teacher: Sequence[float]) -> list[float]:
+    return [q * math.log(q / p) for p, q in zip(student, teacher, strict=True)]
+
+
+def covering_and_seeking(
+    ratings: Sequence[int], teacher: Sequence[float], covering: Sequence[float], seeking: Sequence[float]
+) -> Figure:
+    """A teacher with two peaks, and the one-peaked students that are nearest to it in either direction of KL."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(8, 3.6))
+        axes.bar(ratings, teacher, 0.7, color=GREY, alpha=0.45, label="teacher: the raters")
+        axes.plot(ratings, covering, color=BLUE, marker="o", markersize=8, label="smallest forward KL: covers")
+        axes.plot(
+            ratings, seeking, color=ORANGE, marker="s", markersize=8, linestyle="--", label="smallest reverse KL: seeks"
+        )
+        axes.set(xticks=ratings, xticklabels=[_signed(rating) for rating in ratings])
+        axes.set(xlabel="rating", ylabel="probability")
+        axes.legend(frameon=False, loc="upper left")
+    return figure
+
+
+def describe_covering_and_seeking(
+    ratings: Sequence[int], teacher: Sequence[float], covering: Sequence[float], seeking: Sequence[float]
+) -> str:
+    """What `covering_and_seeking` shows, in words."""
+    halves = "; ".join(
+        f"{name} gives {_share(ratings, values, -1):.0%} to the negative ratings, "
+        f"{values[list(ratings).index(0)]:.0%} to 0 and {_share(ratings, values, 1):.0%} to the positive ones"
+        for name, values in (
+            ("the teacher, with two peaks,", teacher),
+            ("the student of forward KL, one broad hill,", covering),
+            ("the student of reverse KL, one narrow peak,", seeking),
+        )
+    )
+    return f"Probabilities of the ratings {_signed(ratings[0])} to {_signed(ratings[-1])}: {halves}."
+
+
+def _share(ratings: Sequence[int], probabilities: Sequence[float], sign: int) -> float:
+    return sum(p for rating, p in zip(ratings, probabilities, strict=True) if rating * sign > 0)
+
+
+def _signed(number: float, form: str = "d") -> str:
+    return f"{number:+{form}}".replace("-", "−") if number else "0"
+
+
+def between_the_ends(betas: Sequence[float], values: Sequence[float], forward: float, reverse: float) -> Figure:
+    """Generalised Jensen-Shannon over beta, as it is and divided by beta and by 1 - beta, with both KLs as ends."""
+    with plt.rc_context(STYLE):
+        figure, (plain, divided) = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
+        plain.plot(betas, values, color=GREEN, linewidth=2.5, label="D(beta)")
+        divided.plot(
+            betas, [d / b for b, d in zip(betas, values, strict=True)], color=BLUE, linewidth=2.5, label="D / beta"
+        )
+        divided.plot(
+            betas,
+            [d / (1 - b) for b, d in zip(betas, values, strict=True)],
+            color=ORANGE,
+            linewidth=2.5,
+            linestyle="--",
+            label="D / (1 − beta)",
+        )
+        for axes in (plain, divided):
+            axes.plot(0, forward, color=BLUE, marker="o", markersize=9, linestyle="none", label="forward KL")
+            axes.plot(1, reverse, color=ORANGE, marker="s", markersize=9, linestyle="none", label="reverse KL")
+            axes.set(xlabel="beta")
+        plain.legend(frameon=False, loc="center")
+        divided.legend(handles=divided.lines[:2], frameon=False, loc="upper center")
+        plain.set(ylabel="nats", title="as it is: both ends fall to 0", ylim=(0, None))
+        divided.set(title="divided: each end meets its KL")
+    return figure
+
+
+def describe_between_the_ends(betas: Sequence[float], values: Sequence[float], forward: float, reverse: float) -> str:
+    """What `between_the_ends` shows, in words."""
+    highest = max(range(len(values)), key=lambda place: values[place])
+    return (
+        f"Jensen-Shannon divergence D against beta. D is {values[highest]:.2f} at its highest, near beta "
+        f"{betas[highest]:.1f}, and falls to 0 at both ends, far below forward KL, {forward:.2f}, and reverse KL, "
+        f"{reverse:.2f}. D / beta meets forward KL at 0, D / (1 − beta) meets reverse KL at 1."
+    )

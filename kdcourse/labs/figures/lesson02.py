@@ -1,0 +1,76 @@
+"""The figures of lesson 02."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import matplotlib.pyplot as plt
+
+from kdcourse.labs.figures.style import BLUE, GREEN, GREY, ORANGE, STYLE
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def losses_in_training(
+    losses: Mapping[str, Sequence[float]], divergences: Mapping[str, Sequence[float]], floor: float = 1e-5
+) -> Figure:
+    """The loss that each run reports, and beside it how far its student is from the teacher; steps along both."""
+    colours, dashes = (BLUE, ORANGE, GREEN, GREY), ("-", "--", "-.", ":")
+    with plt.rc_context(STYLE):
+        figure, (reported, true) = plt.subplots(1, 2, figsize=(9.6, 3.9))
+        for axes, series in ((reported, losses), (true, divergences)):
+            for (name, values), colour, dash, marker in zip(series.items(), colours, dashes, "osD^", strict=False):
+                shown = values if axes is reported else [max(value, floor) for value in values]
+                axes.plot(shown, dash, color=colour, marker=marker, markevery=(10, 40), markersize=6, lw=2, label=name)
+        reported.set(xlabel="step", ylabel="loss that is reported", ylim=(-6, 2))
+        true.set(xlabel="step", ylabel="KL(teacher ‖ student), nats", yscale="log", ylim=(floor, 60))
+        figure.legend(*reported.get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=10)
+    return figure
+
+
+def describe_losses_in_training(
+    losses: Mapping[str, Sequence[float]], divergences: Mapping[str, Sequence[float]]
+) -> str:
+    """What `losses_in_training` shows, in words."""
+    curves = "; ".join(
+        f"{name}, loss from {losses[name][0]:.1f} to {losses[name][-1]:.1f}, divergence from {values[0]:.2f} to its "
+        f"lowest {abs(min(values)):.2f} and then {abs(values[-1]):.2f}"
+        for name, values in divergences.items()
+    )
+    return (
+        f"Loss and true divergence over {len(next(iter(losses.values()))) - 1} steps of {len(losses)} runs: {curves}."
+    )
+
+
+def log_softmax_cliff(gaps: Sequence[float], computed: Mapping[str, Sequence[float]]) -> Figure:
+    """log(softmax) of the smaller of two logits against their gap, one line per number format, until it is -inf."""
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(7.6, 3.8))
+        axes.plot(gaps, [-gap for gap in gaps], color=GREY, lw=1.5, label="log_softmax")
+        for (name, values), colour, marker, size in zip(
+            computed.items(), (ORANGE, GREEN, BLUE), "sDo", (11, 8, 5), strict=True
+        ):
+            alive = [(gap, value) for gap, value in zip(gaps, values, strict=True) if math.isfinite(value)]
+            axes.plot(*zip(*alive[::6], strict=True), ls="", marker=marker, ms=size, mfc="none", color=colour, mew=1.8)
+            axes.plot(*alive[-1], marker=marker, ms=size, color=colour, ls="", label=f"log(softmax), {name}")
+            axes.annotate(
+                "", (alive[-1][0], -128), alive[-1], arrowprops={"arrowstyle": "->", "color": colour, "lw": 2}
+            )
+        axes.set(xlabel="gap between the two logits", ylabel="log-probability, nats", ylim=(-130, 5))
+        axes.legend(loc="upper right", fontsize=10)
+    return figure
+
+
+def describe_log_softmax_cliff(gaps: Sequence[float], computed: Mapping[str, Sequence[float]]) -> str:
+    """What `log_softmax_cliff` shows, in words."""
+    ends = ", ".join(
+        f"in {name} from a gap of {next(gap for gap, value in zip(gaps, values, strict=True) if math.isinf(value)):.0f}"
+        for name, values in computed.items()
+    )
+    return (
+        "Log-probability of the smaller of two logits against their gap: log_softmax falls as a straight line, "
+        f"log(softmax) follows it and then drops to minus infinity, {ends}."
+    )

