@@ -9,14 +9,7 @@ import nbformat
 import pytest
 
 from kdcourse.course.lessons import all_lessons
-from kdcourse.labs import assets, data, models
-
-
-@pytest.fixture(scope="session", autouse=True)
-def course_assets():
-    """The course's own assets, which `make test` has fetched; a test that needs others points the cache elsewhere."""
-    for name in assets.catalogue():
-        assets.locate(name)
+from kdcourse.labs import data, models
 
 
 @pytest.fixture(scope="session")

@@ -4,15 +4,26 @@ import copy
 
 import pytest
 import torch
+from shapes import make_model, make_rows, make_tokenizer
 
 from kdcourse import cache, teacher
 from kdcourse.cache import CacheMismatchError
-from kdcourse.labs import models
 
 
 @pytest.fixture(scope="module")
-def model(tokenizer):
-    return models.gpt2_student(tokenizer, layers=1, width=64)
+def tokenizer():
+    return make_tokenizer()
+
+
+@pytest.fixture(scope="module")
+def sentences():
+    """64 rows of uneven length, a third of them without a label."""
+    return make_rows("gpt2-classifier", 64)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make_model("gpt2-classifier", dropout=0.1)
 
 
 @pytest.fixture
@@ -82,4 +93,4 @@ def test_an_unknown_name_and_a_damaged_file_are_refused_in_words(stored, model, 
 def test_each_example_needs_its_own_logits(sentences):
     """One row too few, and all targets shifted."""
     with pytest.raises(ValueError, match="63 rows of logits for 64 examples"):
-        teacher.add_logits(sentences, torch.zeros(63, 2))
+        teacher.add_logits(sentences, torch.zeros(63, 3))

@@ -4,38 +4,38 @@ import copy
 
 import pytest
 import torch
-from datasets import Value
+from shapes import make_model, make_rows, make_tokenizer
 from transformers import TrainingArguments
 
 from kdcourse import DistillationArguments, DistillationTrainer, distillation_loss
 from kdcourse.collators import collator
 from kdcourse.columns import LOGITS_COLUMN
-from kdcourse.labs import models
 from kdcourse.teacher import add_logits, score
 
 
 @pytest.fixture(scope="module")
-def student(tokenizer):
+def tokenizer():
+    return make_tokenizer()
+
+
+@pytest.fixture(scope="module")
+def student():
     """Without dropout, so that two runs can be compared."""
-    model = models.gpt2_student(tokenizer, layers=1, width=64)
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.0
-    return model
+    return make_model("gpt2-classifier")
 
 
 @pytest.fixture(scope="module")
-def teacher(tokenizer):
+def teacher():
     """A teacher with dropout, which shows if it is not in eval mode."""
-    return models.gpt2_student(tokenizer, layers=1, width=64, seed=1)
+    return make_model("gpt2-classifier", seed=1, dropout=0.1)
 
 
 @pytest.fixture(scope="module")
-def rows(sentences, tokenizer, teacher):
-    """16 sentences with the teacher's logits; half have no label, spread unevenly."""
-    rows = sentences.select(range(16)).cast_column("label", Value("int64"))
+def rows(tokenizer, teacher):
+    """16 rows with the teacher's logits; half have no label, spread unevenly."""
+    rows = make_rows("gpt2-classifier").remove_columns("labels")
     unlabelled = {0, 1, 2, 3, 4, 5, 9, 14}
-    rows = rows.map(lambda row, index: {"label": -100 if index in unlabelled else row["label"]}, with_indices=True)
+    rows = rows.add_column("label", [-100 if index in unlabelled else index % 3 for index in range(16)])
     return add_logits(rows, score(teacher, tokenizer, rows))
 
 
@@ -118,8 +118,8 @@ def test_the_teacher_stays_out_of_the_student(student, teacher, tokenizer, tmp_p
 
 def test_alpha_decides_what_is_learned(student, tokenizer, tmp_path, rows):
     """alpha = 1 that still listens to the teacher, alpha = 0 that still reads labels."""
-    other_logits = rows.remove_columns(LOGITS_COLUMN).add_column(LOGITS_COLUMN, [[9.0, -9.0]] * len(rows))
-    other_labels = rows.map(lambda row: {"label": 1 - row["label"] if row["label"] >= 0 else -100})
+    other_logits = rows.remove_columns(LOGITS_COLUMN).add_column(LOGITS_COLUMN, [[9.0, -9.0, -9.0]] * len(rows))
+    other_labels = rows.map(lambda row: {"label": (row["label"] + 1) % 3 if row["label"] >= 0 else -100})
 
     def trained(dataset, alpha):
         trainer = make_trainer(student, tokenizer, tmp_path, dataset, alpha=alpha)
