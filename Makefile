@@ -23,7 +23,7 @@ export MALLOC_MMAP_THRESHOLD_ := 1073741824
 CELL_SECONDS ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help setup course full lab test test-quick test-deep test-faults test-versions notebooks results teacher clean
+.PHONY: help setup course full lab test test-quick test-deep test-faults test-versions notebooks results teacher dist clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,9 +34,9 @@ course: setup ## Run every lesson on real data and write build/course/index.html
 full: setup ## Run every lesson in the full profile on a GPU and write build/full
 	$(RUN) kdcourse run --profile full --device cuda --out build/full
 
-# Unless encrypted, each kernel warns at its start that others on this machine can listen.
-lab: setup ## Open JupyterLab on the notebooks
-	$(RUN) jupyter lab --notebook-dir notebooks --KernelManager.transport_encryption=auto
+lab: setup ## Open JupyterLab on a copy of the lessons that is yours: kd-course/, which git ignores
+	$(RUN) kdcourse start
+	$(RUN) kdcourse lab
 
 test: test-quick ## Check everything: style, types, tests, and every notebook through papermill and nbval
 	$(RUN) pytest -n 2 --dist loadfile -m slow --junitxml build/slow_tests.xml
@@ -72,6 +72,9 @@ results: setup ## Run lab 07 whole, all arms and seeds, and store what it measur
 
 teacher: setup ## Train the review teacher anew and report its accuracy (about 15 minutes on 2 cores)
 	$(RUN) kdcourse.labs.train_teacher
+
+dist: $(VENV)/.test-ready ## Build the sdist, and from it the wheel, which holds the lessons, into dist/
+	$(RUN) build --no-isolation --outdir dist
 
 setup: $(VENV)/.ready assets ## Make the virtual environment and fetch the assets
 

@@ -6,14 +6,16 @@
 
 A claim prints a line and leaves its exact value in the metadata of the cell's output, where `kdcourse run` collects it.
 The line shows the value only as far as the tolerance goes, so that it is the same on every machine on which the claim
-holds. One that does not hold raises `ClaimError`; in a run (`KDCOURSE_CLAIMS=collect`) it is recorded, the lesson goes
-on, and the run fails at the end with all that did not hold.
+holds; beside a bound it shows three digits, which no comparison of outputs looks at. One that does not hold raises
+`ClaimError`; in a run (`KDCOURSE_CLAIMS=collect`) it is recorded, the lesson goes on, and the run fails at the end with
+all that did not hold.
 """
 
 from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -24,6 +26,9 @@ MODE_VARIABLE = "KDCOURSE_CLAIMS"
 
 PerDevice = float | Mapping[str, float]
 """One number, or one for each kind of device where arithmetic differs: `{"cpu": 1e-6, "cuda": 1e-4}`."""
+
+BESIDE_A_BOUND = re.compile(r"(✓ .*: )\S+( \(at (?:least|most) )")
+"""A claim's line around a value that may differ between machines; `tests/nbval_sanitize.cfg` has the same pattern."""
 
 _made: dict[str, Claim] = {}
 
@@ -73,14 +78,23 @@ class Claim:
         return min(abs(self.value - bound) for bound in (self.at_least, self.at_most) if bound is not None)
 
     def __str__(self) -> str:
-        """One line, without the digits that depend on the machine; a bound alone shows no value."""
+        """One line: what was measured, beside what it is held against."""
         if not self.holds:
             return f"✗ {self.name} does not hold: it is {self.value:.6g}, {self.condition}"
-        if self.is_truth or self.tolerance is None:
+        if self.is_truth:
             return f"✓ {self.name}: {self.condition}"
-        decimals = max(0, math.ceil(-math.log10(self.tolerance))) if self.tolerance else 0
-        shown = f"{self.value:.{min(decimals, 12)}f}" if self.tolerance else f"{self.value:g}"
-        return f"✓ {self.name}: {shown if float(shown) else shown.lstrip('-')} ({self.condition})"
+        return f"✓ {self.name}: {self._shown} ({self.condition})"
+
+    @property
+    def _shown(self) -> str:
+        """The value, without the digits that the tolerance leaves open, or with three beside a bound; 0 has no sign."""
+        if self.tolerance is None:
+            shown = f"{self.value:.3g}"
+        elif self.tolerance == 0:
+            shown = f"{self.value:g}"
+        else:
+            shown = f"{self.value:.{min(max(0, math.ceil(-math.log10(self.tolerance))), 12)}f}"
+        return shown if float(shown) else shown.lstrip("-")
 
 
 def claim(

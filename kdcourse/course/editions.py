@@ -12,7 +12,7 @@ import copy
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path, PurePosixPath
 
 import nbconvert
@@ -28,7 +28,11 @@ from kdcourse.course.slides import HEADING, cut
 from kdcourse.files import written_whole
 from kdcourse.hashing import hash_bytes
 
-SOLUTION, EXERCISE = "solution", "exercise"
+SOLUTION, EXERCISE, PREDICTION = "solution", "exercise", "prediction"
+ANSWERS = (EXERCISE, PREDICTION)
+"""Tags of cells that a learner fills in."""
+ANNOUNCED = "\n\nA solution is folded below."
+"""How the hints of an exercise end where its solution follows."""
 RECORD = ".kdcourse-editions.json"
 """Beside the editions: what was written, so that nothing else is ever deleted."""
 FOLLOWS = "follows"
@@ -55,7 +59,7 @@ def write_editions(lessons: Sequence[Lesson], out: Path) -> dict[Path, Path]:
                 path, content = out / name, (text.rstrip("\n") + "\n").encode()
                 before, written[name] = written.get(name), hash_bytes(content)
                 if _is_changed(path, {before, written[name]}):
-                    set_aside[path] = path.rename(_free_name(path))
+                    set_aside[path] = path.rename(free_name(path))
                 _write(path, content)
         for name in _of_lessons_that_are_gone(written):
             if not _is_changed(out / name, {written.pop(name)}):
@@ -74,13 +78,22 @@ def _editions_of(lesson: Lesson) -> Iterator[tuple[str, str]]:
     yield f"slides/{lesson.name}.html", slides(source, lesson.title)
 
 
-def learner(source: NotebookNode) -> NotebookNode:
-    """The lesson without solutions and outputs."""
+def without_outputs(source: NotebookNode) -> NotebookNode:
+    """The whole lesson as nobody has run it yet."""
     notebook = copy.deepcopy(source)
-    notebook.cells = [cell for cell in notebook.cells if not has_tag(cell, SOLUTION)]
     for cell in notebook.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
+    return notebook
+
+
+def learner(source: NotebookNode) -> NotebookNode:
+    """The lesson without solutions, the words that announce them, and outputs."""
+    notebook = without_outputs(source)
+    for hints, solution in pairwise(notebook.cells):
+        if has_tag(solution, SOLUTION):
+            hints.source = hints.source.removesuffix(ANNOUNCED)
+    notebook.cells = [cell for cell in notebook.cells if not has_tag(cell, SOLUTION)]
     return notebook
 
 
@@ -109,6 +122,7 @@ def merge(learner_edition: NotebookNode, solutions_edition: NotebookNode) -> Not
             continue
         cell = _folded(solution)
         place = [each.id for each in notebook.cells].index(cell.metadata.pop(FOLLOWS))
+        notebook.cells[place].source += ANNOUNCED
         notebook.cells.insert(place + 1, cell)
     return notebook
 
@@ -223,7 +237,7 @@ def _is_changed(path: Path, digests: Iterable[str | None]) -> bool:
     return path.is_file() and hash_bytes(path.read_bytes()) not in digests
 
 
-def _free_name(path: Path) -> Path:
+def free_name(path: Path) -> Path:
     """`01_kl_derivation.yours-1.ipynb`, or the next number that is free."""
     names = (path.with_name(f"{path.stem}.yours-{number}{path.suffix}") for number in count(1))
     return next(name for name in names if not name.exists())

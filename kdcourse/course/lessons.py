@@ -12,6 +12,9 @@ import nbformat
 
 FOLDER_VARIABLE = "KDCOURSE_NOTEBOOKS"
 
+COPY = "kd-course"
+"""Where `kdcourse start` puts a working copy, if no other folder is named."""
+
 
 class LessonError(ValueError):
     """A lesson that was asked for is not there; the message says which are."""
@@ -48,21 +51,48 @@ class Lesson:
 
 
 def notebooks_folder() -> Path:
-    """Where the lessons are: `$KDCOURSE_NOTEBOOKS`, or `notebooks/` beside the package or in the current folder."""
-    chosen = os.environ.get(FOLDER_VARIABLE)
-    candidates = [Path(chosen)] if chosen else [Path(__file__).parents[2] / "notebooks", Path.cwd() / "notebooks"]
-    for folder in candidates:
+    """The lessons to list and run: `$KDCOURSE_NOTEBOOKS`; or those here, in `./notebooks` or a working copy; or ours.
+
+    Raises:
+        LessonError: `$KDCOURSE_NOTEBOOKS` is no folder.
+    """
+    if chosen := os.environ.get(FOLDER_VARIABLE):
+        if not Path(chosen).is_dir():
+            raise LessonError(
+                f"{FOLDER_VARIABLE} is {chosen}, which is no folder; name the one that holds the lessons."
+            )
+        return Path(chosen)
+    here = Path.cwd()
+    candidates = (here, here / "notebooks", here / COPY / "notebooks")
+    return next((folder for folder in candidates if lessons_in(folder)), course_notebooks())
+
+
+def course_notebooks() -> Path:
+    """The course's own lessons: those inside the installed package, or beside it in a clone.
+
+    Raises:
+        LessonError: the package came without them.
+    """
+    inside, beside = Path(__file__).parent / "notebooks", Path(__file__).parents[2] / "notebooks"
+    for folder in (inside, beside):
         if folder.is_dir():
             return folder
-    raise LessonError(
-        f"There are no notebooks in {' or '.join(map(str, candidates))}; start from a clone of the course, or set "
-        f"{FOLDER_VARIABLE} to the folder that holds them."
-    )
+    raise LessonError('This kdcourse has no lessons; `pip install "kdcourse[course]"` brings them.')
+
+
+def lessons_in(folder: Path) -> list[Lesson]:
+    """In the order of their numbers; not what was set aside, such as `03_….yours-1.ipynb`."""
+    return [Lesson(path) for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")) if "." not in path.stem]
+
+
+def course_lessons() -> list[Lesson]:
+    """The lessons as the course has them, whatever somebody has made of a copy."""
+    return lessons_in(course_notebooks())
 
 
 def all_lessons() -> list[Lesson]:
-    """Every lesson, in the order of their numbers."""
-    return [Lesson(path) for path in sorted(notebooks_folder().glob("[0-9][0-9]_*.ipynb"))]
+    """Every lesson of `notebooks_folder`."""
+    return lessons_in(notebooks_folder())
 
 
 def find_lessons(wanted: Sequence[str]) -> list[Lesson]:

@@ -1,0 +1,30 @@
+"""JupyterLab on a working copy, with kernels that start as those of a run do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from kdcourse.course.environment import kernel_environment
+from kdcourse.course.working_copy import notebooks_of
+
+
+def open_lab(folder: Path, options: Sequence[str] = ()) -> int:
+    """Run JupyterLab on the lessons in `folder` until it is stopped; its exit code.
+
+    Args:
+        options: JupyterLab's own, such as `--no-browser`.
+    """
+    # Unless encrypted, each kernel warns at its start that others on this machine can listen.
+    command = [sys.executable, "-m", "jupyter", "lab", "--KernelManager.transport_encryption=auto"]
+    command += ["--notebook-dir", str(notebooks_of(folder)), *options]
+    # Ctrl-C is JupyterLab's to answer: it asks whether to shut down, and this program must still be there then.
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        return subprocess.call(command, env=os.environ | kernel_environment())  # noqa: S603  (our own interpreter)
+    finally:
+        signal.signal(signal.SIGINT, before)
