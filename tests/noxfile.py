@@ -43,7 +43,8 @@ def prerelease(session: nox.Session) -> None:
 
 def oldest_version(name: str) -> str:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    requirement = next(each for each in map(Requirement, project["dependencies"]) if each.name == name)
+    declared = [*project["dependencies"], *project["optional-dependencies"]["course"]]
+    requirement = next(each for each in map(Requirement, declared) if each.name == name)
     return min(clause.version for clause in requirement.specifier if clause.operator == ">=")
 
 

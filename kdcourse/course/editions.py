@@ -12,7 +12,7 @@ import copy
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import count, pairwise
+from itertools import count
 from pathlib import Path, PurePosixPath
 
 import nbconvert
@@ -31,8 +31,6 @@ from kdcourse.hashing import hash_bytes
 SOLUTION, EXERCISE, PREDICTION = "solution", "exercise", "prediction"
 ANSWERS = (EXERCISE, PREDICTION)
 """Tags of cells that a learner fills in."""
-ANNOUNCED = "\n\nA solution is folded below."
-"""How the hints of an exercise end where its solution follows."""
 RECORD = ".kdcourse-editions.json"
 """Beside the editions: what was written, so that nothing else is ever deleted."""
 FOLLOWS = "follows"
@@ -88,11 +86,8 @@ def without_outputs(source: NotebookNode) -> NotebookNode:
 
 
 def learner(source: NotebookNode) -> NotebookNode:
-    """The lesson without solutions, the words that announce them, and outputs."""
+    """The lesson without solutions and outputs."""
     notebook = without_outputs(source)
-    for hints, solution in pairwise(notebook.cells):
-        if has_tag(solution, SOLUTION):
-            hints.source = hints.source.removesuffix(ANNOUNCED)
     notebook.cells = [cell for cell in notebook.cells if not has_tag(cell, SOLUTION)]
     return notebook
 
@@ -122,7 +117,6 @@ def merge(learner_edition: NotebookNode, solutions_edition: NotebookNode) -> Not
             continue
         cell = _folded(solution)
         place = [each.id for each in notebook.cells].index(cell.metadata.pop(FOLLOWS))
-        notebook.cells[place].source += ANNOUNCED
         notebook.cells.insert(place + 1, cell)
     return notebook
 

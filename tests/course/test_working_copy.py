@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from kdcourse.course import lessons, working_copy
-from kdcourse.course.editions import ANNOUNCED
 from kdcourse.course.lessons import Lesson, LessonError, all_lessons, course_lessons
 from kdcourse.course.working_copy import RECORD, merged, reset, start
 from kdcourse.hashing import hash_text
@@ -22,7 +21,7 @@ def lesson_notebook(code="print(1)", intro="Read this."):
             new_markdown_cell(intro, id="intro"),
             new_code_cell(code, id="code", outputs=[new_output("stream", text="1\n")], execution_count=1),
             new_code_cell("def mine():\n    raise NotImplementedError", id="answer", metadata={"tags": ["exercise"]}),
-            new_markdown_cell("A hint." + ANNOUNCED, id="hints"),
+            new_markdown_cell("A hint.", id="hints"),
             new_code_cell("def solution(): ...", id="solution", metadata={"tags": ["solution"]}),
         ]
     )
@@ -62,13 +61,12 @@ def sources(folder, name="01_first"):
 
 
 def test_a_copy_has_no_outputs_and_no_solutions(course, folder):
-    """A prediction that is spoilt before it is read, and "a solution is folded below" where there is none."""
+    """A prediction that is spoilt before it is read."""
     copied = start(folder)
     assert copied.new == ["01_first", "02_second"]
     cells = nbformat.read(folder / "notebooks" / "01_first.ipynb", as_version=4).cells
     assert [cell.id for cell in cells] == ["intro", "code", "answer", "hints"]
     assert not any(cell.get("outputs") for cell in cells)
-    assert "folded" not in cells[-1].source
 
 
 def test_a_copy_may_have_the_solutions(course, folder):

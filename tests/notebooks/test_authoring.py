@@ -13,6 +13,7 @@ from kdcourse.course import not_compared
 from kdcourse.course.claims import claims_of
 from kdcourse.course.exercises import all_exercises
 from kdcourse.course.lessons import all_lessons
+from kdcourse.course.store import write_as_jupyterlab
 
 EXERCISES = all_exercises()
 
@@ -179,3 +180,15 @@ def test_the_prose_needs_no_formula_renderer(notebook):
 def test_no_result_is_typed_into_prose_by_hand(notebook):
     """A number that stays in the text when the measurement changes."""
     assert unbacked_numbers(notebook) == []
+
+
+def test_no_text_announces_what_a_learner_does_not_get(notebook):
+    """ "A solution is folded below", in an edition that has none."""
+    for cell in prose_cells(notebook):
+        assert not re.search(r"solution (is|stands|follows|below)", cell.source), cell.source
+
+
+def test_it_is_stored_as_jupyterlab_saves_it(lesson, notebook, tmp_path):
+    """A lesson that counts as modified when somebody has opened and saved it."""
+    write_as_jupyterlab(notebook, tmp_path / "saved.ipynb")
+    assert (tmp_path / "saved.ipynb").read_bytes() == lesson.path.read_bytes()
