@@ -1,4 +1,8 @@
-"""All exercises, from the modules `lesson01`, `lesson02` … of this package."""
+"""All exercises, from the modules `lesson01`, `lesson02` … of this package.
+
+Each of these has a block per exercise: inputs, reference, the wrong answers that need more than a line, each named
+after the reference and its misconception, and the declaration. What several exercises of a lesson use comes first.
+"""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ def all_same(left: Sequence[Result], right: Sequence[Result], tolerance: float) 
 
 
 def is_empty(answer: Result) -> bool:
-    """The stub as it stands in the notebook: it raises NotImplementedError, or gives nothing back."""
+    """The stub of the notebook, unchanged: it raises NotImplementedError, or gives nothing back."""
     given = answer.values[0] if answer.values else answer.error
     return given is ... or (answer.error is None and given is None) or isinstance(given, NotImplementedError)
 

@@ -26,30 +26,29 @@ class Misconception:
     """Where the lesson explains it: "section 4, Break it"."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Exercise:
     """A function to be written.
 
-    Its id begins with the number of its lesson: "03.soft_term" belongs to lesson 03.
+    Its id begins with the number of its lesson: "03.soft_term" belongs to lesson 03. Hints and solution are cells of
+    the notebook.
     """
 
     id: str
     title: str
-    reference: Function
-    examples: Sequence[Inputs]
-    """Fixed inputs that tell the misconceptions apart, smallest first: a difference is shown on the first with one."""
-    random_inputs: Callable[[torch.Generator], Inputs]
-    """One more input, drawn anew for each of a few seeds."""
     difficulty: int
     """1 (a line) to 3 (think first)."""
     minutes: int
-    hints: Sequence[str]
-    """From a nudge to nearly the answer."""
-    misconceptions: Sequence[Misconception]
+    examples: Sequence[Inputs]
+    """Fixed inputs that tell the misconceptions apart, smallest first: a learner is shown the first that fails."""
+    random_inputs: Callable[[torch.Generator], Inputs]
+    """One more input, drawn anew for each of a few seeds."""
+    reference: Function
     gradient: bool = False
     """Compare the gradient with respect to the first argument, too."""
     tolerance: float = 1e-4
     """Relative, and absolute in the unit of the result."""
+    misconceptions: Sequence[Misconception]
 
     @property
     def lesson(self) -> str:

@@ -1,61 +1,47 @@
-"""Lesson 06: what must match for a classifier, and for a language model."""
+"""The exercises of lesson 06: what must match for a classifier, and for a language model."""
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
+import torch.nn.functional as F  # noqa: N812  (the name that everybody knows it by)
+from torch import Generator, Tensor
 
 from kdcourse.checks import IGNORED_LABEL
 from kdcourse.course.exercises.exercise import Exercise, Inputs, Misconception
-from kdcourse.course.exercises.rows import kl_per_row
-
-NAMES = ["negative", "neutral", "positive", "mixed"]
-
+from kdcourse.course.exercises.logits import kl_per_row, soft_term
 
 # ---------------------------------------------------------------------------------------------------------------------
 # 06.align
 
+NAMES = ["negative", "neutral", "positive", "mixed"]
 
-def align(teacher_logits: Tensor, teacher_names: list[str], student_names: list[str]) -> Tensor:
+
+def _random_teacher(generator: Generator) -> Inputs:
+    order = torch.randperm(len(NAMES), generator=generator).tolist()
+    return torch.randn(5, len(NAMES), generator=generator), [NAMES[index] for index in order], NAMES
+
+
+def _order(teacher_names: list[str], student_names: list[str]) -> list[int]:
     if sorted(teacher_names) != sorted(student_names):
         raise ValueError("The two models have other labels.")
-    return teacher_logits[:, [teacher_names.index(name) for name in student_names]]
+    return [teacher_names.index(name) for name in student_names]
 
 
-def align_inversely(teacher_logits: Tensor, teacher_names: list[str], student_names: list[str]) -> Tensor:
-    if sorted(teacher_names) != sorted(student_names):
-        raise ValueError("The two models have other labels.")
-    return teacher_logits[:, [student_names.index(name) for name in teacher_names]]
+def _align(teacher_logits: Tensor, teacher_names: list[str], student_names: list[str]) -> Tensor:
+    return teacher_logits[:, _order(teacher_names, student_names)]
 
 
-def align_by_number(teacher_logits: Tensor, teacher_names: list[str], student_names: list[str]) -> Tensor:
+def _align_number_only(teacher_logits: Tensor, teacher_names: list[str], student_names: list[str]) -> Tensor:
     if len(teacher_names) != len(student_names):
         raise ValueError("The two models have another number of labels.")
     return teacher_logits
 
 
-def align_by_alphabet(teacher_logits: Tensor, teacher_names: list[str], student_names: list[str]) -> Tensor:
-    if sorted(teacher_names) != sorted(student_names):
-        raise ValueError("The two models have other labels.")
-    return teacher_logits[:, sorted(range(len(teacher_names)), key=teacher_names.__getitem__)]
-
-
-def align_rows(teacher_logits: Tensor, teacher_names: list[str], student_names: list[str]) -> Tensor:
-    if sorted(teacher_names) != sorted(student_names):
-        raise ValueError("The two models have other labels.")
-    return teacher_logits[[teacher_names.index(name) for name in student_names]]
-
-
-def random_labels(generator: torch.Generator) -> Inputs:
-    order = torch.randperm(len(NAMES), generator=generator).tolist()
-    return torch.randn(5, len(NAMES), generator=generator), [NAMES[index] for index in order], NAMES
-
-
 ALIGN = Exercise(
     id="06.align",
     title="Other people's class order",
-    reference=align,
+    difficulty=1,
+    minutes=4,
     examples=[
         (
             torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]]),
@@ -70,39 +56,33 @@ ALIGN = Exercise(
         (torch.tensor([[1.0, 2.0]]), ["negative", "positive"], ["negative", "positive"]),
         (torch.tensor([[1.0, 2.0]]), ["joy", "fear"], ["negative", "positive"]),
     ],
-    random_inputs=random_labels,
-    difficulty=1,
-    minutes=4,
-    hints=[
-        "Column j of the result belongs to student_names[j]. At which index does the teacher keep that name?",
-        "A list of column indices selects and reorders in one step: teacher_logits[:, order].",
-        "order = [teacher_names.index(name) for name in student_names]; other names are a ValueError.",
-    ],
+    random_inputs=_random_teacher,
+    reference=_align,
     misconceptions=[
         Misconception(
             "inverse-order",
-            align_inversely,
+            lambda logits, teacher_names, student_names: logits[:, _order(student_names, teacher_names)],
             "Your order is the inverse of ours: right for two classes, which it exchanges or leaves, and wrong in "
             "all 3 columns when three classes turn round. For each student label, look up the teacher's index.",
             "section 2, The same question",
         ),
         Misconception(
             "number-only",
-            align_by_number,
+            _align_number_only,
             "You return the teacher's columns as they are. With equal numbers of labels no shape objects, and class 0 "
             "teaches class 0 whatever it means: a teacher that is right in 88% of cases becomes one of 12%.",
             "section 2, The same question",
         ),
         Misconception(
             "alphabetical",
-            align_by_alphabet,
+            lambda logits, teacher_names, student_names: logits[:, _order(teacher_names, sorted(student_names))],
             "You sort the teacher's columns by name. It is right while the student's names happen to stand in "
             "alphabetical order, and wrong in the second example, where the student begins with 'positive'.",
             "section 2, The same question",
         ),
         Misconception(
             "rows-reordered",
-            align_rows,
+            lambda logits, teacher_names, student_names: logits[_order(teacher_names, student_names)],
             "You reorder dimension 0, the sentences, and leave the classes where they are; the first column of the "
             "first example holds 4, 7, 1 instead of 2, 5, 8. Classes are the last dimension.",
             "section 2, The same question",
@@ -115,93 +95,179 @@ ALIGN = Exercise(
 # 06.sigmoid
 
 
-def sigmoid_teacher(student_logits: Tensor, z: Tensor, temperature: float) -> Tensor:
-    teacher_logits = torch.stack([torch.zeros_like(z), z], dim=-1)
-    return temperature**2 * kl_per_row(student_logits / temperature, teacher_logits / temperature).mean()
-
-
-def sigmoid_other_side(student_logits: Tensor, z: Tensor, temperature: float) -> Tensor:
-    teacher_logits = torch.stack([z, torch.zeros_like(z)], dim=-1)
-    return temperature**2 * kl_per_row(student_logits / temperature, teacher_logits / temperature).mean()
-
-
-def sigmoid_symmetric(student_logits: Tensor, z: Tensor, temperature: float) -> Tensor:
-    teacher_logits = torch.stack([-z, z], dim=-1)
-    return temperature**2 * kl_per_row(student_logits / temperature, teacher_logits / temperature).mean()
-
-
-def sigmoid_hard(student_logits: Tensor, z: Tensor, temperature: float) -> Tensor:
-    positive = torch.sigmoid(z)
-    teacher = torch.stack([1 - positive, positive], dim=-1)
-    student = F.log_softmax(student_logits / temperature, dim=-1)
-    return temperature**2 * F.kl_div(student, teacher, reduction="batchmean")
-
-
-def sigmoid_of_probabilities(student_logits: Tensor, z: Tensor, temperature: float) -> Tensor:
-    positive = torch.sigmoid(z)
-    teacher = torch.stack([1 - positive, positive], dim=-1)
-    return temperature**2 * kl_per_row(student_logits / temperature, teacher / temperature).mean()
-
-
-def sigmoid_without_t_squared(student_logits: Tensor, z: Tensor, temperature: float) -> Tensor:
-    return sigmoid_teacher(student_logits, z, temperature) / temperature**2
-
-
-def random_sigmoid(generator: torch.Generator) -> Inputs:
+def _random_sigmoid(generator: Generator) -> Inputs:
     return 2 * torch.randn(4, 2, generator=generator), 2 * torch.randn(4, generator=generator), 2.0
+
+
+def _sigmoid(student: Tensor, z: Tensor, temperature: float) -> Tensor:
+    return soft_term(student, torch.stack([torch.zeros_like(z), z], -1), temperature)
+
+
+def _probabilities(z: Tensor) -> Tensor:
+    return torch.stack([1 - z.sigmoid(), z.sigmoid()], -1)
+
+
+def _sigmoid_positive_first(student: Tensor, z: Tensor, temperature: float) -> Tensor:
+    return soft_term(student, torch.stack([z, torch.zeros_like(z)], -1), temperature)
+
+
+def _sigmoid_teacher_not_softened(student: Tensor, z: Tensor, temperature: float) -> Tensor:
+    student_log_probs = (student / temperature).log_softmax(-1)
+    return temperature**2 * F.kl_div(student_log_probs, _probabilities(z), reduction="batchmean")
 
 
 SIGMOID = Exercise(
     id="06.sigmoid",
     title="A sigmoid teaches a softmax",
-    reference=sigmoid_teacher,
+    difficulty=2,
+    minutes=6,
     examples=[
         (torch.tensor([[0.0, 1.0]]), torch.tensor([2.0]), 1.0),
         (torch.tensor([[0.0, 1.0]]), torch.tensor([2.0]), 4.0),
         (torch.tensor([[0.5, 0.0], [-1.0, 1.0]]), torch.tensor([-3.0, 1.0]), 2.0),
     ],
-    random_inputs=random_sigmoid,
-    difficulty=2,
-    minutes=6,
-    hints=[
-        "sigmoid(z) = 1 / (1 + exp(−z)). Multiply by exp(z) above and below: which two-way softmax is that?",
-        "It is the softmax of (0, z), so z/T softens it as it softens any logits.",
-        "torch.stack([torch.zeros_like(z), z], dim=-1) is a teacher of shape (N, 2); then T² times the mean KL.",
-    ],
+    random_inputs=_random_sigmoid,
+    reference=_sigmoid,
     misconceptions=[
         Misconception(
             "positive-first",
-            sigmoid_other_side,
+            _sigmoid_positive_first,
             "You put z in column 0. A sigmoid speaks of the class 1, so that is (0, z): with z = 2 and student (0, 1) "
             "yours is 0.83 nats and ours 0.07.",
             "section 2, A sigmoid teacher",
         ),
         Misconception(
             "plus-minus-z",
-            sigmoid_symmetric,
+            lambda student, z, temperature: soft_term(student, torch.stack([-z, z], -1), temperature),
             "Your teacher is (−z, z), whose difference is 2z: every teacher twice as sure as it is, as if its "
             "temperature were T/2. At z = 2 it says 98% instead of 88%.",
             "section 2, A sigmoid teacher",
         ),
         Misconception(
             "teacher-not-softened",
-            sigmoid_hard,
+            _sigmoid_teacher_not_softened,
             "At T = 1 yours equals ours; at T = 4 it is 3.85 instead of 0.12: the teacher is not softened. T goes "
             "inside the sigmoid, as z/T.",
             "section 2, A sigmoid teacher",
         ),
         Misconception(
             "probabilities-as-logits",
-            sigmoid_of_probabilities,
+            lambda student, z, temperature: soft_term(student, _probabilities(z), temperature),
             "You treat (1 − p, p) as logits and take their softmax. Probabilities differ by at most 1, so your teacher "
             "never says more than 73%.",
             "section 2, A sigmoid teacher",
         ),
         Misconception(
             "t-squared-missing",
-            sigmoid_without_t_squared,
+            lambda student, z, temperature: _sigmoid(student, z, temperature) / temperature**2,
             "Yours equals ours at T = 1, is a quarter of it at T = 2 and a sixteenth at T = 4: T² is missing.",
             "lesson 03",
+        ),
+    ],
+)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# 06.token_mean
+
+
+def _random_divergences(generator: Generator) -> Inputs:
+    divergences = torch.rand(3, 6, generator=generator) + 0.1
+    labels = torch.randint(0, 50, (3, 6), generator=generator)
+    for row, labelled in enumerate((6, 3, 4)):
+        labels[row, labelled:] = IGNORED_LABEL
+    return divergences, labels
+
+
+def _mean(divergences: Tensor, counted: Tensor) -> Tensor:
+    """0 where nothing counts."""
+    return divergences[counted].sum() / counted.sum().clamp(min=1)
+
+
+def _teaching(labels: Tensor) -> Tensor:
+    """Whether the token after each position, but for the last, has a label."""
+    return labels[:, 1:] != IGNORED_LABEL
+
+
+def _token_mean(divergences: Tensor, labels: Tensor) -> Tensor:
+    return _mean(divergences[:, :-1], _teaching(labels))
+
+
+def _token_mean_of_means(divergences: Tensor, labels: Tensor) -> Tensor:
+    sums = (divergences[:, :-1] * _teaching(labels)).sum(-1)
+    return (sums / _teaching(labels).sum(-1).clamp(min=1)).mean()
+
+
+def _token_mean_counted_before_the_shift(divergences: Tensor, labels: Tensor) -> Tensor:
+    return divergences[:, :-1][_teaching(labels)].sum() / (labels != IGNORED_LABEL).sum().clamp(min=1)
+
+
+TOKEN_MEAN = Exercise(
+    id="06.token_mean",
+    title="The mean over the tokens that teach",
+    difficulty=2,
+    minutes=8,
+    examples=[
+        (
+            torch.tensor([[1.0, 2.0, 4.0, 8.0], [16.0, 32.0, 64.0, 128.0]]),
+            torch.tensor([[7, 7, 7, -100], [-100, -100, 7, 7]]),
+        ),
+        (torch.tensor([[1.0, 2.0, 4.0, 8.0]]), torch.tensor([[7, 7, 7, 7]])),
+        (torch.tensor([[1.0, 9.0, 9.0], [3.0, 5.0, 9.0]]), torch.tensor([[7, 7, -100], [7, 7, 7]])),
+        (torch.tensor([[1.0, 2.0]]), torch.tensor([[-100, -100]])),
+    ],
+    random_inputs=_random_divergences,
+    reference=_token_mean,
+    misconceptions=[
+        Misconception(
+            "mask-not-shifted",
+            lambda divergences, labels: _mean(divergences, labels != IGNORED_LABEL),
+            "Your mask is the label of the token that is read, not of the one that is predicted: off by one, 39.8 in "
+            "the first example where ours is 24.75. The position before the first label is lost, and the last token's "
+            "own position, which predicts nothing, counts.",
+            "section 5, Which positions teach",
+        ),
+        Misconception(
+            "no-mask",
+            lambda divergences, labels: divergences[:, :-1].mean(),
+            "You average over all positions, prompt and padding too: 19.83 in the first example where ours is 24.75. "
+            "Longer padding, another loss for the same texts.",
+            "section 5, Which positions teach",
+        ),
+        Misconception(
+            "divided-by-texts",
+            lambda divergences, labels: divergences[:, :-1][_teaching(labels)].sum() / len(labels),
+            "You divide by the number of texts, as batchmean does: with 3 tokens in the one text of the second example "
+            "yours is 3 times ours. It grows with the length.",
+            "section 4, Break it",
+        ),
+        Misconception(
+            "divided-by-positions",
+            lambda divergences, labels: (divergences[:, :-1] * _teaching(labels)).mean(),
+            "You set the others to 0 and average over all positions: 16.5 in the first example where ours is 24.75, "
+            "because 2 of 6 positions are zeros. The loss shrinks with the padding.",
+            "section 4, Break it",
+        ),
+        Misconception(
+            "mean-of-means",
+            _token_mean_of_means,
+            "You average each text first: a token of a text with 2 weighs twice as much as one of a text with 4. The "
+            "same tokens in other batches then give another loss.",
+            "section 4, Break it",
+        ),
+        Misconception(
+            "nan-for-nothing",
+            lambda divergences, labels: divergences[:, :-1][_teaching(labels)].mean(),
+            "Right, but for a batch in which nothing is supervised: the mean of no numbers is NaN, and one NaN in the "
+            "gradient ends a run. Ours is 0.",
+            "section 6, Nothing to learn from",
+        ),
+        Misconception(
+            "counted-before-the-shift",
+            _token_mean_counted_before_the_shift,
+            "Your sum is ours and your count is not: the label at position 0 is never predicted. A text of 4 has "
+            "3 predictions, so yours is 3/4 of ours.",
+            "section 6, Count after the shift",
         ),
     ],
 )
@@ -211,47 +277,7 @@ SIGMOID = Exercise(
 # 06.labels
 
 
-def causal_labels(input_ids: Tensor, attention_mask: Tensor, prompt_tokens: list[int]) -> Tensor:
-    nth = attention_mask.cumsum(dim=1)
-    in_prompt = nth <= torch.tensor(prompt_tokens).unsqueeze(1)
-    return input_ids.masked_fill((attention_mask == 0) | in_prompt, IGNORED_LABEL)
-
-
-def labels_by_pad_id(input_ids: Tensor, attention_mask: Tensor, prompt_tokens: list[int]) -> Tensor:
-    labels = causal_labels(input_ids, attention_mask, prompt_tokens)
-    return labels.masked_fill(input_ids == 0, IGNORED_LABEL)
-
-
-def labels_shifted(input_ids: Tensor, attention_mask: Tensor, prompt_tokens: list[int]) -> Tensor:
-    return F.pad(causal_labels(input_ids, attention_mask, prompt_tokens)[:, 1:], (0, 1), value=IGNORED_LABEL)
-
-
-def labels_with_prompt(input_ids: Tensor, attention_mask: Tensor, prompt_tokens: list[int]) -> Tensor:
-    return input_ids.masked_fill(attention_mask == 0, IGNORED_LABEL)
-
-
-def labels_with_padding(input_ids: Tensor, attention_mask: Tensor, prompt_tokens: list[int]) -> Tensor:
-    columns = torch.arange(input_ids.shape[1])
-    return input_ids.masked_fill(columns < torch.tensor(prompt_tokens).unsqueeze(1), IGNORED_LABEL)
-
-
-def labels_with_right_padding(input_ids: Tensor, attention_mask: Tensor, prompt_tokens: list[int]) -> Tensor:
-    in_prompt = attention_mask.cumsum(dim=1) <= torch.tensor(prompt_tokens).unsqueeze(1)
-    return input_ids.masked_fill(in_prompt, IGNORED_LABEL)
-
-
-def labels_from_the_left(input_ids: Tensor, attention_mask: Tensor, prompt_tokens: list[int]) -> Tensor:
-    columns = torch.arange(input_ids.shape[1])
-    in_prompt = columns < torch.tensor(prompt_tokens).unsqueeze(1)
-    return input_ids.masked_fill((attention_mask == 0) | in_prompt, IGNORED_LABEL)
-
-
-def labels_zeroed(input_ids: Tensor, attention_mask: Tensor, prompt_tokens: list[int]) -> Tensor:
-    labels = causal_labels(input_ids, attention_mask, prompt_tokens)
-    return labels.masked_fill(labels == IGNORED_LABEL, 0)
-
-
-def random_tokens(generator: torch.Generator) -> Inputs:
+def _random_texts(generator: Generator) -> Inputs:
     """Three texts that end in the token 0, which also pads, on the left and on the right."""
     ids, mask = torch.zeros(3, 9, dtype=torch.long), torch.zeros(3, 9, dtype=torch.long)
     prompts = []
@@ -263,10 +289,32 @@ def random_tokens(generator: torch.Generator) -> Inputs:
     return ids, mask, prompts
 
 
+def _in_prompt(mask: Tensor, prompts: list[int]) -> Tensor:
+    """The first real tokens of each row, and the padding before them."""
+    return mask.cumsum(-1) <= torch.tensor(prompts).unsqueeze(-1)
+
+
+def _labels(ids: Tensor, mask: Tensor, prompts: list[int]) -> Tensor:
+    return ids.masked_fill((mask == 0) | _in_prompt(mask, prompts), IGNORED_LABEL)
+
+
+def _first_columns(ids: Tensor, prompts: list[int]) -> Tensor:
+    return torch.arange(ids.shape[-1]) < torch.tensor(prompts).unsqueeze(-1)
+
+
+def _labels_prompt_from_column_0(ids: Tensor, mask: Tensor, prompts: list[int]) -> Tensor:
+    return ids.masked_fill((mask == 0) | _first_columns(ids, prompts), IGNORED_LABEL)
+
+
+def _labels_zero_instead_of_ignored(ids: Tensor, mask: Tensor, prompts: list[int]) -> Tensor:
+    return ids.masked_fill((mask == 0) | _in_prompt(mask, prompts), 0)
+
+
 LABELS = Exercise(
     id="06.labels",
     title="Labels for a causal language model",
-    reference=causal_labels,
+    difficulty=2,
+    minutes=7,
     examples=[
         (torch.tensor([[11, 12, 13, 0, 0]]), torch.tensor([[1, 1, 1, 1, 0]]), [1]),
         (torch.tensor([[0, 0, 21, 22, 23, 0]]), torch.tensor([[0, 0, 1, 1, 1, 1]]), [2]),
@@ -276,60 +324,53 @@ LABELS = Exercise(
             [0, 3],
         ),
     ],
-    random_inputs=random_tokens,
-    difficulty=2,
-    minutes=7,
-    hints=[
-        "Labels are a copy of input_ids, in the same places; −100 goes where nothing is to be learned. No shift.",
-        "Padding is where attention_mask is 0. Never ask whether an id is the pad id: a text may end in it.",
-        "With padding on the left, the prompt does not begin in column 0: attention_mask.cumsum(1) numbers the real "
-        "tokens 1, 2, 3 … in each row.",
-    ],
+    random_inputs=_random_texts,
+    reference=_labels,
     misconceptions=[
         Misconception(
             "masked-by-pad-id",
-            labels_by_pad_id,
+            lambda ids, mask, prompts: _labels(ids, mask, prompts).masked_fill(ids == 0, IGNORED_LABEL),
             "Every 0 is −100, the end of each text too: 0 labelled ends where ours has one per row. The student never "
             "learns to stop. Go by attention_mask.",
             "section 6, Break it",
         ),
         Misconception(
             "shifted-already",
-            labels_shifted,
+            lambda ids, mask, prompts: F.pad(_labels(ids, mask, prompts)[:, 1:], (0, 1), value=IGNORED_LABEL),
             "Your labels stand one place too far left. The loss shifts again, and the student learns the token after "
             "next: after 5 6 7 it says 9.",
             "section 5, Who shifts?",
         ),
         Misconception(
             "prompt-labelled",
-            labels_with_prompt,
+            lambda ids, mask, prompts: ids.masked_fill(mask == 0, IGNORED_LABEL),
             "Your prompts have labels: 4 in the first row instead of 3. The student learns to write the question.",
             "section 5, Which positions teach",
         ),
         Misconception(
             "padding-labelled",
-            labels_with_padding,
+            lambda ids, mask, prompts: ids.masked_fill(_first_columns(ids, prompts), IGNORED_LABEL),
             "Your padding has labels: 1 of 4 in the first row. After the end there is nothing to write, and padding's "
             "share of the mean grows with the longest text of the batch.",
             "section 5, Which positions teach",
         ),
         Misconception(
             "right-padding-labelled",
-            labels_with_right_padding,
+            lambda ids, mask, prompts: ids.masked_fill(_in_prompt(mask, prompts), IGNORED_LABEL),
             "Your prompt is right, on either side, but padding on the right has labels: 4 in the first example instead "
             "of 3. The cumulative sum stands still there; ask attention_mask as well.",
             "section 5, Which positions teach",
         ),
         Misconception(
             "prompt-from-column-0",
-            labels_from_the_left,
+            _labels_prompt_from_column_0,
             "You count the prompt from column 0. With 2 columns of padding on the left you mask padding twice, and the "
             "whole prompt of 2 tokens keeps its labels.",
             "section 5, Which positions teach",
         ),
         Misconception(
             "zero-instead-of-ignored",
-            labels_zeroed,
+            _labels_zero_instead_of_ignored,
             "You put 0 where −100 belongs. 0 is a token, here the end of text: in the first row 2 places that should "
             "teach nothing teach the student to stop.",
             "section 5, Which positions teach",
@@ -339,206 +380,68 @@ LABELS = Exercise(
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# 06.token_mean
-
-
-def token_mean(divergences: Tensor, labels: Tensor) -> Tensor:
-    supervised = labels[:, 1:] != IGNORED_LABEL
-    return divergences[:, :-1][supervised].sum() / supervised.sum().clamp(min=1)
-
-
-def mean_of_all(divergences: Tensor, labels: Tensor) -> Tensor:
-    return divergences[:, :-1].mean()
-
-
-def mean_unshifted(divergences: Tensor, labels: Tensor) -> Tensor:
-    supervised = labels != IGNORED_LABEL
-    return divergences[supervised].sum() / supervised.sum().clamp(min=1)
-
-
-def mean_per_text(divergences: Tensor, labels: Tensor) -> Tensor:
-    supervised = labels[:, 1:] != IGNORED_LABEL
-    return divergences[:, :-1][supervised].sum() / labels.shape[0]
-
-
-def mean_over_positions(divergences: Tensor, labels: Tensor) -> Tensor:
-    supervised = labels[:, 1:] != IGNORED_LABEL
-    return (divergences[:, :-1] * supervised).mean()
-
-
-def mean_of_means(divergences: Tensor, labels: Tensor) -> Tensor:
-    supervised = labels[:, 1:] != IGNORED_LABEL
-    sums = (divergences[:, :-1] * supervised).sum(dim=1)
-    return (sums / supervised.sum(dim=1).clamp(min=1)).mean()
-
-
-def mean_of_nothing(divergences: Tensor, labels: Tensor) -> Tensor:
-    return divergences[:, :-1][labels[:, 1:] != IGNORED_LABEL].mean()
-
-
-def mean_counted_before_the_shift(divergences: Tensor, labels: Tensor) -> Tensor:
-    supervised = labels[:, 1:] != IGNORED_LABEL
-    return divergences[:, :-1][supervised].sum() / (labels != IGNORED_LABEL).sum().clamp(min=1)
-
-
-def random_divergences(generator: torch.Generator) -> Inputs:
-    divergences = torch.rand(3, 6, generator=generator) + 0.1
-    labels = torch.randint(0, 50, (3, 6), generator=generator)
-    for row, labelled in enumerate((6, 3, 4)):
-        labels[row, labelled:] = IGNORED_LABEL
-    return divergences, labels
-
-
-TOKEN_MEAN = Exercise(
-    id="06.token_mean",
-    title="The mean over the tokens that teach",
-    reference=token_mean,
-    examples=[
-        (
-            torch.tensor([[1.0, 2.0, 4.0, 8.0], [16.0, 32.0, 64.0, 128.0]]),
-            torch.tensor([[7, 7, 7, -100], [-100, -100, 7, 7]]),
-        ),
-        (torch.tensor([[1.0, 2.0, 4.0, 8.0]]), torch.tensor([[7, 7, 7, 7]])),
-        (torch.tensor([[1.0, 9.0, 9.0], [3.0, 5.0, 9.0]]), torch.tensor([[7, 7, -100], [7, 7, 7]])),
-        (torch.tensor([[1.0, 2.0]]), torch.tensor([[-100, -100]])),
-    ],
-    random_inputs=random_divergences,
-    difficulty=2,
-    minutes=8,
-    hints=[
-        "divergences[:, i] was computed from the logits at i, so it is about the token at i + 1. Whose label decides?",
-        "divergences[:, :-1] goes with labels[:, 1:]. A boolean mask selects.",
-        "Divide the sum by the number selected, and by 1 if that is 0: 0 / 0 is NaN, and .mean() of nothing too.",
-    ],
-    misconceptions=[
-        Misconception(
-            "mask-not-shifted",
-            mean_unshifted,
-            "Your mask is the label of the token that is read, not of the one that is predicted: off by one, 39.8 in "
-            "the first example where ours is 24.75. The position before the first label is lost, and the last token's "
-            "own position, which predicts nothing, counts.",
-            "section 5, Which positions teach",
-        ),
-        Misconception(
-            "no-mask",
-            mean_of_all,
-            "You average over all positions, prompt and padding too: 19.83 in the first example where ours is 24.75. "
-            "Longer padding, another loss for the same texts.",
-            "section 5, Which positions teach",
-        ),
-        Misconception(
-            "divided-by-texts",
-            mean_per_text,
-            "You divide by the number of texts, as batchmean does: with 3 tokens in the one text of the second example "
-            "yours is 3 times ours. It grows with the length.",
-            "section 4, Break it",
-        ),
-        Misconception(
-            "divided-by-positions",
-            mean_over_positions,
-            "You set the others to 0 and average over all positions: 16.5 in the first example where ours is 24.75, "
-            "because 2 of 6 positions are zeros. The loss shrinks with the padding.",
-            "section 4, Break it",
-        ),
-        Misconception(
-            "mean-of-means",
-            mean_of_means,
-            "You average each text first: a token of a text with 2 weighs twice as much as one of a text with 4. The "
-            "same tokens in other batches then give another loss.",
-            "section 4, Break it",
-        ),
-        Misconception(
-            "nan-for-nothing",
-            mean_of_nothing,
-            "Right, but for a batch in which nothing is supervised: the mean of no numbers is NaN, and one NaN in the "
-            "gradient ends a run. Ours is 0.",
-            "section 6, Nothing to learn from",
-        ),
-        Misconception(
-            "counted-before-the-shift",
-            mean_counted_before_the_shift,
-            "Your sum is ours and your count is not: the label at position 0 is never predicted. A text of 4 has "
-            "3 predictions, so yours is 3/4 of ours.",
-            "section 6, Count after the shift",
-        ),
-    ],
-)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 # 06.shared_vocabulary
 
 
-def shared_kl(student_logits: Tensor, teacher_logits: Tensor, tokens: int) -> Tensor:
-    return kl_per_row(student_logits[:, :tokens], teacher_logits[:, :tokens]).mean()
-
-
-def kl_padded_with_zeros(student_logits: Tensor, teacher_logits: Tensor, tokens: int) -> Tensor:
-    width = max(student_logits.shape[1], teacher_logits.shape[1])
-    student, teacher = (F.pad(logits, (0, width - logits.shape[1])) for logits in (student_logits, teacher_logits))
-    return kl_per_row(student, teacher).mean()
-
-
-def kl_of_common_width(student_logits: Tensor, teacher_logits: Tensor, tokens: int) -> Tensor:
-    width = min(student_logits.shape[1], teacher_logits.shape[1])
-    return kl_per_row(student_logits[:, :width], teacher_logits[:, :width]).mean()
-
-
-def kl_sliced_after_softmax(student_logits: Tensor, teacher_logits: Tensor, tokens: int) -> Tensor:
-    student = student_logits.log_softmax(dim=-1)[:, :tokens]
-    teacher = teacher_logits.softmax(dim=-1)[:, :tokens]
-    return F.kl_div(student, teacher, reduction="batchmean")
-
-
-def kl_per_entry(student_logits: Tensor, teacher_logits: Tensor, tokens: int) -> Tensor:
-    return shared_kl(student_logits, teacher_logits, tokens) / tokens
-
-
-def random_vocabularies(generator: torch.Generator) -> Inputs:
+def _random_vocabularies(generator: Generator) -> Inputs:
     return torch.randn(4, 8, generator=generator), torch.randn(4, 11, generator=generator), 6
 
 
-SHARED = Exercise(
+def _shared_vocabulary(student: Tensor, teacher: Tensor, tokens: int) -> Tensor:
+    return kl_per_row(student[:, :tokens], teacher[:, :tokens]).mean()
+
+
+def _shared_vocabulary_padded_with_zeros(student: Tensor, teacher: Tensor, tokens: int) -> Tensor:
+    width = max(student.shape[-1], teacher.shape[-1])
+    student, teacher = (F.pad(logits, (0, width - logits.shape[-1])) for logits in (student, teacher))
+    return kl_per_row(student, teacher).mean()
+
+
+def _shared_vocabulary_narrower_width(student: Tensor, teacher: Tensor, tokens: int) -> Tensor:
+    return _shared_vocabulary(student, teacher, min(student.shape[-1], teacher.shape[-1]))
+
+
+def _shared_vocabulary_sliced_after_softmax(student: Tensor, teacher: Tensor, tokens: int) -> Tensor:
+    student_log_probs, teacher_probs = student.log_softmax(-1)[:, :tokens], teacher.softmax(-1)[:, :tokens]
+    return F.kl_div(student_log_probs, teacher_probs, reduction="batchmean")
+
+
+SHARED_VOCABULARY = Exercise(
     id="06.shared_vocabulary",
     title="Two widths, one tokenizer",
-    reference=shared_kl,
+    difficulty=2,
+    minutes=5,
     examples=[
         (torch.tensor([[0.0, 1.0, 3.0]]), torch.tensor([[1.0, 0.0, 2.0, 2.0]]), 2),
         (torch.tensor([[0.0, 1.0, -1.0]]), torch.tensor([[0.0, 1.0, -4.0, 2.0, 1.0]]), 2),
     ],
-    random_inputs=random_vocabularies,
-    difficulty=2,
-    minutes=5,
-    hints=[
-        "Which ids mean something? Those that the tokenizer has: 0 to tokens − 1. Both models are wider than that.",
-        "Slice logits, and let the softmax come after it: then what is left sums to 1.",
-        "forward_kl of the log_softmax of both [:, :tokens], averaged over rows.",
-    ],
+    random_inputs=_random_vocabularies,
+    reference=_shared_vocabulary,
     misconceptions=[
         Misconception(
             "padded-with-zeros",
-            kl_padded_with_zeros,
+            _shared_vocabulary_padded_with_zeros,
             "You pad the narrower logits with 0. A logit of 0 is not a probability of 0: two models that agree in all "
             "real tokens then differ, in section 7 by 0.009 to 4.3 nats, depending on a constant in their logits.",
             "section 7, Padded widths",
         ),
         Misconception(
             "narrower-width",
-            kl_of_common_width,
+            _shared_vocabulary_narrower_width,
             "You cut at the narrower model. Its own padding, from id `tokens` on, stays: 0.25 instead of 0.46 in the "
             "first example. Those ids mean nothing.",
             "section 7, Padded widths",
         ),
         Misconception(
             "sliced-after-softmax",
-            kl_sliced_after_softmax,
+            _shared_vocabulary_sliced_after_softmax,
             "You slice probabilities: they no longer sum to 1, so your number is not a divergence. In the second "
             "example it is −0.33 where ours is 0. Slice logits, then take the softmax.",
             "section 7, Padded widths",
         ),
         Misconception(
             "divided-by-tokens",
-            kl_per_entry,
+            lambda student, teacher, tokens: _shared_vocabulary(student, teacher, tokens) / tokens,
             "Yours is ours divided by the vocabulary, 2 times too small in the first example: a mean over the entries "
             "of each row, where a divergence is their sum.",
             "lesson 02",
@@ -546,4 +449,5 @@ SHARED = Exercise(
     ],
 )
 
-EXERCISES = [ALIGN, SIGMOID, TOKEN_MEAN, LABELS, SHARED]
+
+EXERCISES = [ALIGN, SIGMOID, TOKEN_MEAN, LABELS, SHARED_VOCABULARY]

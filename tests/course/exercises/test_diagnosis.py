@@ -29,7 +29,7 @@ def toy(**changes):
         "id": "99.double", "title": "Double it", "reference": lambda x, y: 2 * x,
         "examples": [(torch.tensor([1.0]), torch.tensor([5.0])), (torch.tensor([1.0, 2.0]), torch.tensor([0.0, 3.0]))],
         "random_inputs": lambda generator: (torch.randn(3, generator=generator), torch.randn(3, generator=generator)),
-        "difficulty": 1, "minutes": 2, "hints": ["Times two."], "gradient": True,
+        "difficulty": 1, "minutes": 2, "gradient": True,
         "misconceptions": [
             Misconception("squared", lambda x, y: x**2, "You square it: 4 becomes 16.", "section 1"),
             Misconception("detached", lambda x, y: 2 * x.detach(), "Right value, gradient is lost.", "section 2"),
@@ -54,10 +54,9 @@ def test_each_mistake_is_named_as_itself(exercise, mistake):
 
 
 @pytest.mark.parametrize("exercise", ALL, ids=lambda exercise: exercise.id)
-def test_it_is_declared_whole(exercise):
-    """An exercise without hint, minutes or mistakes; two mistakes of one name."""
+def test_nothing_is_missing(exercise):
+    """An exercise without minutes or mistakes; two mistakes of one name."""
     assert exercise.lesson.isdigit()
-    assert exercise.hints
     assert exercise.minutes > 0
     assert exercise.difficulty in {1, 2, 3}
     assert exercise.misconceptions
