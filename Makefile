@@ -49,7 +49,7 @@ test-quick: $(VENV)/.test-ready assets ## Check everything but the notebooks
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
-	$(RUN) importlinter.cli
+	$(BIN)/lint-imports --no-logo
 	$(RUN) pytest -n 2 --dist loadfile -m "not slow" --junitxml build/tests.xml
 
 test-deep: $(VENV)/.test-ready assets ## Try fifty thousand random cases, every lesson twice, interrupted, and as a learner (about 40 minutes)
