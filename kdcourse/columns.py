@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedTokenizerBase
 
 Batch = Mapping[str, Any]
 
 TOKEN_COLUMNS = ("input_ids", "attention_mask", "token_type_ids")
 """What a tokenizer makes, and a collator pads."""
+
+LABELS = "labels"
+"""The one column that neither model sees: it would compute a loss of its own."""
 
 TEACHER_PREFIX = "teacher_"
 """Whatever is the teacher's in a batch begins with it; the student does not see it."""
@@ -22,19 +27,86 @@ LOGITS_COLUMN = TEACHER_PREFIX + "logits"
 ROW_COLUMN = TEACHER_PREFIX + "row"
 """A dataset column with each example's row in a cache."""
 
-TEACHER_COLUMNS = (LOGITS_COLUMN, ROW_COLUMN, *(TEACHER_PREFIX + name for name in TOKEN_COLUMNS))
-"""What the Trainer must not drop, although no student's forward names it."""
+
+def arguments_of(model: nn.Module) -> frozenset[str]:
+    """The arguments that a model's forward names, inside whatever wraps the model."""
+    return frozenset(
+        each.name for each in _parameters(model) if each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
+    )
 
 
-def student_features(batch: Batch) -> dict[str, Any]:
-    """What the student reads of a batch: neither labels (it would compute a loss of its own) nor the teacher's part."""
-    return {name: value for name, value in batch.items() if name != "labels" and not name.startswith(TEACHER_PREFIX)}
+def only_read_by(teacher: Any, student: Any) -> frozenset[str]:
+    """The columns that a teacher's forward names and a student's does not; none if the student's takes anything."""
+    students = arguments_of(student)
+    return arguments_of(teacher) - students - {LABELS} if students else frozenset()
 
 
-def teacher_features(batch: Batch) -> dict[str, Any]:
-    """What the teacher reads of a batch: `teacher_input_ids` and so on, or else what the student reads."""
-    own = {name.removeprefix(TEACHER_PREFIX): value for name, value in batch.items() if name.startswith(TEACHER_PREFIX)}
-    return own if "input_ids" in own else student_features(batch)
+def unwrapped(model: Any) -> Any:
+    """The model inside an adapter of peft, `torch.compile` or a distributed wrapper."""
+    while True:
+        if hasattr(model, "get_base_model"):
+            model = model.get_base_model()
+        elif hasattr(model, "_orig_mod"):
+            model = model._orig_mod
+        elif type(model).__name__ in ("DistributedDataParallel", "FullyShardedDataParallel", "DataParallel"):
+            model = model.module
+        else:
+            return model
+
+
+def student_features(batch: Batch, others: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """What the student reads of a batch: neither labels nor the teacher's part, nor `others` that it cannot read."""
+    return {name: value for name, value in _shared(batch).items() if name not in others}
+
+
+def teacher_features(batch: Batch, model: nn.Module) -> dict[str, Any]:
+    """What the teacher reads of a batch: its own columns, without their prefix; or, where it has none, the student's.
+
+    Of the student's columns it gets those that its forward names. Token types are left out where they would not be
+    segments: GPT-2 looks them up among its words.
+
+    Raises:
+        ValueError: a column of its own that its forward does not name.
+    """
+    named = arguments_of(model)
+    own = {
+        name.removeprefix(TEACHER_PREFIX): value
+        for name, value in batch.items()
+        if name.startswith(TEACHER_PREFIX) and name not in (LOGITS_COLUMN, ROW_COLUMN)
+    }
+    takes_more = any(each.kind == each.VAR_KEYWORD for each in _parameters(model))
+    if own:
+        unknown = sorted(own.keys() - named)
+        if unknown and (not takes_more or unknown[0] in TOKEN_COLUMNS):
+            raise ValueError(
+                f"The batch brings {TEACHER_PREFIX}{unknown[0]}, but the teacher ({type(unwrapped(model)).__name__}) "
+                f"does not read {unknown[0]}; leave the column out."
+            )
+        return own
+    return {name: value for name, value in _shared(batch).items() if _is_read(name, model, named, takes_more)}
+
+
+def _is_read(name: str, model: nn.Module, named: frozenset[str], takes_more: bool) -> bool:
+    if name in TOKEN_COLUMNS and named:
+        return name in named and (name != "token_type_ids" or _has_segments(model))
+    return name in named or takes_more
+
+
+def _parameters(model: nn.Module) -> list[inspect.Parameter]:
+    return list(inspect.signature(unwrapped(model).forward).parameters.values())
+
+
+def _shared(batch: Batch) -> dict[str, Any]:
+    return {name: value for name, value in batch.items() if name != LABELS and not name.startswith(TEACHER_PREFIX)}
+
+
+def _has_segments(model: nn.Module) -> bool:
+    """Whether token types tell the model which of two texts a token belongs to."""
+    config = getattr(unwrapped(model), "config", None)
+    if config is None or getattr(config, "model_type", "") == "xlnet":  # whose segments have no number in its config
+        return True
+    sizes = getattr(config, "type_vocab_size", None) or getattr(config, "type_vocab_sizes", None) or 0
+    return max(sizes) > 1 if isinstance(sizes, (list, tuple)) else sizes > 1
 
 
 def tokenize(

@@ -59,8 +59,8 @@ def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
     ruled_out = log_p == -math.inf
     # 0 · log 0 is 0. Masking the difference, not the product, keeps NaN out of the gradient as well.
     difference = (log_p - log_q).masked_fill(ruled_out, 0)
-    # exp(-1000) underflows to 0, which is no more 0 than it is allowed to hide an infinite difference: 0 · inf is NaN. A
-    # finite difference, such as the 3e38 of a class that is masked by the lowest number, does weigh nothing there.
+    # exp(-1000) underflows to 0, which is no more 0 than it is allowed to hide an infinite difference: 0 · inf is NaN.
+    # A finite one, such as the 3e38 of a class that is masked by the lowest number, does weigh nothing there.
     p = log_p.exp()
     p = torch.where(difference.isinf(), p.clamp(min=torch.finfo(p.dtype).tiny), p)
     return (p * difference).sum(dim=-1)

@@ -7,7 +7,7 @@ it is, a training step asks it one thing: the logits for this batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from kdcourse.cache import CacheMismatchError, LogitsCache, fingerprint, hash_token_ids, require_same
-from kdcourse.columns import LOGITS_COLUMN, ROW_COLUMN, Batch, teacher_features
+from kdcourse.columns import LOGITS_COLUMN, ROW_COLUMN, Batch, arguments_of, teacher_features
 from kdcourse.topk import Logits, concatenate, spread, stack, top_k
 
 if TYPE_CHECKING:
@@ -38,20 +38,43 @@ class Teacher(Protocol):
 class ModelTeacher:
     """A model that scores each batch, in eval mode and without gradients.
 
-    It reads the columns `teacher_input_ids`, `teacher_attention_mask` … where the batch has them (a teacher with
-    another tokenizer), and the student's otherwise.
+    It reads columns of its own where the batch has them, such as `teacher_input_ids` (another tokenizer) or
+    `teacher_pixel_values`, and else what it can read of the student's; see `kdcourse.columns.teacher_features`.
     """
 
     def __init__(self, model: nn.Module, vocabulary: int | None = None) -> None:
         """`vocabulary`: how many ids student and teacher share, if the teacher's logits are padded beyond them."""
         self.model = model.eval().requires_grad_(False)
         self.vocabulary = vocabulary
+        # A cache of keys and values serves generation. Here it costs memory, and models that tell packed texts apart by
+        # their positions do not look at them while there is a cache: the teacher would read across texts.
+        self.settings = {"use_cache": False} if "use_cache" in arguments_of(model) else {}
 
     def logits(self, inputs: Batch) -> Tensor:
         if self.model.training:  # somebody else has called train()
             self.model.eval()
         with torch.no_grad():
-            return self.model(**teacher_features(inputs)).logits[..., : self.vocabulary]
+            features = teacher_features(inputs, self.model) | self.settings
+            return logits_of(self.model(**features))[..., : self.vocabulary]
+
+
+def logits_of(outputs: Any) -> Tensor:
+    """The logits among a model's outputs, which name them, or begin with them, or are nothing else.
+
+    Raises:
+        TypeError: something else.
+    """
+    if isinstance(outputs, Mapping) and "logits" in outputs:
+        return outputs["logits"]
+    if isinstance(outputs, (tuple, list)) and outputs:
+        return logits_of(outputs[0])
+    logits = getattr(outputs, "logits", outputs)
+    if not isinstance(logits, Tensor):
+        raise TypeError(
+            f"The model gave {type(outputs).__name__}, in which there are no logits; its forward has to return "
+            "them as a tensor, under the name `logits`, or as the first of several."
+        )
+    return logits
 
 
 class ColumnTeacher:

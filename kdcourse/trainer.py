@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase, Trainer, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 
 from kdcourse.checks import IGNORED_LABEL, MismatchError, require_mix
-from kdcourse.columns import LOGITS_COLUMN, TEACHER_COLUMNS, Batch, student_features
+from kdcourse.columns import LOGITS_COLUMN, TEACHER_PREFIX, Batch, only_read_by, student_features
 from kdcourse.compat import check_classifiers, check_language_models, require_same_task, task_of
 from kdcourse.loss import (
     DistillationLoss,
@@ -23,7 +23,7 @@ from kdcourse.loss import (
     mix,
     resolve_divergence,
 )
-from kdcourse.teacher import ColumnTeacher, ModelTeacher, Teacher
+from kdcourse.teacher import ColumnTeacher, ModelTeacher, Teacher, logits_of
 from kdcourse.topk import Logits
 
 ROWS_AND_CLASSES = 2
@@ -64,6 +64,7 @@ class DistillationTrainer(Trainer):
     """
 
     args: DistillationArguments
+    _signature_columns: Any
 
     # compute_loss divides by the counts of the whole step; without this the Trainer would divide once more.
     loss_is_scaled_for_ga = True
@@ -86,9 +87,11 @@ class DistillationTrainer(Trainer):
         super().__init__(model, args, **kwargs)
         task_of(self.model)
         self._vocabulary: int | None = None
+        self._not_the_students: frozenset[str] = frozenset()
         if isinstance(teacher, nn.Module):
             self._vocabulary = check_fit(self.model, teacher, self.processing_class, teacher_processing_class)
             teacher = ModelTeacher(_placed(teacher, args.device), self._vocabulary)
+            self._not_the_students = only_read_by(teacher.model, self.model)
         # An attribute of the trainer, not of the student: model.train() must not reach it, nor a checkpoint hold it.
         self.teacher: Teacher = ColumnTeacher() if teacher is None else teacher
         self._class_weights = None if args.class_weights is None else torch.tensor(args.class_weights)
@@ -102,8 +105,10 @@ class DistillationTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """The objective on one batch; with `num_items_in_batch` (labelled, taught), its share of an optimizer step."""
-        outputs = model(**student_features(inputs))
-        loss = self._objective(outputs.logits, self._teacher_logits(inputs), inputs.get("labels"), num_items_in_batch)
+        outputs = model(**student_features(inputs, self._not_the_students))
+        loss = self._objective(
+            logits_of(outputs), self._teacher_logits(inputs), inputs.get("labels"), num_items_in_batch
+        )
         total = loss.total
         if num_items_in_batch is not None:
             self._trained.add_sums(loss, torch.as_tensor(num_items_in_batch))
@@ -128,7 +133,7 @@ class DistillationTrainer(Trainer):
         inputs = self._prepare_inputs(inputs)
         labels = inputs.get("labels")
         with torch.no_grad(), self.compute_loss_context_manager():
-            logits = model(**student_features(inputs)).logits
+            logits = logits_of(model(**student_features(inputs, self._not_the_students)))
             loss = self._evaluate_batch(logits, self.teacher.logits(inputs), labels)
         return (loss, None, None) if prediction_loss_only else (loss, logits, labels)
 
@@ -207,9 +212,21 @@ class DistillationTrainer(Trainer):
 
     def _set_signature_columns_if_needed(self) -> None:
         """Keep what is the teacher's when the Trainer drops the columns that the student's forward does not name."""
-        super()._set_signature_columns_if_needed()
-        columns: list[str] = self._signature_columns or []
-        columns.extend(name for name in TEACHER_COLUMNS if name not in columns)
+        if self._signature_columns is None:
+            super()._set_signature_columns_if_needed()
+            self._signature_columns = SignatureColumns([*(self._signature_columns or []), *self._not_the_students])
+
+    def _remove_unused_columns(self, dataset: Any, description: str | None = None) -> Any:
+        self._set_signature_columns_if_needed()
+        self._signature_columns += [name for name in dataset.column_names if name.startswith(TEACHER_PREFIX)]
+        return super()._remove_unused_columns(dataset, description)
+
+
+class SignatureColumns(list[str]):
+    """The columns that student and teacher read, by name; and any whose name says that it is the teacher's."""
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or str(name).startswith(TEACHER_PREFIX)
 
 
 class Averages:

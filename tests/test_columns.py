@@ -1,0 +1,152 @@
+"""Each model gets what its own forward names, and nothing that would mean something else to it."""
+
+import pytest
+import torch
+from datasets import Dataset
+from shapes import WORDS, make_model, make_rows, make_tokenizer, make_trainer
+from transformers import (
+    DataCollatorWithFlattening,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    default_data_collator,
+)
+
+from kdcourse import distillation_loss, lm_distillation_loss
+from kdcourse.collators import collator
+from kdcourse.columns import teacher_features
+from kdcourse.teacher import ModelTeacher, logits_of
+
+ALPHA, T = 0.4, 2.0
+
+
+def bert(**changes):
+    """A teacher to whom it matters which of two texts a token belongs to."""
+    model = make_model("bert-classifier", seed=1, **changes).eval()
+    model.bert.embeddings.token_type_embeddings.weight.data.mul_(10)
+    return model
+
+
+def distilbert():
+    torch.manual_seed(0)
+    config = DistilBertConfig(vocab_size=WORDS, dim=16, n_layers=1, n_heads=2, hidden_dim=32, num_labels=3,
+                              dropout=0.0, attention_dropout=0.0, seq_classif_dropout=0.0)  # fmt: skip
+    return DistilBertForSequenceClassification(config)
+
+
+def pairs():
+    """Two texts in each row, and which of them a token belongs to."""
+    rows = make_rows("bert-classifier").to_list()
+    for row in rows:
+        cut = len(row["input_ids"]) // 2
+        row["token_type_ids"] = [0] * cut + [1] * (len(row["input_ids"]) - cut)
+    return Dataset.from_list(rows)
+
+
+def logged_loss(trainer):
+    trainer.train()
+    return trainer.state.log_history[0]["loss"]
+
+
+@pytest.mark.parametrize("as_dataset", [True, False], ids=["dataset", "list"])
+@pytest.mark.parametrize("keep", [True, False], ids=["unused columns kept", "removed"])
+def test_a_teacher_reads_the_segments_that_its_student_cannot(as_dataset, keep, tmp_path):
+    """BERT teaches DistilBERT on pairs: token types were dropped for both, and the loss was 1.081 instead of 0.667."""
+    student, teacher, rows = distilbert(), bert(), pairs()
+    batch = collator(make_tokenizer())([dict(row) for row in rows])
+    ids = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+    with torch.no_grad():
+        answers = teacher(**ids, token_type_ids=batch["token_type_ids"]).logits
+        right = distillation_loss(student(**ids).logits, answers, batch["labels"], alpha=ALPHA, temperature=T).total
+        blind = distillation_loss(
+            student(**ids).logits, teacher(**ids).logits, batch["labels"], alpha=ALPHA, temperature=T
+        ).total
+    assert (right - blind).abs() > 0.01
+    trainer = make_trainer(
+        "bert-classifier", tmp_path, student=student, teacher=teacher, rows=rows if as_dataset else rows.to_list(),
+        collator=collator(make_tokenizer()), remove_unused_columns=not keep,
+    )  # fmt: skip
+    assert logged_loss(trainer) == pytest.approx(right.item(), abs=1e-4)
+
+
+def test_token_types_are_no_words(tmp_path):
+    """A GPT-2 teacher of a BERT student looks segments up among its words."""
+    batch = collator(make_tokenizer())([dict(row) for row in pairs()])
+    teacher = make_model("gpt2-classifier", seed=1)
+    assert "token_type_ids" not in teacher_features(batch, teacher)
+    ids = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+    assert torch.equal(ModelTeacher(teacher).logits(batch), teacher(**ids).logits)
+
+
+def test_a_teacher_with_one_segment_is_not_asked_for_two(tmp_path):
+    """RoBERTa's table of segments has one row, and the second is out of range."""
+    batch = collator(make_tokenizer())([dict(row) for row in pairs()])
+    assert "token_type_ids" not in teacher_features(batch, bert(type_vocab_size=1))
+
+
+def test_packed_texts_are_read_one_by_one(tmp_path):
+    """A teacher with a cache of keys and values does not see where a packed text ends: 0.7015 instead of 0.6556."""
+    texts = [{"input_ids": row["input_ids"]} for row in make_rows("llama-lm", 4)]
+    packed = DataCollatorWithFlattening(return_position_ids=True)([dict(text) for text in texts])
+    student, teacher = make_model("llama-lm"), make_model("llama-lm", seed=1)
+    assert teacher.config.use_cache
+
+    def apart(model):
+        """Each text alone, in the order of the packed row."""
+        with torch.no_grad():
+            return torch.cat([model(input_ids=torch.tensor([text["input_ids"]])).logits for text in texts], dim=1)
+
+    right = lm_distillation_loss(apart(student), apart(teacher), packed["labels"], alpha=ALPHA, temperature=T).total
+    trainer = make_trainer(
+        "llama-lm", tmp_path, student=student, teacher=teacher, rows=Dataset.from_list(texts),
+        collator=DataCollatorWithFlattening(return_position_ids=True), per_device_train_batch_size=4,
+    )  # fmt: skip
+    assert logged_loss(trainer) == pytest.approx(right.item(), abs=1e-4)
+
+
+def test_every_column_of_the_teachers_own_reaches_it(tmp_path):
+    """`teacher_` columns other than token ids were ignored, and the teacher read the student's."""
+
+    class Patches(torch.nn.Module):
+        def __init__(self, width):
+            super().__init__()
+            torch.manual_seed(width)
+            self.head = torch.nn.Linear(width, 3)
+
+        def forward(self, pixel_values, labels=None):
+            return {"logits": self.head(pixel_values.flatten(1))}
+
+    rows = [{"pixel_values": torch.randn(4).tolist(), "teacher_pixel_values": torch.randn(9).tolist(), "labels": 1}
+            for _ in range(16)]  # fmt: skip
+    student, teacher = Patches(4), Patches(9)
+    small, large = (torch.tensor([row[name] for row in rows]) for name in ("pixel_values", "teacher_pixel_values"))
+    with torch.no_grad():
+        right = distillation_loss(
+            student.head(small), teacher.head(large), torch.ones(16).long(), alpha=ALPHA, temperature=T
+        ).total
+    for data in (rows, Dataset.from_list(rows)):
+        trainer = make_trainer("bert-classifier", tmp_path, student=Patches(4), teacher=teacher, rows=data,
+                               collator=default_data_collator)  # fmt: skip
+        assert logged_loss(trainer) == pytest.approx(right.item(), abs=1e-4)
+
+
+def test_a_column_that_the_teacher_cannot_read_is_a_sentence():
+    """A column that is swallowed by **kwargs."""
+    batch = {"teacher_input_ids": torch.ones(1, 2).long(), "teacher_token_type_ids": torch.ones(1, 2).long()}
+    with pytest.raises(ValueError, match="does not read token_type_ids"):
+        teacher_features(batch, distilbert())
+
+
+LOGITS = torch.ones(2, 3)
+
+
+@pytest.mark.parametrize("outputs", [{"logits": LOGITS}, (LOGITS, "hidden"), [LOGITS], LOGITS, ({"logits": LOGITS},)])
+def test_logits_are_found_however_a_model_returns_them(outputs):
+    """`return_dict=False`, or a module of one's own: an AttributeError."""
+    assert logits_of(outputs) is LOGITS
+
+
+@pytest.mark.parametrize("outputs", [{"hidden": LOGITS}, (), None, "logits"])
+def test_outputs_without_logits_are_refused(outputs):
+    """A tensor that happens to be there."""
+    with pytest.raises(TypeError, match="no logits"):
+        logits_of(outputs)
