@@ -1,14 +1,18 @@
-"""The lessons of the course: numbered notebooks in one folder."""
+"""The lessons of the course: numbered notebooks in one folder, and what their text says of them.
+
+Notebooks are read as the JSON that they are, so `kdcourse list` and `kdcourse progress` need no nbformat.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-
-import nbformat
+from typing import Any
 
 FOLDER_VARIABLE = "KDCOURSE_NOTEBOOKS"
 
@@ -16,8 +20,25 @@ COPY = "kd-course"
 """Where `kdcourse start` puts a working copy, if no other folder is named."""
 
 
+EXERCISE = re.compile(r"^### Exercise (\S+) · (.+)\n+(?:★+☆* · (\d+) minutes)?", re.MULTILINE)
+MINUTES = re.compile(r"\*\*(\d+) minutes\*\*")
+
+
 class LessonError(ValueError):
-    """A lesson that was asked for is not there; the message says which are."""
+    """Lessons cannot be found, run or written as asked; the message says why, and what to do."""
+
+
+@dataclass(frozen=True)
+class LessonExercise:
+    """An exercise as its lesson announces it: `### Exercise 03.soften · Soften`, and beneath `★☆☆ · 3 minutes`."""
+
+    id: str
+    title: str
+    minutes: int | None
+
+    @property
+    def lesson(self) -> str:
+        return self.id.partition(".")[0]
 
 
 @dataclass(frozen=True)
@@ -37,7 +58,7 @@ class Lesson:
     @cached_property
     def title(self) -> str:
         """The notebook's first heading."""
-        return self._header[0].lstrip("# ").strip()
+        return self._header[0].lstrip("# ").strip() if self._header else self.name
 
     @cached_property
     def question(self) -> str:
@@ -45,9 +66,41 @@ class Lesson:
         return next((line.strip("*_ ") for line in self._header if line.startswith("***")), "")
 
     @cached_property
+    def minutes(self) -> int | None:
+        """How long it takes without the exercises, if its header says so."""
+        found = MINUTES.search("\n".join(self._header))
+        return int(found[1]) if found else None
+
+    @cached_property
+    def exercises(self) -> list[LessonExercise]:
+        """In the order in which a learner meets them."""
+        prose = (source_of(cell) for cell in self.cells if cell["cell_type"] == "markdown")
+        found = [match for text in prose for match in EXERCISE.finditer(text)]
+        return [
+            LessonExercise(name, title, int(minutes) if minutes else None)
+            for name, title, minutes in (match.groups() for match in found)
+        ]
+
+    @cached_property
+    def cells(self) -> list[dict[str, Any]]:
+        """The cells as the file has them.
+
+        Raises:
+            LessonError: the file is no notebook.
+        """
+        try:
+            return list(json.loads(self.path.read_text(encoding="utf-8"))["cells"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise LessonError(f"{self.path} cannot be read as a notebook ({type(error).__name__}: {error}).") from None
+
+    @cached_property
     def _header(self) -> list[str]:
-        cells = nbformat.read(self.path, as_version=4).cells
-        return [line for line in cells[0].source.splitlines() if line.strip()]
+        return [line for line in source_of(self.cells[0]).splitlines() if line.strip()] if self.cells else []
+
+
+def source_of(cell: dict[str, Any]) -> str:
+    """A cell's text; a notebook file holds it whole or line by line."""
+    return "".join(cell["source"])
 
 
 def notebooks_folder() -> Path:

@@ -6,13 +6,14 @@ metadata: `"not_compared": "trained"`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-
-import nbformat
-from nbformat import NotebookNode
+from typing import TYPE_CHECKING, Any
 
 from kdcourse.course.lessons import Lesson
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 TAG, SKIP_TAG = "nbval-ignore-output", "nbval-skip"
 METADATA_KEY = "not_compared"
@@ -35,18 +36,18 @@ class NotCompared:
 def cells_not_compared(lessons: Iterable[Lesson]) -> Iterator[NotCompared]:
     """Every cell of these lessons that is not compared."""
     for lesson in lessons:
-        for cell in nbformat.read(lesson.path, as_version=4).cells:
+        for cell in lesson.cells:
             if is_not_compared(cell):
-                yield NotCompared(lesson.name, cell.id, reason_of(cell))
+                yield NotCompared(lesson.name, cell["id"], reason_of(cell))
 
 
-def is_not_compared(cell: NotebookNode) -> bool:
-    return not {TAG, SKIP_TAG}.isdisjoint(cell.metadata.get("tags", []))
+def is_not_compared(cell: Mapping[str, Any]) -> bool:
+    return not {TAG, SKIP_TAG}.isdisjoint(cell["metadata"].get("tags", []))
 
 
-def reason_of(cell: NotebookNode) -> str:
+def reason_of(cell: Mapping[str, Any]) -> str:
     """A key of `REASONS`; empty if the cell gives none."""
-    return str(cell.metadata.get(METADATA_KEY, ""))
+    return str(cell["metadata"].get(METADATA_KEY, ""))
 
 
 def compared_share(notebook: NotebookNode) -> float:

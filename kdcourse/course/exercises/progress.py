@@ -1,20 +1,60 @@
-"""What a learner has tried and solved, kept on this machine alone, for `kdcourse progress`."""
+"""What a learner has tried and solved, kept on this machine alone, and what comes next: for `kdcourse progress`."""
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
 from filelock import FileLock
 
+from kdcourse.course.lessons import Lesson, LessonExercise
 from kdcourse.files import written_whole
 
 FILE_VARIABLE = "KDCOURSE_PROGRESS"
 
 Record = dict[str, dict[str, int]]
 """For each exercise, how often each kind of diagnosis was given."""
+
+
+class ProgressError(ValueError):
+    """The record cannot be read; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """One exercise, and how often it was tried."""
+
+    exercise: LessonExercise
+    tries: int
+    solved: bool
+
+
+def standings(lessons: Iterable[Lesson]) -> list[Standing]:
+    """Every exercise of these lessons, in the order in which a learner meets them.
+
+    Raises:
+        ProgressError: the record cannot be read.
+    """
+    counts = load()
+    exercises = [exercise for lesson in lessons for exercise in lesson.exercises]
+    tried = [counts.get(exercise.id, {}) for exercise in exercises]
+    return [Standing(exercise, sum(of.values()), "passed" in of) for exercise, of in zip(exercises, tried, strict=True)]
+
+
+def next_step(found: Sequence[Standing]) -> str:
+    """How far a learner has come, and what to do next, in a sentence each."""
+    if not found:
+        return "These lessons have no exercises."
+    left = [standing.exercise for standing in found if not standing.solved]
+    if not left:
+        return f"All {len(found)} solved."
+    minutes = f" ({left[0].minutes} minutes)" if left[0].minutes else ""
+    solved = len(found) - len(left)
+    return f"{solved} of {len(found)} solved. Next: {left[0].id} in lesson {left[0].lesson}{minutes}."
 
 
 def progress_file() -> Path:
@@ -24,9 +64,22 @@ def progress_file() -> Path:
 
 
 def load() -> Record:
-    """The record so far; empty if there is none."""
+    """The record so far; empty if there is none.
+
+    Raises:
+        ProgressError: it cannot be read.
+    """
     path = progress_file()
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return {str(name): {kind: int(count) for kind, count in counts.items()} for name, counts in content.items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ProgressError(
+            f"{path} cannot be read as a record of exercises ({type(error).__name__}: {error}); rename or delete it, "
+            "and the next answer that you check begins a new one."
+        ) from None
 
 
 def record(exercise: str, kind: str) -> None:
@@ -42,5 +95,5 @@ def record(exercise: str, kind: str) -> None:
             of_exercise[kind] = of_exercise.get(kind, 0) + 1
             with written_whole(path) as unfinished:
                 unfinished.write_text(json.dumps(counts, indent=1, sort_keys=True), encoding="utf-8")
-    except OSError:
+    except (OSError, ProgressError):
         return  # a diagnosis is worth more than a record of it
