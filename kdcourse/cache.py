@@ -19,8 +19,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from kdcourse.columns import TOKEN_COLUMNS
 from kdcourse.files import written_whole
-from kdcourse.hashing import hash_columns, hash_text, hash_weights
+from kdcourse.hashing import hash_columns, hash_json, hash_text, hash_weights
 from kdcourse.topk import TopK
 
 if TYPE_CHECKING:
@@ -43,13 +44,22 @@ def fingerprint(
     """
     return {
         "teacher weights": teacher if isinstance(teacher, str) else hash_weights(teacher),
-        "tokenizer": hash_text(tokenizer.backend_tokenizer.to_str()),
+        "tokenizer": _hash_tokenizer(tokenizer),
     } | ({} if dataset is None else hash_token_ids(dataset))
 
 
 def hash_token_ids(dataset: Dataset) -> dict[str, str]:
     """The part of a fingerprint that changes with the dataset."""
-    return {"token ids": hash_columns(dataset, ["input_ids"])}
+    read = [name for name in TOKEN_COLUMNS if name in dataset.column_names and name != "attention_mask"]
+    return {"token ids": hash_columns(dataset, read)}
+
+
+def _hash_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Of its rules, and of its vocabulary alone where it is one in Python, which cannot be written down whole."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return (
+        hash_json([type(tokenizer).__name__, tokenizer.get_vocab()]) if backend is None else hash_text(backend.to_str())
+    )
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:

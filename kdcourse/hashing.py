@@ -60,6 +60,7 @@ def hash_weights(model: nn.Module) -> str:
 def hash_columns(dataset: Dataset, columns: Iterable[str] = ("text",)) -> str:
     """Of the values of `columns` in row order: the same on every machine, for as long as the data is."""
     digest = hashlib.sha256()
+    plain = dataset.with_format(None)  # a dataset of tensors holds the same values
     for column in columns:
-        digest.update(json.dumps([column, list(dataset[column])], ensure_ascii=False).encode())
+        digest.update(json.dumps([column, list(plain[column])], ensure_ascii=False).encode())
     return digest.hexdigest()

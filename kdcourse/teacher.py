@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from kdcourse.cache import CacheMismatchError, LogitsCache, fingerprint, hash_token_ids, require_same
-from kdcourse.columns import LOGITS_COLUMN, ROW_COLUMN, Batch, arguments_of, teacher_features
+from kdcourse.columns import LOGITS_COLUMN, ROW_COLUMN, TOKEN_COLUMNS, Batch, arguments_of, teacher_features
 from kdcourse.topk import Logits, concatenate, spread, stack, top_k
 
 if TYPE_CHECKING:
@@ -46,16 +46,20 @@ class ModelTeacher:
         """`vocabulary`: how many ids student and teacher share, if the teacher's logits are padded beyond them."""
         self.model = model.eval().requires_grad_(False)
         self.vocabulary = vocabulary
-        # A cache of keys and values serves generation. Here it costs memory, and models that tell packed texts apart by
-        # their positions do not look at them while there is a cache: the teacher would read across texts.
-        self.settings = {"use_cache": False} if "use_cache" in arguments_of(model) else {}
 
     def logits(self, inputs: Batch) -> Tensor:
         if self.model.training:  # somebody else has called train()
             self.model.eval()
         with torch.no_grad():
-            features = teacher_features(inputs, self.model) | self.settings
-            return logits_of(self.model(**features))[..., : self.vocabulary]
+            return ask(self.model, inputs)[..., : self.vocabulary]
+
+
+def ask(teacher: nn.Module, inputs: Batch) -> Tensor:
+    """A teacher's logits for what it can read of a batch."""
+    # A cache of keys and values serves generation. Here it costs memory, and models that tell packed texts apart by
+    # their positions do not look at them while there is a cache: the teacher would read across texts.
+    settings = {"use_cache": False} if "use_cache" in arguments_of(teacher) else {}
+    return logits_of(teacher(**teacher_features(inputs, teacher), **settings))
 
 
 def logits_of(outputs: Any) -> Tensor:
@@ -183,14 +187,14 @@ def _score_rows(
     """
     was_training = model.training
     model.eval()
-    rows = dataset.select_columns(["input_ids", "attention_mask"])
+    rows = dataset.with_format(None).select_columns([name for name in TOKEN_COLUMNS if name in dataset.column_names])
     lengths = [len(ids) for ids in rows["input_ids"]]
     order = sorted(range(len(lengths)), key=lengths.__getitem__)
     scored: list[Any] = [None] * len(lengths)
     for start in tqdm(range(0, len(order), batch_size), desc="teacher", disable=not progress):
         batch = order[start : start + batch_size]
         inputs = tokenizer.pad(rows[batch], return_tensors="pt").to(model.device)
-        logits = model(**inputs).logits.float().cpu()
+        logits = ask(model, inputs).float().cpu()
         masks = inputs["attention_mask"].bool().cpu()
         for index, row, mask in zip(batch, logits, masks, strict=True):
             row = row[mask] if row.ndim > 1 else row.clone()  # noqa: PLW2901  (a view would keep the whole batch)

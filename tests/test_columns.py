@@ -12,9 +12,10 @@ from transformers import (
 )
 
 from kdcourse import distillation_loss, lm_distillation_loss
+from kdcourse.cache import CacheMismatchError, fingerprint
 from kdcourse.collators import collator
 from kdcourse.columns import teacher_features
-from kdcourse.teacher import ModelTeacher, logits_of
+from kdcourse.teacher import ModelTeacher, cache_logits, logits_of
 
 ALPHA, T = 0.4, 2.0
 
@@ -150,3 +151,45 @@ def test_outputs_without_logits_are_refused(outputs):
     """A tensor that happens to be there."""
     with pytest.raises(TypeError, match="no logits"):
         logits_of(outputs)
+
+
+def test_a_cache_knows_the_segments(tmp_path):
+    """Pairs that are scored as one text, and a cache that takes other segments for the same rows."""
+    teacher, rows = bert(), pairs()
+    batch = collator(make_tokenizer())([dict(row) for row in rows])
+    batch.pop("labels")
+    cached = cache_logits(tmp_path / "cache", teacher, make_tokenizer(), rows).cache
+    with torch.no_grad():
+        right = teacher(**batch).logits
+    assert torch.allclose(torch.stack([cached[row] for row in range(len(rows))]), right, atol=1e-4)
+    one_text = rows.map(lambda row: {"token_type_ids": [0] * len(row["input_ids"])})
+    with pytest.raises(CacheMismatchError, match="other token ids"):
+        cache_logits(tmp_path / "cache", teacher, make_tokenizer(), one_text)
+
+
+@pytest.mark.parametrize("change", ["torch format", "no mask"])
+def test_rows_are_scored_however_they_are_kept(change, tmp_path):
+    """Tensors that JSON has no word for; a mask that nobody stored."""
+    teacher, rows = make_model("gpt2-classifier", seed=1).eval(), make_rows("gpt2-classifier")
+    expected = cache_logits(tmp_path / "plain", teacher, make_tokenizer(), rows).cache
+    other = rows.with_format("torch") if change == "torch format" else rows.remove_columns("attention_mask")
+    cached = cache_logits(tmp_path / "other", teacher, make_tokenizer(), other).cache
+    assert all(torch.equal(cached[row], expected[row]) for row in range(len(rows)))
+
+
+def test_a_tokenizer_in_python_has_a_fingerprint():
+    """An AttributeError for a tokenizer that is not one of the fast ones."""
+    slow = SlowTokenizer({"[PAD]": 0, "a": 1})
+    again, other = SlowTokenizer({"[PAD]": 0, "a": 1}), SlowTokenizer({"[PAD]": 0, "b": 1})
+    assert fingerprint("weights", slow) == fingerprint("weights", again)
+    assert fingerprint("weights", slow) != fingerprint("weights", other)
+
+
+class SlowTokenizer:
+    """What is left of a tokenizer without the library in Rust."""
+
+    def __init__(self, vocabulary):
+        self.vocabulary = vocabulary
+
+    def get_vocab(self):
+        return self.vocabulary
