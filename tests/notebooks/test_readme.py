@@ -1,4 +1,4 @@
-"""What the README says of a lesson is what the lesson's stored outputs say."""
+"""What the README and the page of results say of a lesson is what was stored when it ran."""
 
 import re
 from pathlib import Path
@@ -12,11 +12,12 @@ from kdcourse.course.lessons import find_lessons
 from kdcourse.labs.lab07 import ARMS, Results
 from kdcourse.labs.verdict import compare_paired
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+RESULTS = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
 
-
-BEFORE_LAB, _, AFTER = README.partition("What lab 07 measures")
-LAB = AFTER.partition("\n### ")[0]
+LESSON_00 = RESULTS.partition("\n## Lesson 00")[2].partition("\n## ")[0]
+LAB_07 = RESULTS.partition("\n## Lab 07")[2].partition("\n## ")[0]
 
 
 @pytest.fixture(scope="module")
@@ -42,27 +43,28 @@ def test_the_table_is_that_of_the_lesson(cells):
     measured = table_rows(said_by(cells["measure"]))
     assert len(measured) == 3
     for model, (accuracy, parameters, _) in measured.items():
-        assert table_rows(BEFORE_LAB)[model] == [accuracy, parameters]
+        assert table_rows(LESSON_00)[model] == [accuracy, parameters]
 
 
 def test_the_gain_is_that_of_the_lesson(cells):
-    """A gain that was rounded up on its way to the README."""
+    """A gain that was rounded up on its way to the page."""
     gain, low, high, seeds = re.findall(r"\d+\.\d|\d(?= seeds)", said_by(cells["verdict-numbers"]))
-    assert f"gains {gain} points (95% interval {low} to {high})" in README
-    assert (seeds, "over five seeds" in README) == ("5", True)
+    said_there = " ".join(LESSON_00.split())
+    assert f"gains {gain} points (95% interval {low} to {high})" in said_there
+    assert (seeds, "over five seeds" in said_there) == ("5", True)
 
 
 def test_the_conditions_are_those_of_the_lesson(cells):
     """The same numbers, from other data or another budget."""
     labelled, unlabelled = re.findall(r"\d+,\d+", said_by(cells["logits"]))
-    assert re.search(f"same {labelled} sentences, and {unlabelled} more\\s", README)
+    assert re.search(f"same {labelled} sentences, and {unlabelled} more\\s", " ".join(LESSON_00.split()))
     (steps,) = re.findall(r"STEPS = (\d+)", cells["train"].source)
-    assert f"the same {steps} training steps" in README
+    assert f"the same {steps} training steps" in " ".join(LESSON_00.split())
 
 
 def test_the_table_of_the_lab_is_that_of_its_full_run():
     """Results of an older run, the best seed where the mean belongs, or steps that the test sentences chose."""
-    results, rows = Results.load(), table_rows(LAB)
+    results, rows = Results.load(), table_rows(LAB_07)
     assert list(rows) == ["teacher", *ARMS.values()]
     for arm, words in ARMS.items():
         assert rows[words] == [
@@ -82,7 +84,7 @@ def test_the_table_of_the_lab_is_that_of_its_full_run():
 
 def test_what_the_lab_took_and_gained_is_that_of_its_full_run():
     """Minutes of another machine, versions of last year, a gain without its interval."""
-    results, said_there = Results.load(), " ".join(LAB.split())
+    results, said_there = Results.load(), " ".join(LAB_07.split())
     for scores in (results.at_best, results.scores):
         gain = compare_paired(scores("labels"), scores("soft-20000"))
         share = gain.difference / (results.teacher["test"]["accuracy"] - mean(scores("labels")))
@@ -94,7 +96,19 @@ def test_what_the_lab_took_and_gained_is_that_of_its_full_run():
         assert f"{name} {version}" in said_there
 
 
-MAP = (Path(__file__).parents[2] / "notebooks" / "README.md").read_text(encoding="utf-8")
+def test_the_readme_has_the_fair_gain_and_its_cost(cells):
+    """The larger of two gains at the door, or a gain without what was paid for it."""
+    results, door = Results.load(), " ".join(README.split())
+    gain = compare_paired(results.at_best("labels"), results.at_best("soft-20000"))
+    low, high = (f"{100 * end:.1f}" for end in (gain.low, gain.high))
+    assert f"{100 * gain.difference:.1f} points (95% interval {low} to {high})" in door
+    labelled, unlabelled = (int(each.replace(",", "")) for each in re.findall(r"\d+,\d+", said_by(cells["logits"])))
+    assert f"answers to {labelled + unlabelled:,} sentences, {unlabelled:,} of which nobody labelled" in door
+    steps = [f"{results.best_steps(arm):,}" for arm in ("soft-20000", "labels")]
+    assert f"{steps[0]} training steps instead of {steps[1]}" in door
+
+
+MAP = (ROOT / "notebooks" / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_map_leads_to_cells_that_exist():
@@ -102,7 +116,7 @@ def test_the_map_leads_to_cells_that_exist():
     numbers = []
     for line in MAP.splitlines():
         if found := re.search(r"\| \[\d\d\]\((\w+\.ipynb)\) \| (.*) \|$", line):
-            notebook = nbformat.read(Path(__file__).parents[2] / "notebooks" / found[1], as_version=4)
+            notebook = nbformat.read(ROOT / "notebooks" / found[1], as_version=4)
             assert set(re.findall(r"`([\w-]+)`", found[2])) <= {cell.id for cell in notebook.cells}, line
             numbers += re.findall(r"^\| (\d+) \|", line)
     assert [int(number) for number in numbers] == list(range(1, 51))
