@@ -12,7 +12,12 @@ if TYPE_CHECKING:
     from kdcourse.checks import MismatchError
     from kdcourse.compat import check_classifiers, check_language_models
     from kdcourse.divergence import forward_kl, jensen_shannon, reverse_kl
-    from kdcourse.loss import DistillationLoss, distillation_loss, lm_distillation_loss
+    from kdcourse.loss import (
+        DistillationLoss,
+        distillation_loss,
+        lm_distillation_loss,
+        token_distillation_loss,
+    )
     from kdcourse.trainer import DistillationArguments, DistillationTrainer
 
 __version__ = "0.1.0"
@@ -27,6 +32,7 @@ _HOMES = {
     "DistillationLoss": "loss",
     "distillation_loss": "loss",
     "lm_distillation_loss": "loss",
+    "token_distillation_loss": "loss",
     "DistillationArguments": "trainer",
     "DistillationTrainer": "trainer",
 }
@@ -43,6 +49,7 @@ __all__ = [
     "jensen_shannon",
     "lm_distillation_loss",
     "reverse_kl",
+    "token_distillation_loss",
 ]
 
 

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from kdcourse.checks import MismatchError
+from kdcourse.columns import unwrapped
+from kdcourse.tasks import Task, task_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 SHOWN_DIFFERENCES = 3
-
-_TASKS = {
-    "ForSequenceClassification": "classifier",
-    "ForCausalLM": "language model",
-    "LMHeadModel": "language model",
-}
-_OTHER_TASKS = (
-    "ForMaskedLM", "ForTokenClassification", "ForQuestionAnswering", "ForMultipleChoice", "ForConditionalGeneration",
-)  # fmt: skip
 
 
 def check_classifiers(
@@ -51,9 +46,7 @@ def check_classifiers(
             _repair_label_ids(model.config)
             _repair_pad_token(model.config, tokenizer)
     for role, model in (("student", student), ("teacher", teacher)):
-        _require_one_label_per_example(role, model.config)
-        _require_integer_label_ids(role, model.config)
-        _require_pad_token(role, model)
+        check_classifier(role, model)
     _require_same_labels(student.config, teacher.config)
     _require_trained_head(teacher)
 
@@ -82,7 +75,7 @@ def check_language_models(
     _require_same_special_tokens(student_tokenizer, teacher_tokenizer)
     shared = max(ours) + 1
     for role, model in (("student", student), ("teacher", teacher)):
-        width = model.config.get_text_config().vocab_size
+        width = vocabulary_of(model) or 0
         if width < shared:
             raise MismatchError(
                 f"The {role} has {width:,} token ids and the tokenizer {shared:,}: it can neither read "
@@ -91,37 +84,58 @@ def check_language_models(
     return shared
 
 
-def require_same_task(student: Any, teacher: Any) -> str | None:
-    """The task of both (see `task_of`).
+def require_same_task(student: Any, teacher: Any) -> Task | None:
+    """The task of both (see `kdcourse.tasks.task_of`); None if neither's is known.
 
     Raises:
-        MismatchError: the tasks differ, or are not among the two that are known.
+        MismatchError: the tasks differ, or are not among those that are known.
     """
     ours, theirs = task_of(student), task_of(teacher)
     if ours and theirs and ours != theirs:
         raise MismatchError(
-            f"The student ({type(_base(student)).__name__}) is a {ours} and the teacher "
-            f"({type(_base(teacher)).__name__}) a {theirs}; load the teacher with the student's class."
+            f"The student ({type(unwrapped(student)).__name__}) is a {ours} and the teacher "
+            f"({type(unwrapped(teacher)).__name__}) a {theirs}; load the teacher with the student's class."
         )
-    return ours
+    return ours or theirs
 
 
-def task_of(model: Any) -> str | None:
-    """ "classifier" or "language model", by the name of the model's class; None for a class of one's own.
+def check_classifier(role: str, model: Any) -> None:
+    """Does this model's configuration describe a distribution over classes? Role is "student" or "teacher".
 
     Raises:
-        MismatchError: a class of transformers for another task.
+        MismatchError: several labels for one example, regression, or label ids that are none.
     """
-    name = type(_base(model)).__name__
-    for ending, task in _TASKS.items():
-        if name.endswith(ending):
-            return task
-    if any(name.endswith(ending) for ending in _OTHER_TASKS):
+    _require_one_label_per_example(role, model.config)
+    _require_integer_label_ids(role, model.config)
+    _require_pad_token(role, model)
+
+
+def require_same_names(student: Any, names: Sequence[str]) -> None:
+    """The student's labels against those that a source of logits was written with; unnamed ones fit all.
+
+    Raises:
+        MismatchError: other labels, or another order.
+    """
+    ours = _label_names(student.config)
+    if ours and names and ours != list(names):
         raise MismatchError(
-            f"{name} is neither a sequence classifier nor a causal language model, and its logits are compared by "
-            "other rules (no shift, or one of its own); take distillation_loss on rows that you select yourself."
+            f"The student's labels are {ours} and the logits were computed for {list(names)}; load the student with "
+            "those labels in that order."
         )
-    return None
+
+
+def label_names(model: Any) -> list[str]:
+    """Names by class; none if the model has none, or only those that transformers fills in."""
+    config = getattr(unwrapped(model), "config", None)
+    return _label_names(config) if getattr(config, "id2label", None) else []
+
+
+def vocabulary_of(model: Any) -> int | None:
+    """How many ids a model reads; None if it reads something else, such as pictures."""
+    model = unwrapped(model)
+    if getattr(model, "main_input_name", None) != "input_ids":
+        return None
+    return getattr(model.config.get_text_config(), "vocab_size", None)
 
 
 def _require_one_label_per_example(role: str, config: Any) -> None:
@@ -185,7 +199,7 @@ def _label_names(config: Any) -> list[str]:
 
 
 def _require_pad_token(role: str, model: PreTrainedModel) -> None:
-    if _pools_last_token(model) and model.config.pad_token_id is None:
+    if _pools_last_token(model) and getattr(model.config, "pad_token_id", None) is None:
         raise MismatchError(
             f"The {role} ({type(model).__name__}) classifies by the last token that is no padding, and its "
             "configuration has no pad_token_id: it fails on two sentences of different length. Pass its tokenizer and "
@@ -195,13 +209,13 @@ def _require_pad_token(role: str, model: PreTrainedModel) -> None:
 
 def _pools_last_token(model: PreTrainedModel) -> bool:
     """GPT-2, Llama and other decoders look for the last real token; encoders have one at the front."""
-    return any(name == "score" for name, _ in _base(model).named_children())
+    return any(name == "score" for name, _ in unwrapped(model).named_children())
 
 
 def _require_trained_head(teacher: PreTrainedModel) -> None:
     """A head that was missing from the checkpoint is random, and its answers are noise with a softmax over it."""
     head = _head(teacher)
-    if head is None or not _came_from_checkpoint(teacher) or _is_loaded(head.weight):
+    if head is None or not _came_from_checkpoint(teacher) or _is_loaded(head.weight) or _is_trained_copy(teacher, head):
         return
     if head.bias is None or not head.bias.any():
         raise MismatchError(
@@ -215,10 +229,20 @@ def _head(model: PreTrainedModel) -> nn.Linear | None:
     """The last layer that ends in one output per label."""
     fitting = [
         module
-        for module in model.modules()
-        if isinstance(module, nn.Linear) and module.out_features == model.config.num_labels
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and module.out_features == model.config.num_labels and "lora_" not in name
     ]
     return fitting[-1] if fitting else None
+
+
+def _is_trained_copy(teacher: nn.Module, head: nn.Linear) -> bool:
+    """peft trains a copy of the head beside an adapter (`modules_to_save`), which begins as the original."""
+    for module in teacher.modules():
+        copies: Any = getattr(module, "modules_to_save", None)
+        if isinstance(copies, nn.ModuleDict) and any(copy is head for copy in copies.values()):
+            original = cast("nn.Linear", module.original_module).weight
+            return _is_loaded(original) or not torch.equal(head.weight, original)
+    return False
 
 
 def _came_from_checkpoint(model: nn.Module) -> bool:
@@ -230,18 +254,13 @@ def _is_loaded(parameter: Tensor) -> bool:
     return getattr(parameter, "_is_hf_initialized", False) is True
 
 
-def _base(model: Any) -> nn.Module:
-    """The model inside an adapter of peft."""
-    return model.get_base_model() if hasattr(model, "get_base_model") else model
-
-
 def _repair_label_ids(config: Any) -> None:
     if config.label2id and all(str(index).isdigit() for index in config.label2id.values()):
         config.label2id = {name: int(index) for name, index in config.label2id.items()}
 
 
 def _repair_pad_token(config: Any, tokenizer: PreTrainedTokenizerBase | None) -> None:
-    if config.pad_token_id is None and tokenizer is not None:
+    if getattr(config, "pad_token_id", None) is None and tokenizer is not None:
         config.pad_token_id = tokenizer.pad_token_id
 
 

@@ -98,6 +98,43 @@ def distillation_loss(
     return DistillationLoss(mix(alpha, hard, soft), hard, soft)
 
 
+def token_distillation_loss(
+    student_logits: Tensor,
+    teacher_logits: Logits,
+    labels: Tensor,
+    *,
+    alpha: float,
+    temperature: float,
+    **options: Any,
+) -> DistillationLoss:
+    """The objective for a classifier of tokens, or of a recording's frames: each is compared where it is.
+
+    Args:
+        student_logits: (B, T, C).
+        teacher_logits: (B, T, C), or its k largest for each token.
+        labels: (B, T) class ids; -100 marks padding, and whatever else neither label nor teacher is asked about.
+        alpha, temperature: as in `distillation_loss`.
+        options: its other keywords. `num_items` counts labelled tokens.
+
+    Returns:
+        Total, hard and soft, each in nats per labelled token.
+
+    Raises:
+        MismatchError, ValueError: as `distillation_loss`.
+    """
+    checks.require_tokens(student_logits, teacher_logits, labels)
+    # What is not supervised is left out before any arithmetic, so that nothing in it, not even a NaN, has a say.
+    supervised = (labels != IGNORED_LABEL).nonzero(as_tuple=True)  # once: to count them, the device is waited for
+    return distillation_loss(
+        student_logits[supervised],
+        teacher_logits[supervised],
+        labels[supervised],
+        alpha=alpha,
+        temperature=temperature,
+        **options,
+    )
+
+
 def lm_distillation_loss(
     student_logits: Tensor,
     teacher_logits: Logits,
@@ -124,16 +161,8 @@ def lm_distillation_loss(
         MismatchError, ValueError: as `distillation_loss`.
     """
     checks.require_tokens(student_logits, teacher_logits, labels)
-    next_tokens = labels[:, 1:]
-    # What is not supervised is left out before any arithmetic, so that nothing in it, not even a NaN, has a say.
-    supervised = (next_tokens != IGNORED_LABEL).nonzero(as_tuple=True)  # once: to count them, the device is waited for
-    return distillation_loss(
-        student_logits[:, :-1][supervised],
-        teacher_logits[:, :-1][supervised],
-        next_tokens[supervised],
-        alpha=alpha,
-        temperature=temperature,
-        **options,
+    return token_distillation_loss(
+        student_logits[:, :-1], teacher_logits[:, :-1], labels[:, 1:], alpha=alpha, temperature=temperature, **options
     )
 
 

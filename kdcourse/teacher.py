@@ -7,6 +7,7 @@ it is, a training step asks it one thing: the logits for this batch.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,11 +19,15 @@ from tqdm.auto import tqdm
 
 from kdcourse.cache import CacheMismatchError, LogitsCache, fingerprint, hash_token_ids, require_same
 from kdcourse.columns import LOGITS_COLUMN, ROW_COLUMN, TOKEN_COLUMNS, Batch, arguments_of, teacher_features
+from kdcourse.compat import label_names
 from kdcourse.topk import Logits, concatenate, spread, stack, top_k
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+LABEL_NAMES = "label names"
+"""What a cache keeps of a classifier's labels, as JSON: in another order, its logits would teach other classes."""
 
 ROW = 1
 """Dimensions of one example's logits from a classifier, (C,); a language model's have one more, (tokens, V)."""
@@ -94,6 +99,11 @@ class CachedTeacher:
     def __init__(self, cache: LogitsCache) -> None:
         self.cache = cache
 
+    @property
+    def label_names(self) -> list[str]:
+        """The labels that the cached logits are for, by class; none if the teacher's had no names."""
+        return json.loads(next((about[LABEL_NAMES] for _, about in self.cache.pieces() if LABEL_NAMES in about), "[]"))
+
     def logits(self, inputs: Batch) -> Logits | None:
         if ROW_COLUMN not in inputs:
             return None
@@ -141,6 +151,8 @@ def cache_logits(
     if (k is None) != (temperature is None):
         raise ValueError("k and temperature belong together: what the rest weighs depends on the temperature.")
     settings = {"settings": "all logits" if k is None else f"top {k} at temperature {temperature}"}
+    if names := label_names(teacher):
+        settings[LABEL_NAMES] = json.dumps(names)
     depends_on = fingerprint(weights or teacher, tokenizer) | settings
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator
@@ -14,20 +14,38 @@ from transformers import PreTrainedTokenizerBase, Trainer, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 
 from kdcourse.checks import IGNORED_LABEL, MismatchError, require_mix
-from kdcourse.columns import LOGITS_COLUMN, TEACHER_PREFIX, Batch, only_read_by, student_features
-from kdcourse.compat import check_classifiers, check_language_models, require_same_task, task_of
+from kdcourse.columns import LABELS, LOGITS_COLUMN, TEACHER_PREFIX, Batch, only_read_by, student_features, unwrapped
+from kdcourse.compat import (
+    check_classifier,
+    check_classifiers,
+    check_language_models,
+    require_same_names,
+    require_same_task,
+    vocabulary_of,
+)
 from kdcourse.loss import (
     DistillationLoss,
     distillation_loss,
     lm_distillation_loss,
     mix,
     resolve_divergence,
+    token_distillation_loss,
 )
+from kdcourse.tasks import TASKS, Task, task_of
 from kdcourse.teacher import ColumnTeacher, ModelTeacher, Teacher, logits_of
 from kdcourse.topk import Logits
 
 ROWS_AND_CLASSES = 2
-"""Dimensions of a classifier's logits; a language model's have one more."""
+"""Dimensions of a classifier's logits; those for tokens have one more."""
+
+OBJECTIVES: dict[Task, Callable[..., DistillationLoss]] = {
+    "classifier": distillation_loss,
+    "token classifier": token_distillation_loss,
+    "language model": lm_distillation_loss,
+}
+
+LABELLED_TASKS: tuple[Task, ...] = ("classifier", "token classifier")
+"""Those whose classes have names."""
 
 
 @dataclass
@@ -37,6 +55,10 @@ class DistillationArguments(TrainingArguments):
     alpha: float = field(default=0.5, metadata={"help": "Weight of the labels, 0 (teacher only) to 1 (labels only)."})
     temperature: float = field(default=2.0, metadata={"help": "T, which softens student and teacher."})
     divergence: str = field(default="forward_kl", metadata={"help": "forward_kl, reverse_kl or jensen_shannon."})
+    task: str | None = field(
+        default=None,
+        metadata={"help": "classifier, token classifier or language model, for a student that transformers lacks."},
+    )
     class_weights: list[float] | None = field(
         default=None, metadata={"help": "Weight of each class in the hard term, in the order of the label ids."}
     )
@@ -45,6 +67,10 @@ class DistillationArguments(TrainingArguments):
         super().__post_init__()
         require_mix(self.alpha, self.temperature)
         resolve_divergence(self.divergence)
+        if self.task not in (None, *TASKS):
+            raise ValueError(
+                f"task is {self.task!r}; it can be {', '.join(TASKS)}, or None to go by the student's class."
+            )
 
 
 class DistillationTrainer(Trainer):
@@ -84,14 +110,22 @@ class DistillationTrainer(Trainer):
             )
         if kwargs.get("compute_loss_func") is not None:
             raise ValueError("compute_loss_func would replace the objective of distillation; leave it out.")
+        if isinstance(teacher, str):
+            raise TypeError(
+                f"teacher is the name {teacher!r}; load the model that it names, as the student was, and pass that."
+            )
         super().__init__(model, args, **kwargs)
-        task_of(self.model)
+        self._task: Task | None = cast("Task | None", args.task) or task_of(self.model)
         self._vocabulary: int | None = None
         self._not_the_students: frozenset[str] = frozenset()
         if isinstance(teacher, nn.Module):
+            self._task = self._task or require_same_task(self.model, teacher)
             self._vocabulary = check_fit(self.model, teacher, self.processing_class, teacher_processing_class)
             teacher = ModelTeacher(_placed(teacher, args.device), self._vocabulary)
             self._not_the_students = only_read_by(teacher.model, self.model)
+        elif task_of(self.model) in LABELLED_TASKS:
+            check_classifier("student", unwrapped(self.model))
+            require_same_names(unwrapped(self.model), getattr(teacher, "label_names", []))
         # An attribute of the trainer, not of the student: model.train() must not reach it, nor a checkpoint hold it.
         self.teacher: Teacher = ColumnTeacher() if teacher is None else teacher
         self._class_weights = None if args.class_weights is None else torch.tensor(args.class_weights)
@@ -120,7 +154,7 @@ class DistillationTrainer(Trainer):
         """The micro-batches of one optimizer step, and how many (labelled, taught) rows all processes' pieces hold."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         nothing = torch.zeros(2, dtype=torch.long, device=device)
-        counts = sum((count_items(batch).to(device) for batch in batches), nothing)
+        counts = sum((count_items(batch, self._is_shifted).to(device) for batch in batches), nothing)
         self._trained.add_items(counts)
         if self.args.world_size > 1:
             counts = self.accelerator.gather(counts.unsqueeze(0)).sum(dim=0)
@@ -165,9 +199,7 @@ class DistillationTrainer(Trainer):
     def _objective(
         self, logits: Tensor, teacher_logits: Logits, labels: Tensor | None, num_items: Tensor | int | None = None
     ) -> DistillationLoss:
-        objective: Callable[..., DistillationLoss] = (
-            distillation_loss if logits.ndim == ROWS_AND_CLASSES else lm_distillation_loss
-        )
+        objective = OBJECTIVES[self._task_for(logits)]
         return objective(
             logits[..., : self._vocabulary],
             teacher_logits.to(logits.device),
@@ -179,6 +211,30 @@ class DistillationTrainer(Trainer):
             label_smoothing=self.args.label_smoothing_factor,
             class_weights=self._class_weights,
         )
+
+    @property
+    def _is_shifted(self) -> bool:
+        return self._task == "language model"
+
+    def _task_for(self, logits: Tensor) -> Task:
+        """The task, as far as only logits tell it.
+
+        Raises:
+            MismatchError: nobody has said whether tokens are to be compared where they are, or with the next one; or
+                there is one output, over which every softmax is 1.
+        """
+        if logits.shape[-1] < 2:  # noqa: PLR2004
+            raise MismatchError(
+                f"Logits have shape {tuple(logits.shape)}: one output, over which a softmax is always 1. A classifier "
+                "needs at least 2 classes (two classes: num_labels=2, not 1); regression is not distilled here."
+            )
+        if self._task is None and logits.ndim != ROWS_AND_CLASSES:
+            raise MismatchError(
+                f"Logits have shape {tuple(logits.shape)}, and {type(unwrapped(self.model)).__name__} is no class of "
+                "transformers that says whether a token is compared where it is, or with the next one. Pass "
+                "DistillationArguments(task='token classifier') or task='language model'."
+            )
+        return self._task or "classifier"
 
     def _teacher_logits(self, inputs: Batch) -> Logits:
         logits = self.teacher.logits(inputs)
@@ -197,7 +253,9 @@ class DistillationTrainer(Trainer):
         taught = teacher_logits is not None
         own = logits if teacher_logits is None else teacher_logits[:rows]
         loss = self._objective(logits, own, targets)
-        items = count_items({"labels": targets}) * torch.tensor([1, int(taught)], device=targets.device)
+        items = count_items({"labels": targets}, self._is_shifted) * torch.tensor(
+            [1, int(taught)], device=targets.device
+        )
         self._evaluated.add_sums(loss, items)
         self._evaluated.add_items(items)
         is_whole = (taught or self.args.alpha == 1) and (labels is not None or self.args.alpha == 0)
@@ -214,7 +272,8 @@ class DistillationTrainer(Trainer):
         """Keep what is the teacher's when the Trainer drops the columns that the student's forward does not name."""
         if self._signature_columns is None:
             super()._set_signature_columns_if_needed()
-            self._signature_columns = SignatureColumns([*(self._signature_columns or []), *self._not_the_students])
+            names = [*(self._signature_columns or []), *self._not_the_students, LABELS]
+            self._signature_columns = SignatureColumns(names)
 
     def _remove_unused_columns(self, dataset: Any, description: str | None = None) -> Any:
         self._set_signature_columns_if_needed()
@@ -253,17 +312,17 @@ class Averages:
         return {name: total / count for name, total, count in zip(names, sums, items, strict=True) if count}
 
 
-def count_items(batch: Batch) -> Tensor:
-    """(labelled, taught) rows of a classifier's batch, or tokens of a language model's, which are counted after the
-    shift: the Trainer counts before it where it does not know the model's loss, as for GPT-2."""
+def count_items(batch: Batch, is_shifted: bool) -> Tensor:
+    """(labelled, taught) rows of a classifier's batch, or tokens of a batch of texts.
+
+    A language model's are counted after the shift: the Trainer counts before it where it does not know the model's
+    loss, as for GPT-2.
+    """
     labels = batch.get("labels")
     if labels is None:
         return torch.tensor([0, len(next(iter(batch.values())))])
-    if labels.ndim > 1:
-        tokens = (labels[:, 1:] != IGNORED_LABEL).sum()
-        return torch.stack([tokens, tokens])
-    labelled = (labels != IGNORED_LABEL).sum()
-    return torch.stack([labelled, torch.full_like(labelled, len(labels))])
+    labelled = ((labels[:, 1:] if is_shifted else labels) != IGNORED_LABEL).sum()
+    return torch.stack([labelled, labelled if labels.ndim > 1 else torch.full_like(labelled, len(labels))])
 
 
 def check_fit(
@@ -285,16 +344,17 @@ def check_fit(
             "Student and teacher share weights: each step would change the teacher, and the teacher is frozen. "
             "Pass copy.deepcopy(model) as the teacher."
         )
-    if not (hasattr(student, "config") and hasattr(teacher, "config")):
+    task = require_same_task(student, teacher)
+    if task is None or task_of(student) is None or task_of(teacher) is None:
         return None
-    if (task := require_same_task(student, teacher)) == "classifier":
+    if task in LABELLED_TASKS:
         check_classifiers(student, teacher, student_tokenizer, teacher_tokenizer or student_tokenizer, repair=True)
     if student_tokenizer is not None and teacher_tokenizer is not None and task == "language model":
         return check_language_models(student, teacher, student_tokenizer, teacher_tokenizer)
-    widths = [model.config.get_text_config().vocab_size for model in (student, teacher)]
-    if widths[0] != widths[1] and teacher_tokenizer is None:
+    ours, theirs = vocabulary_of(student), vocabulary_of(teacher)
+    if ours and theirs and ours != theirs and teacher_tokenizer is None:
         raise MismatchError(
-            f"The student's vocabulary has {widths[0]:,} ids and the teacher's {widths[1]:,}, so an id may mean "
+            f"The student's vocabulary has {ours:,} ids and the teacher's {theirs:,}, so an id may mean "
             "another word to each. Pass the two tokenizers, processing_class and teacher_processing_class: language "
             "models are then compared id by id, and a classifier's teacher can read columns of its own (see "
             "kdcourse.columns.tokenize)."

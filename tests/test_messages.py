@@ -16,8 +16,9 @@ from kdcourse import (
     lm_distillation_loss,
     reverse_kl,
 )
-from kdcourse.compat import require_same_task, task_of
+from kdcourse.compat import require_same_task
 from kdcourse.loss import resolve_divergence
+from kdcourse.tasks import task_of
 from kdcourse.topk import top_k
 
 ROWS, TOKENS = torch.zeros(2, 3), torch.zeros(2, 4, 3)
@@ -134,10 +135,10 @@ def test_what_does_not_fit_is_said_whole(call, message):
     assert refusal(MismatchError, call) == message
 
 
-def token_classifier():
-    from transformers import BertForTokenClassification
+def question_answerer():
+    from transformers import BertForQuestionAnswering
 
-    return BertForTokenClassification(make_model("bert-classifier").config)
+    return BertForQuestionAnswering(make_model("bert-classifier").config)
 
 
 A_B_C, SWAPPED = ["a", "b", "c"], {"a": 0, "b": 2, "c": 1}
@@ -171,9 +172,9 @@ PAIRS = [
     (lambda: require_same_task(make_classifier(), make_model("gpt2-lm")),
      "The student (BertForSequenceClassification) is a classifier and the teacher (GPT2LMHeadModel) a language model; "
      "load the teacher with the student's class."),
-    (lambda: task_of(token_classifier()),
-     "BertForTokenClassification is neither a sequence classifier nor a causal language model, and its logits are "
-     "compared by other rules (no shift, or one of its own); take distillation_loss on rows that you select yourself."),
+    (lambda: task_of(question_answerer()),
+     "BertForQuestionAnswering is neither a classifier (of examples or of tokens) nor a causal language model, and its "
+     "logits are compared by other rules; take distillation_loss on rows that you select yourself."),
     (lambda: check_language_models(make_model("gpt2-lm"), make_model("gpt2-lm", vocab_size=39), make_tokenizer(),
                                    make_tokenizer()),
      "The teacher has 39 token ids and the tokenizer 40: it can neither read nor predict the last ones. Load the "

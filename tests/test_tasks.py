@@ -1,0 +1,282 @@
+"""Models as people bring them: each is trained by the rule of its task, or refused in words."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from datasets import Dataset
+from peft import LoraConfig, get_peft_model
+from shapes import LABELS, make_model, make_rows, make_tokenizer, make_trainer
+from torch import nn
+from transformers import (
+    BertForTokenClassification,
+    BertLMHeadModel,
+    DataCollatorForTokenClassification,
+    ResNetConfig,
+    ResNetForImageClassification,
+    ViTConfig,
+    ViTForImageClassification,
+    default_data_collator,
+)
+
+from kdcourse import MismatchError, distillation_loss
+from kdcourse.compat import check_classifiers
+from kdcourse.tasks import task_of
+from kdcourse.teacher import CachedTeacher, ColumnTeacher, cache_logits
+
+ALPHA, T = 0.4, 2.0
+
+
+def logged_loss(trainer):
+    trainer.train()
+    return trainer.state.log_history[0]["loss"]
+
+
+def expected(student_logits, teacher_logits, labels):
+    return distillation_loss(student_logits, teacher_logits, labels, alpha=ALPHA, temperature=T).total.item()
+
+
+def tagger(seed):
+    config = make_model("bert-classifier").config
+    torch.manual_seed(seed)
+    model = BertForTokenClassification(config)
+    model.classifier.weight.data.mul_(20)
+    return model
+
+
+def tagged_rows():
+    """A label for each token but every third, which is the rest of a word."""
+    rows = make_rows("bert-classifier").to_list()
+    for number, row in enumerate(rows):
+        row["labels"] = [
+            -100 if place % 3 == 2 else (number + place) % LABELS for place in range(len(row["input_ids"]))
+        ]
+    return Dataset.from_list(rows)
+
+
+@pytest.mark.parametrize("batch", [16, 4])
+def test_tokens_are_classified_where_they_are(batch, tmp_path):
+    """Logits (B, T, C) of a tagger, shifted as a language model's: each token is taught its neighbour's class."""
+    student, teacher, rows = tagger(0), tagger(1).eval(), tagged_rows()
+    collate = DataCollatorForTokenClassification(make_tokenizer())
+    inputs = collate([dict(row) for row in rows])
+    labels = inputs.pop("labels")
+    with torch.no_grad():
+        rows_of_tokens = [model(**inputs).logits[labels != -100] for model in (student, teacher)]
+    trainer = make_trainer(
+        "bert-classifier", tmp_path, student=student, teacher=teacher, rows=rows, collator=collate,
+        per_device_train_batch_size=batch, gradient_accumulation_steps=16 // batch, eval_rows=rows,
+    )  # fmt: skip
+    right = expected(*rows_of_tokens, labels[labels != -100])
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(right, abs=1e-4)
+    assert logged_loss(trainer) == pytest.approx(right, abs=1e-4)
+
+
+def test_a_cached_tagger_is_the_tagger(tmp_path):
+    """Token logits that the cache knows for language models only."""
+    teacher, rows = tagger(1).eval(), tagged_rows()
+    collate = DataCollatorForTokenClassification(make_tokenizer())
+    cached = cache_logits(tmp_path / "cache", teacher, make_tokenizer(), rows)
+
+    def loss(source, data):
+        settings = {"student": tagger(0), "teacher": source, "rows": data, "collator": collate}
+        return logged_loss(make_trainer("bert-classifier", tmp_path, **settings))
+
+    losses = [loss(teacher, rows), loss(cached, cached.add_rows(rows))]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+
+
+def vit(seed=0, size=8, **changes):
+    torch.manual_seed(seed)
+    config = ViTConfig(image_size=size, patch_size=4, num_channels=1, hidden_size=16, num_hidden_layers=1,
+                       num_attention_heads=2, intermediate_size=16, num_labels=3, **changes)  # fmt: skip
+    model = ViTForImageClassification(config)
+    model.classifier.weight.data.mul_(50)
+    return model
+
+
+def resnet(seed=1, **changes):
+    torch.manual_seed(seed)
+    config = ResNetConfig(num_channels=1, embedding_size=8, hidden_sizes=[8], depths=[1], num_labels=3, **changes)
+    return ResNetForImageClassification(config)
+
+
+def pictures():
+    pixels = torch.randn(16, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    return [{"pixel_values": picture, "labels": number % 3} for number, picture in enumerate(pixels)]
+
+
+@pytest.mark.parametrize("make_teacher", [vit, resnet])
+def test_pictures_are_classified(make_teacher, tmp_path):
+    """An AttributeError for `vocab_size`, in 34 of 42 image architectures."""
+    student, teacher, rows = vit(), make_teacher(seed=1).eval(), pictures()
+    inputs = default_data_collator(rows)
+    with torch.no_grad():
+        logits = [model(pixel_values=inputs["pixel_values"]).logits for model in (student, teacher)]
+    trainer = make_trainer("bert-classifier", tmp_path, student=student, teacher=teacher, rows=rows,
+                           collator=default_data_collator)  # fmt: skip
+    assert logged_loss(trainer) == pytest.approx(expected(*logits, inputs["labels"]), abs=1e-4)
+
+
+NAMES, OTHER_ORDER = ["cat", "dog", "bird"], ["dog", "cat", "bird"]
+
+
+def named(names):
+    return {"id2label": dict(enumerate(names)), "label2id": {name: index for index, name in enumerate(names)}}
+
+
+def test_labels_of_pictures_are_compared(tmp_path):
+    """A student of the same three animals in another order, taught that cats are dogs."""
+    with pytest.raises(MismatchError, match="same labels in another order"):
+        make_trainer("bert-classifier", tmp_path, student=vit(**named(NAMES)), teacher=vit(1, **named(OTHER_ORDER)))
+
+
+class Tokens(nn.Module):
+    """A module of somebody's own, with logits (B, T, C), or (B, C) where it takes the mean."""
+
+    def __init__(self, seed, mean=False, classes=3):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.table, self.mean = nn.Embedding(40, classes), mean
+
+    def forward(self, input_ids):
+        logits = self.table(input_ids)
+        return logits.mean(dim=1) if self.mean else logits
+
+
+def test_a_module_of_ones_own_says_what_its_tokens_are(tmp_path):
+    """Unknown (B, T, C) logits, shifted or not by a guess."""
+    rows = [{"input_ids": [3, 4, 5, 6], "labels": [0, 1, -100, 2]} for _ in range(16)]
+    settings = {"rows": rows, "collator": default_data_collator}
+
+    def loss(**task):
+        return logged_loss(
+            make_trainer("bert-classifier", tmp_path, student=Tokens(0), teacher=Tokens(1), **settings, **task)
+        )
+
+    with pytest.raises(MismatchError, match="task='token classifier'"):
+        loss()
+    ids, labels = torch.tensor([3, 4, 6]), torch.tensor([0, 1, 2])
+    here = [model.table(ids) for model in (Tokens(0), Tokens(1))]
+    assert loss(task="token classifier") == pytest.approx(expected(*here, labels), abs=1e-4)
+    before = [model.table(torch.tensor([3, 5])) for model in (Tokens(0), Tokens(1))]
+    assert loss(task="language model") == pytest.approx(expected(*before, torch.tensor([1, 2])), abs=1e-4)
+
+
+def test_a_module_with_a_configuration_of_its_own_is_not_taken_for_one_of_transformers(tmp_path):
+    """`model.config` as everybody may call it: an AttributeError for its id2label."""
+    student, teacher = Tokens(0, mean=True), Tokens(1, mean=True)
+    student.config, teacher.config = SimpleNamespace(layers=1), {"layers": 2}
+    rows = [{"input_ids": [3, 4], "labels": 0} for _ in range(16)]
+    make_trainer("bert-classifier", tmp_path, student=student, teacher=teacher, rows=rows,
+                 collator=default_data_collator).train()  # fmt: skip
+
+
+def test_an_unknown_task_is_a_sentence(tmp_path):
+    """A typing error that trains by the default."""
+    with pytest.raises(ValueError, match="task is 'tagger'"):
+        make_trainer("bert-classifier", tmp_path, task="tagger")
+
+
+def test_a_teacher_by_name_is_a_sentence(tmp_path):
+    """A string that is taken for a source of logits, and fails in the first step."""
+    with pytest.raises(TypeError, match="load the model that it names"):
+        make_trainer("bert-classifier", tmp_path, teacher="bert-base-uncased")
+
+
+SOURCES = [ColumnTeacher(), object()]
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=["column", "protocol"])
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"problem_type": "multi_label_classification"}, "problem_type"),
+        ({"num_labels": 1}, "num_labels=1"),
+    ],
+)
+def test_a_student_is_looked_at_whatever_its_teacher_is(source, changes, words, tmp_path):
+    """A softmax over several labels, or over one, which trains on 0.0, where the teacher is no module."""
+    with pytest.raises(MismatchError, match=words):
+        make_trainer("bert-classifier", tmp_path, student=make_model("bert-classifier", **changes), teacher=source)
+
+
+def test_one_output_is_refused_in_a_module_of_ones_own_too(tmp_path):
+    """A loss of exactly 0.0, and a student that never learns."""
+    rows = [{"input_ids": [3, 4], "labels": 0, "teacher_logits": [0.5]} for _ in range(16)]
+    trainer = make_trainer(
+        "bert-classifier", tmp_path, student=Tokens(0, mean=True, classes=1), teacher=ColumnTeacher(), rows=rows,
+        collator=default_data_collator,
+    )  # fmt: skip
+    with pytest.raises(MismatchError, match="one output, over which a softmax is always 1"):
+        trainer.train()
+
+
+def with_names(names, seed=0):
+    model = make_model("bert-classifier", seed=seed)
+    model.config.id2label = dict(enumerate(names))
+    model.config.label2id = {name: index for index, name in enumerate(names)}
+    return model
+
+
+def test_a_cache_says_for_which_labels_its_logits_are(tmp_path):
+    """Cached answers for cat, dog, bird, taught to a student of dog, cat, bird."""
+    rows = make_rows("bert-classifier")
+    cached = cache_logits(tmp_path / "cache", with_names(NAMES, seed=1), make_tokenizer(), rows)
+    assert cached.label_names == NAMES
+    settings = {"rows": cached.add_rows(rows), "teacher": cached}
+    with pytest.raises(MismatchError, match="the logits were computed for"):
+        make_trainer("bert-classifier", tmp_path, student=with_names(OTHER_ORDER), **settings)
+    make_trainer("bert-classifier", tmp_path, student=with_names(NAMES), **settings).train()
+    make_trainer("bert-classifier", tmp_path, student=make_model("bert-classifier"), **settings).train()
+    assert CachedTeacher(cached.cache).label_names == NAMES
+
+
+# peft reads a property that transformers has renamed; both names mean the same until transformers 6.
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+@pytest.mark.parametrize("shape", ["gpt2-classifier", "llama-classifier"])
+def test_an_adapters_trained_head_is_trained(shape, tmp_path):
+    """LoRA on GPT-2 or Llama: the copy of the head that peft trains was called random."""
+    make_model(shape.replace("classifier", "lm")).save_pretrained(tmp_path / "base")
+    base = type(make_model(shape)).from_pretrained(tmp_path / "base", num_labels=LABELS, pad_token_id=0)
+    layers = ["c_attn"] if shape.startswith("gpt2") else ["q_proj"]
+    adapter = LoraConfig(
+        task_type="SEQ_CLS", r=LABELS, target_modules=layers, modules_to_save=["score"],
+        fan_in_fan_out=shape.startswith("gpt2"),
+    )  # fmt: skip
+    teacher = get_peft_model(base, adapter)
+    with pytest.raises(MismatchError, match="random"):
+        check_classifiers(make_model(shape), teacher)
+    teacher.base_model.model.score.modules_to_save["default"].weight.data.add_(0.1)
+    check_classifiers(make_model(shape), teacher)
+
+
+def test_a_configuration_need_not_name_a_pad_token():
+    """An AttributeError for `pad_token_id`."""
+    student, teacher = vit(), vit(1)
+    for model in (student, teacher):
+        model.config.__dict__.pop("pad_token_id", None)
+    check_classifiers(student, teacher)
+
+
+def test_an_encoder_is_no_language_model_until_it_looks_back_only():
+    """A teacher that sees the token it is to predict, and is always right."""
+    config = make_model("bert-classifier").config
+    with pytest.raises(MismatchError, match="is_decoder=True"):
+        task_of(BertLMHeadModel(config))
+    config.is_decoder = True
+    assert task_of(BertLMHeadModel(config)) == "language model"
+
+
+def test_the_task_goes_by_the_class_and_those_it_is_made_from():
+    """A subclass of somebody's own that counts as unknown."""
+
+    class Mine(BertForTokenClassification):
+        pass
+
+    assert task_of(Mine(make_model("bert-classifier").config)) == "token classifier"
+    assert task_of(vit()) == "classifier"
+    compiled = nn.Module()  # what torch.compile puts around a model
+    compiled._orig_mod = make_model("gpt2-lm")
+    assert task_of(compiled) == "language model"
+    assert task_of(nn.Linear(2, 2)) is None
