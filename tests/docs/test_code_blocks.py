@@ -53,6 +53,7 @@ def python_of(page):
     return "\n".join(lines) + "\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", WITH_PYTHON, ids=name_of)
 def test_the_python_of_a_page_runs(page, tmp_path):
     """An example that was right for the version before: in order, and nothing else, it does not run."""
@@ -70,6 +71,7 @@ sys.meta_path = [Hidden if finder is importlib.machinery.PathFinder else finder 
 """
 
 
+@pytest.mark.slow
 def test_the_readmes_python_needs_the_library_alone(tmp_path):
     """Six lines for a practitioner that stop at `import datasets`, which `pip install kdcourse` does not bring."""
     brought = closure("kdcourse")

@@ -47,15 +47,6 @@ def test_a_row_names_lessons_and_tests_that_exist(module, lessons, tests):
         assert (ROOT / file).is_file()
 
 
-def test_a_row_names_a_test_that_looks_at_its_module():
-    """A test that never imports what it is said to test."""
-    for module, _, _, tests in MODULES:
-        last = module.rpartition(".")[2]
-        sources = "".join((ROOT / file).read_text(encoding="utf-8") for file in re.findall(r"`([^`]+)`", tests))
-        public = {name for name, home in kdcourse._HOMES.items() if home == last}
-        assert any(re.search(rf"\b{name}\b", sources) for name in {last, *public}), module
-
-
 def test_what_moved_is_where_the_changelog_says():
     """A new name that is none, or an old one that still works and needs no row."""
     rows = re.findall(r"^\| `(kdcourse\.[\w.]+)` \| (.+) \|$", CHANGES, re.MULTILINE)
