@@ -143,7 +143,7 @@ class DistillationTrainer(Trainer):
         loss = self._objective(
             logits_of(outputs), self._teacher_logits(inputs), inputs.get("labels"), num_items_in_batch
         )
-        total = loss.total
+        total = loss.total + self._router_loss(outputs, inputs, num_items_in_batch)
         if num_items_in_batch is not None:
             self._trained.add_sums(loss, torch.as_tensor(num_items_in_batch))
             # The sums are divided by the rows of all processes, and then the processes' gradients are averaged.
@@ -168,7 +168,9 @@ class DistillationTrainer(Trainer):
         labels = inputs.get("labels")
         with torch.no_grad(), self.compute_loss_context_manager():
             logits = logits_of(model(**student_features(inputs, self._not_the_students)))
-            loss = self._evaluate_batch(logits, self.teacher.logits(inputs), labels)
+            loss = self._evaluate_batch(
+                logits, self.teacher.logits(inputs), self._own_labels(inputs), is_packed(inputs)
+            )
         return (loss, None, None) if prediction_loss_only else (loss, logits, labels)
 
     def evaluation_loop(
@@ -216,6 +218,22 @@ class DistillationTrainer(Trainer):
     def _is_shifted(self) -> bool:
         return self._task == "language model"
 
+    def _router_loss(self, outputs: Any, inputs: Batch, num_items: Tensor | int | None) -> Tensor | float:
+        """What keeps a mixture of experts balanced, where the student's configuration asks for it; else 0.
+
+        It is a mean over a batch. So that a step in pieces comes as near to a whole one as can be, each piece has its
+        share of the step's tokens.
+        """
+        router_loss = getattr(outputs, "aux_loss", None)
+        if router_loss is None:
+            return 0.0
+        weight = unwrapped(self.model).config.get_text_config().router_aux_loss_coef
+        if num_items is None:
+            return weight * router_loss
+        _, taught = count_items(inputs, self._is_shifted)
+        _, of_step = torch.as_tensor(num_items).expand(2)
+        return weight * router_loss * taught.to(router_loss.device) / of_step.clamp(min=1)
+
     def _task_for(self, logits: Tensor) -> Task:
         """The task, as far as only logits tell it.
 
@@ -245,9 +263,11 @@ class DistillationTrainer(Trainer):
             )
         return logits
 
-    def _evaluate_batch(self, logits: Tensor, teacher_logits: Logits | None, labels: Tensor | None) -> Tensor | None:
+    def _evaluate_batch(
+        self, logits: Tensor, teacher_logits: Logits | None, labels: Tensor | None, packed: bool
+    ) -> Tensor | None:
         """Count a batch towards the evaluation's losses, whichever of the two parts it has."""
-        rows = self._own_rows(len(logits))
+        rows = 1 if packed else self._own_rows(len(logits))
         targets = torch.full(logits.shape[:-1], IGNORED_LABEL, device=logits.device) if labels is None else labels
         targets, logits = targets[:rows], logits[:rows]
         taught = teacher_logits is not None
@@ -260,6 +280,14 @@ class DistillationTrainer(Trainer):
         self._evaluated.add_items(items)
         is_whole = (taught or self.args.alpha == 1) and (labels is not None or self.args.alpha == 0)
         return loss.total if is_whole else None
+
+    def _own_labels(self, inputs: Batch) -> Tensor | None:
+        """The labels of an evaluation batch; of texts packed into one row, only those that do not fill the batch up."""
+        labels = inputs.get("labels")
+        if labels is None or not is_packed(inputs):
+            return labels
+        number_of_text = (inputs["position_ids"] == 0).cumsum(dim=1)
+        return labels.masked_fill(number_of_text > self._own_rows(self.args.eval_batch_size), IGNORED_LABEL)
 
     def _own_rows(self, rows: int) -> int:
         """How many rows of an evaluation batch count: the last one is filled up, so that all processes have as many."""
@@ -286,6 +314,12 @@ class SignatureColumns(list[str]):
 
     def __contains__(self, name: object) -> bool:
         return super().__contains__(name) or str(name).startswith(TEACHER_PREFIX)
+
+
+def is_packed(batch: Batch) -> bool:
+    """Whether several texts are in one row, told apart by positions that begin anew."""
+    positions = batch.get("position_ids")
+    return positions is not None and len(positions) == 1
 
 
 class Averages:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from shapes import SHAPES, make_rows, make_trainer, weights_of
+from transformers import DataCollatorWithFlattening
 
 LOGGED = ("loss", "hard_loss", "soft_loss", "eval_loss", "eval_hard_loss", "eval_soft_loss")
 EVAL_ROWS = 13
@@ -22,7 +23,18 @@ def train_all(folder, batch, accumulation):
         logged = {name: value for log in trainer.state.log_history for name, value in log.items() if name in LOGGED}
         student = trainer.accelerator.unwrap_model(trainer.model)
         results[shape] = {"weights": weights_of(student), **{name: torch.tensor(logged[name]) for name in LOGGED}}
+    results["packed"] = {"eval_loss": torch.tensor(evaluate_packed(folder))}
     return results
+
+
+def evaluate_packed(folder):
+    """The texts of a batch in one row: what fills up the last batch is inside a row, not a row of its own."""
+    texts = make_rows("llama-lm", EVAL_ROWS, seed=1).remove_columns(["labels", "attention_mask"])
+    trainer = make_trainer(
+        "llama-lm", folder, rows=texts, eval_rows=texts, per_device_eval_batch_size=4,
+        collator=DataCollatorWithFlattening(return_position_ids=True),
+    )  # fmt: skip
+    return trainer.evaluate()["eval_loss"]
 
 
 if __name__ == "__main__":
