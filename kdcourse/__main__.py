@@ -1,5 +1,34 @@
-"""`python -m kdcourse` is the command `kdcourse`."""
+"""Where the command `kdcourse`, or `python -m kdcourse`, begins and ends: without a traceback for a missing package."""
 
-from kdcourse.course.cli import main
+from __future__ import annotations
 
-main()
+import signal
+import sys
+
+MISUSED, INTERRUPTED = 2, 130
+
+
+def main() -> None:
+    """Run the command that was typed."""
+    try:
+        from kdcourse.course.cli import app
+
+        app(prog_name="kdcourse")
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "kdcourse":
+            raise
+        message = (
+            f'This command needs the course\'s packages: pip install "kdcourse[course]" ({error.name} is missing).'
+        )
+        print(message, file=sys.stderr)
+        sys.exit(MISUSED)
+    except KeyboardInterrupt:  # before there was a command that could say more
+        print("Stopped.", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+    finally:
+        # All is done; a second Ctrl-C would only interrupt the interpreter's own end, with a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+if __name__ == "__main__":
+    main()

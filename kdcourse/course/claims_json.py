@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from kdcourse.course.fingerprint import versions
-from kdcourse.course.run import Outcome
+from kdcourse.course.outcome import Outcome
 from kdcourse.files import written_whole
 
 
 def write_claims(outcomes: Sequence[Outcome], out: Path, device: str) -> Path:
     """Write `claims.json`: versions, device, and by lesson each claim with its value and what it is held against.
 
-    A lesson that failed has the claims that it made before. No time and no path: a run that gives the same numbers
-    gives the same file.
+    A lesson that failed has the claims that it made before. Lessons of an earlier run that was made with something else
+    are named with what that was. No time and no path: a run that gives the same numbers gives the same file.
     """
     path = out / "claims.json"
     with written_whole(path) as unfinished:
@@ -33,4 +33,5 @@ def claims_report(outcomes: Sequence[Outcome], device: str) -> dict[str, Any]:
         "versions": versions(),
         "device": device,
         "lessons": {outcome.lesson.name: outcome.claims for outcome in outcomes},
+        "earlier_runs": {outcome.lesson.name: dict(outcome.differs) for outcome in outcomes if outcome.differs},
     }

@@ -1,21 +1,22 @@
-"""Two runs held against each other: which claims moved, how far for what they are allowed, and which broke."""
+"""Two runs held against each other, for a maintainer: which claims moved, how far for what they allow, which broke."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from kdcourse.course.claims import Claim, claim_from
+from kdcourse.course.misuse import MisuseError
 
 Verdict = Literal["held", "broke", "mended", "still broken", "gone", "new"]
 BREAKS: tuple[Verdict, ...] = ("broke", "gone")
 
 
-class ReportError(ValueError):
-    """A file that should be a report of claims is none."""
+class ReportError(MisuseError):
+    """A file that should be a report of claims is none, or two of them have nothing to compare."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,23 @@ class Move:
         if self.after.holds:
             return "held" if self.before.holds else "mended"
         return "broke" if self.before.holds else "still broken"
+
+    @property
+    def level(self) -> str:
+        """How loud to say it: as a problem, as a note, or not at all."""
+        return "problem" if self.verdict in BREAKS else "" if self.verdict == "held" else "note"
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The claim, before, after, and the difference in shares of what is allowed and of the spread over seeds."""
+        verdict = "" if self.verdict == "held" else f" ({self.verdict})"
+        return (
+            f"{self.lesson[:2]} {self.name}{verdict}",
+            f"{self.before.value:.6g}" if self.before else "–",
+            f"{self.after.value:.6g}" if self.after else "–",
+            f"{self.share_of_room:.0%}",
+            "–" if self.share_of_spread is None else f"{self.share_of_spread:.1f}",
+        )
 
     @property
     def difference(self) -> float:
@@ -62,6 +80,38 @@ class Report:
 
     circumstances: Mapping[str, str]
     lessons: Mapping[str, Mapping[str, Claim]]
+    earlier_runs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Lessons that were run before the others, with something else."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that `compare` found."""
+
+    moves: Sequence[Move]
+    """Of the lessons that both runs hold: those that broke first, then by how far they moved."""
+    missing: Sequence[str]
+    """Lessons of the first run only; each counts as broken."""
+    notes: Sequence[str]
+    """What else differs between the runs, in words: versions, device, lessons."""
+
+    @property
+    def broken(self) -> int:
+        """How many claims and lessons broke or are gone."""
+        return sum(move.verdict in BREAKS for move in self.moves) + len(self.missing)
+
+    def worth_showing(self, threshold: float) -> list[Move]:
+        """The moves above this share of what a claim allows, and all whose verdict changed."""
+        return [move for move in self.moves if move.share_of_room >= threshold or move.verdict != "held"]
+
+    def summary(self, threshold: float) -> str:
+        """The comparison in a sentence."""
+        claims = "1 claim" if len(self.moves) == 1 else f"{len(self.moves)} claims"
+        lessons = {0: "", 1: ", 1 lesson is missing"}.get(
+            len(self.missing), f", {len(self.missing)} lessons are missing"
+        )
+        broke = sum(move.verdict in BREAKS for move in self.moves)
+        return f"{claims} compared, {len(self.worth_showing(threshold))} moved, {broke} broke{lessons}."
 
 
 def read_report(path: Path) -> Report:
@@ -72,20 +122,73 @@ def read_report(path: Path) -> Report:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        circumstances = {"python": content["python"], "device": content["device"], **content["versions"]}
-        lessons = {
-            name: {entry["name"]: claim_from(entry) for entry in claims} for name, claims in content["lessons"].items()
-        }
+        return Report(
+            circumstances=_words({"python": content["python"], "device": content["device"], **content["versions"]}),
+            lessons={name: _claims(entries) for name, entries in content["lessons"].items()},
+            earlier_runs={name: _words(differs) for name, differs in content.get("earlier_runs", {}).items()},
+        )
     except FileNotFoundError:
         raise ReportError(f"{path} is not there; `kdcourse run` writes a claims.json.") from None
+    except IsADirectoryError:
+        raise ReportError(f"{path} is a folder; name the claims.json in it, such as {path / 'claims.json'}.") from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ReportError(f"{path} is not a claims.json of `kdcourse run` ({type(error).__name__}: {error}).") from None
-    return Report(circumstances, lessons)
 
 
-def compare(before: Report, after: Report) -> list[Move]:
-    """Every claim of the lessons that both runs hold: those that broke first, then by how far they moved."""
-    return sorted(_moves(before, after), key=lambda move: (move.verdict in BREAKS, move.share_of_room), reverse=True)
+def _words(entries: Mapping[str, object]) -> dict[str, str]:
+    return {name: str(value) for name, value in entries.items()}
+
+
+def _claims(entries: Iterable[Mapping[str, Any]]) -> dict[str, Claim]:
+    """The claims of a lesson by name.
+
+    Raises:
+        TypeError: a field does not hold what it should.
+    """
+    claims = {entry["name"]: claim_from(entry) for entry in entries}
+    for claim in claims.values():
+        limits = (claim.tolerance, claim.at_least, claim.at_most)
+        numbers = (claim.expected, claim.spread, *limits)
+        if not isinstance(claim.name, str) or not all(isinstance(each, int | float | None) for each in numbers):
+            raise TypeError(f"the claim {claim.name!r} has a field that is no number")
+        if all(limit is None for limit in limits):
+            raise TypeError(f"the claim {claim.name!r} is held against nothing")
+    return claims
+
+
+def compare(before: Report, after: Report) -> Comparison:
+    """Hold two runs against each other.
+
+    Raises:
+        ReportError: they have no claim of the same lesson.
+    """
+    moves = sorted(_moves(before, after), key=lambda move: (move.verdict in BREAKS, move.share_of_room), reverse=True)
+    if not moves:
+        raise ReportError(
+            f"There is nothing to compare: the first run has claims of {_listed(before)}, "
+            f"the second of {_listed(after)}."
+        )
+    missing = [lesson for lesson in before.lessons if lesson not in after.lessons]
+    return Comparison(moves, missing, list(_notes(before, after)))
+
+
+def _notes(before: Report, after: Report) -> Iterator[str]:
+    for name, (was, now) in changed_circumstances(before, after).items():
+        yield f"{name}: {was} → {now}"
+    for which, report, other in (("first", before, after), ("second", after, before)):
+        for lesson, differs in report.earlier_runs.items():
+            yield f"{lesson} is older than the rest of the {which} run: {_listed_pairs(differs)}"
+        for lesson in report.lessons:
+            if lesson not in other.lessons:
+                yield f"{lesson} is in the {which} run only"
+
+
+def _listed_pairs(pairs: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in pairs.items())
+
+
+def _listed(report: Report) -> str:
+    return ", ".join(name for name, claims in report.lessons.items() if claims) or "no lesson"
 
 
 def changed_circumstances(before: Report, after: Report) -> dict[str, tuple[str, str]]:

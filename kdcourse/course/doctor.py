@@ -1,4 +1,4 @@
-"""Is this machine ready for the course? Each finding says what was seen, and what to do about it."""
+"""Is this machine ready for the course? For a learner: each finding says what was seen, and what to do about it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,17 @@ import psutil
 
 from kdcourse.labs import assets
 
+ROOT = Path(__file__).parents[2]
+"""In a clone, the root of the repository."""
+IN_WHEEL = Path(__file__).parent / "constraints.txt"
+
 Level = Literal["ok", "note", "problem"]
 
 NEWEST_PYTHON = (3, 14)
 MEMORY_GB = 4
 DISK_GB = 2
 HUB_SECONDS = 3
+COURSE_EXTRA = re.compile(r"""extra == ["']course["']""")
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,10 @@ class Finding:
     level: Level
     seen: str
     advice: str = ""
+
+    @property
+    def words(self) -> list[str]:
+        return [self.seen, self.advice] if self.advice else [self.seen]
 
 
 def examine() -> Iterator[Finding]:
@@ -52,11 +61,15 @@ def examine() -> Iterator[Finding]:
 
 
 def tested_versions() -> dict[str, str]:
-    """Package to version, from the `constraints.txt` that the course was tested with; empty outside a clone."""
-    path = Path(__file__).parents[1] / "constraints.txt"
-    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    """Package to version, from the `constraints.txt` that the course was tested with: in the wheel, or in a clone."""
+    path = _constraints()
+    lines = path.read_text(encoding="utf-8").splitlines() if path else []
     pins = (line.partition(";")[0].strip().partition("==") for line in lines)
-    return {name: version for name, _, version in pins if version}
+    return {_normal(name): version for name, _, version in pins if version}
+
+
+def _constraints() -> Path | None:
+    return next((path for path in (IN_WHEEL, ROOT / "constraints.txt") if path.is_file()), None)
 
 
 def _python() -> Finding:
@@ -78,24 +91,49 @@ def _packages() -> Finding:
         except importlib.metadata.PackageNotFoundError:
             missing.append(name)
             continue
-        expected = tested.get(name, installed)
-        if installed.partition("+")[0] != expected:
+        expected = tested.get(_normal(name), installed)
+        if _public(installed) != _public(expected):
             different.append(f"{name} {installed} (tested: {expected})")
     if missing:
-        return Finding("packages", "problem", f"not installed: {', '.join(missing)}", "Run `make setup`.")
+        return Finding("packages", "problem", f"not installed: {', '.join(missing)}", f"Run `{_what_installs()}`.")
     if different:
         return Finding(
             "packages",
             "note",
             ", ".join(different),
-            "If a number differs, run `pip install -c constraints.txt -e .`.",
+            f"If a number differs, this may be why; `{_what_installs_the_tested()}` changes it.",
         )
     return Finding("packages", "ok", f"{len(_required_packages())} as tested" if tested else "installed")
 
 
 def _required_packages() -> list[str]:
-    requirements = importlib.metadata.requires("kdcourse") or []
-    return [re.split(r"[^\w.-]", requirement)[0] for requirement in requirements if "extra ==" not in requirement]
+    """Those of the library and of its extra `course`."""
+    pairs = [line.partition(";") for line in importlib.metadata.requires("kdcourse") or []]
+    wanted = [name for name, _, marker in pairs if "extra" not in marker or COURSE_EXTRA.search(marker)]
+    return [re.split(r"[^\w.-]", name)[0] for name in wanted]
+
+
+def _normal(name: str) -> str:
+    """The one form of a package's name: some say Jinja2, and some huggingface_hub."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _public(version: str) -> str:
+    """Without the label of a build, such as +cpu."""
+    return version.partition("+")[0]
+
+
+def _is_clone() -> bool:
+    return (ROOT / "Makefile").is_file() and (ROOT / "pyproject.toml").is_file()
+
+
+def _what_installs() -> str:
+    return "make setup" if _is_clone() else 'pip install "kdcourse[course]"'
+
+
+def _what_installs_the_tested() -> str:
+    what = '-e ".[course]"' if _is_clone() else '"kdcourse[course]"'
+    return f"pip install -c {_constraints()} {what}"
 
 
 def _kernel() -> Finding:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from kdcourse.course.lessons import LessonError
+from kdcourse.course.settings import DEVICES
 from kdcourse.labs import assets
-
-DEVICES = ("auto", "cpu", "cuda")
 
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",

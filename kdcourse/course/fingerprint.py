@@ -22,6 +22,12 @@ def versions() -> dict[str, str]:
     return {package: importlib.metadata.version(package) for package in PACKAGES}
 
 
+def circumstances(device: str, parameters: Mapping[str, Any]) -> dict[str, str]:
+    """What a run was made with, in words for its report."""
+    given = {name: str(value) for name, value in parameters.items()}
+    return {"python": platform.python_version(), "device": device, **versions(), **given}
+
+
 def fingerprint(lesson: Lesson, parameters: Mapping[str, Any], device: str) -> str:
     """SHA-256 over the notebook's sources, the package's files, all versions, the parameters and the device."""
     cells = nbformat.read(lesson.path, as_version=4).cells

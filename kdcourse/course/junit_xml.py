@@ -7,7 +7,7 @@ from pathlib import Path
 
 from junitparser import Failure, JUnitXml, TestCase, TestSuite
 
-from kdcourse.course.run import Outcome
+from kdcourse.course.outcome import Outcome
 from kdcourse.files import written_whole
 
 

@@ -14,6 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from kdcourse.course.misuse import MisuseError
+
 FOLDER_VARIABLE = "KDCOURSE_NOTEBOOKS"
 
 COPY = "kd-course"
@@ -24,7 +26,7 @@ EXERCISE = re.compile(r"^### Exercise (\S+) · (.+)\n+(?:★+☆* · (\d+) minut
 MINUTES = re.compile(r"\*\*(\d+) minutes\*\*")
 
 
-class LessonError(ValueError):
+class LessonError(MisuseError):
     """Lessons cannot be found, run or written as asked; the message says why, and what to do."""
 
 
@@ -81,15 +83,25 @@ class Lesson:
             for name, title, minutes in (match.groups() for match in found)
         ]
 
-    @cached_property
+    @property
     def cells(self) -> list[dict[str, Any]]:
-        """The cells as the file has them.
+        """The cells as the file has them."""
+        return list(self._content["cells"])
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        return dict(self._content["metadata"])
+
+    @cached_property
+    def _content(self) -> dict[str, Any]:
+        """The file as it is.
 
         Raises:
-            LessonError: the file is no notebook.
+            LessonError: it is no notebook.
         """
         try:
-            return list(json.loads(self.path.read_text(encoding="utf-8"))["cells"])
+            content = json.loads(self.path.read_text(encoding="utf-8"))
+            return {"cells": content["cells"], "metadata": content["metadata"]}
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise LessonError(f"{self.path} cannot be read as a notebook ({type(error).__name__}: {error}).") from None
 

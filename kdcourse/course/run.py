@@ -1,4 +1,4 @@
-"""Run lessons from top to bottom with papermill, and keep what came out.
+"""Run lessons from top to bottom, and keep what came out.
 
 An executed notebook is written whole or not at all. Its metadata says how the lesson went, and has a fingerprint of all
 that the result depends on. So a folder of executed notebooks is the state of a run: `resume` looks at nothing else.
@@ -6,105 +6,52 @@ that the result depends on. So a folder of executed notebooks is the state of a 
 
 from __future__ import annotations
 
-import errno
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import filelock
 import nbformat
 import papermill
-import zmq
-from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
-from papermill.exceptions import PapermillExecutionError
-from traitlets.config import Config
 
 from kdcourse.course.claims import claims_of
 from kdcourse.course.environment import COLLECT_CLAIMS, device_name, kernel_environment
-from kdcourse.course.fingerprint import fingerprint
+from kdcourse.course.execute import OUT_OF_SPACE, OnCell, execute
+from kdcourse.course.fingerprint import circumstances, fingerprint
 from kdcourse.course.lessons import Lesson, LessonError
 from kdcourse.course.not_compared import reason_of
+from kdcourse.course.outcome import METADATA_KEY, Outcome, Record, read_record
+from kdcourse.course.settings import Settings
 from kdcourse.files import written_whole
 
-# Code and outputs go over a local port, where other users of the machine can listen. Kernels warn of that whenever they
-# start, unless the connection is encrypted.
-ENCRYPTION = "auto" if zmq.has("curve") else "disabled"
 
-PROFILES = ("quick", "full")
-CELL_SECONDS = 900
-METADATA_KEY = "kdcourse_run"
-OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
+class Watcher:
+    """Is told how a run goes; this one keeps it to itself."""
 
+    def says(self, text: str) -> None:
+        """Anything that takes its time before the first lesson."""
 
-@dataclass(frozen=True)
-class Settings:
-    """What can be chosen for a run.
+    def lesson_begins(self, lesson: Lesson, place: int, count: int) -> None:
+        """`place` counts from 1."""
 
-    Attributes:
-        profile: `quick` (two CPU cores, no GPU) or `full` (more seeds and data); the notebooks' parameter PROFILE.
-        device: `cpu`, `cuda`, or `auto`: a GPU if there is one.
-        seed: the first seed of every training; the parameter SEED of the lessons that train.
-        parameters: more of the notebooks' parameters, by name; a lesson that does not know one fails.
-        cell_seconds: the most that one cell may take.
-    """
+    def cell_begins(self, cell: str, place: int, count: int) -> None:
+        """`cell` is an id; code cells are counted, from 1."""
 
-    profile: str = PROFILES[0]
-    device: str = "auto"
-    seed: int = 0
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    cell_seconds: int = CELL_SECONDS
-
-
-@dataclass(frozen=True)
-class Record:
-    """How one lesson went, as its executed notebook tells it; `problem` is empty if all is well."""
-
-    fingerprint: str
-    seconds: float
-    problem: str = ""
-    cell: str = ""
-    """Id of the cell that the problem is in."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A lesson, its executed notebook, and how it went."""
-
-    lesson: Lesson
-    executed: Path
-    record: Record
-    reused: bool = False
-    """Finished by an earlier run."""
-
-    @property
-    def seconds(self) -> float:
-        return self.record.seconds
-
-    @property
-    def problem(self) -> str:
-        return self.record.problem
-
-    @property
-    def passed(self) -> bool:
-        return not self.problem
-
-    @cached_property
-    def claims(self) -> list[dict[str, Any]]:
-        """What the lesson stated, as far as it got."""
-        return claims_of(nbformat.read(self.executed, as_version=4)) if self.executed.exists() else []
-
-
-class NotRunError(Exception):
-    """A lesson cannot be run as asked; the message is the outcome's problem."""
+    def lesson_ends(self, outcome: Outcome) -> None:
+        """Also for a lesson that an earlier run has finished, which then never began."""
 
 
 def run_lessons(
-    lessons: Iterable[Lesson], out: Path, settings: Settings | None = None, *, resume: bool = False
+    lessons: Sequence[Lesson],
+    out: Path,
+    settings: Settings | None = None,
+    *,
+    resume: bool = False,
+    watcher: Watcher | None = None,
 ) -> Iterator[Outcome]:
     """Execute each lesson into `out`, one after the other; one that fails does not stop the others.
 
@@ -113,17 +60,33 @@ def run_lessons(
         resume: do not run again what went well in `out` with the same notebook, package, versions and parameters.
 
     Raises:
-        LessonError: `out` cannot be written, another run is writing there, or the device is not there.
+        LessonError: no lesson knows a parameter, or the device is not there, both before anything is written; or `out`
+            cannot be written, or another run is writing there.
     """
     settings = settings or Settings()
+    plan = _plan(lessons, settings)
     device = device_name(settings.device)
+    return _run(plan, out, settings, device, resume, watcher or Watcher())
+
+
+def _run(
+    plan: Mapping[Lesson, Mapping[str, Any]], out: Path, settings: Settings, device: str, resume: bool, watcher: Watcher
+) -> Iterator[Outcome]:
     os.environ.update(kernel_environment(settings.device) | COLLECT_CLAIMS)
     try:
         out.mkdir(parents=True, exist_ok=True)  # found out before a lesson runs for minutes
         with filelock.FileLock(out / ".lock", timeout=0):
             _remove_leftovers(out)
-            for lesson in lessons:
-                yield _outcome(lesson, out, settings, device, resume)
+            for place, (lesson, known) in enumerate(plan.items(), 1):
+                executed, mark = out / lesson.path.name, fingerprint(lesson, injected(known), device)
+                earlier = read_record(executed) if resume else None
+                if earlier is not None and earlier.fingerprint == mark and not earlier.problem:
+                    outcome = Outcome(lesson, executed, earlier, reused=True)
+                else:
+                    watcher.lesson_begins(lesson, place, len(plan))
+                    begun = Record(mark, 0.0, circumstances=circumstances(device, known))
+                    outcome = _outcome(lesson, executed, begun, injected(known), settings, watcher.cell_begins)
+                yield outcome
     except filelock.Timeout:
         raise LessonError(
             f"Another run is writing to {out}; wait for it, or choose another folder with --out."
@@ -134,94 +97,57 @@ def run_lessons(
         ) from None
 
 
+def _plan(lessons: Iterable[Lesson], settings: Settings) -> dict[Lesson, dict[str, Any]]:
+    """Each lesson with the parameters that it knows.
+
+    Raises:
+        LessonError: none of the lessons knows a parameter that was asked for; papermill would only warn.
+    """
+    known = {lesson: list(papermill.inspect_notebook(str(lesson.path))) for lesson in lessons}
+    names = list(dict.fromkeys(name for of_lesson in known.values() for name in of_lesson))
+    for name in settings.parameters:
+        if name not in names:
+            raise LessonError(
+                f"None of the chosen lessons has a parameter {name}; they have {', '.join(names) or 'none at all'}."
+            )
+    asked = settings.all_parameters
+    return {lesson: {name: asked[name] for name in asked if name in of_lesson} for lesson, of_lesson in known.items()}
+
+
+def injected(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """What papermill has to add to the notebook.
+
+    The defaults that every lesson has are not: the cell for them would shift the numbers of all others.
+    """
+    defaults = Settings().all_parameters
+    return {name: value for name, value in parameters.items() if name not in defaults or value != defaults[name]}
+
+
 def _remove_leftovers(out: Path) -> None:
     """What `written_whole` was writing when an earlier run was killed."""
     for path in out.glob(".*.[0-9]*"):
         path.unlink()
 
 
-def _outcome(lesson: Lesson, out: Path, settings: Settings, device: str, resume: bool) -> Outcome:
-    executed = out / lesson.path.name
+def _outcome(
+    lesson: Lesson, executed: Path, begun: Record, parameters: Mapping[str, Any], settings: Settings, on_cell: OnCell
+) -> Outcome:
     started = time.monotonic()
-    try:
-        parameters = parameters_for(lesson, settings)
-    except NotRunError as error:
-        executed.unlink(missing_ok=True)  # of an earlier run, which this outcome is not about
-        return Outcome(lesson, executed, Record("", 0.0, str(error)))
-    mark = fingerprint(lesson, parameters, device)
-    earlier = read_record(executed) if resume else None
-    if earlier is not None and earlier.fingerprint == mark and not earlier.problem:
-        return Outcome(lesson, executed, earlier, reused=True)
     unfinished = executed.with_name(f".{executed.name}")  # papermill writes it anew after every cell
     try:
-        stopped = _execute(lesson, unfinished, parameters, settings.cell_seconds)
+        stopped = execute(lesson.path, unfinished, parameters, cell_seconds=settings.cell_seconds, on_cell=on_cell)
         notebook = nbformat.read(unfinished if unfinished.exists() else lesson.path, as_version=4)
         problem, cell = (stopped, _last_cell(notebook)) if stopped else look_over(notebook)
-        record = Record(mark, time.monotonic() - started, problem, cell)
+        record = replace(begun, seconds=time.monotonic() - started, problem=problem, cell=cell)
         notebook.metadata[METADATA_KEY] = asdict(record)
         with written_whole(executed) as path:
             nbformat.write(notebook, path)
     except OSError as error:
-        executed.unlink(missing_ok=True)
-        record = Record(mark, time.monotonic() - started, _words_for(error))
+        executed.unlink(missing_ok=True)  # of an earlier run, which this outcome is not about
+        record = replace(begun, seconds=time.monotonic() - started, problem=_words_for(error))
     finally:
         unfinished.unlink(missing_ok=True)
     return Outcome(lesson, executed, record)
-
-
-def read_record(executed: Path) -> Record | None:
-    """How the lesson went when this notebook was executed; nothing if it is not the work of a run."""
-    if not executed.is_file():
-        return None
-    stored = nbformat.read(executed, as_version=4).metadata.get(METADATA_KEY)
-    return Record(**stored) if stored else None
-
-
-def parameters_for(lesson: Lesson, settings: Settings) -> dict[str, Any]:
-    """What is injected into the lesson's parameters.
-
-    The notebook's own defaults are not: the cell for them would shift the numbers of all others. A lesson without SEED
-    has nothing that depends on it.
-
-    Raises:
-        NotRunError: the lesson does not know a parameter; papermill would only warn.
-    """
-    known = papermill.inspect_notebook(str(lesson.path))
-    wanted: dict[str, Any] = {**settings.parameters}
-    if settings.profile != PROFILES[0]:
-        wanted["PROFILE"] = settings.profile
-    if settings.seed != 0 and "SEED" in known:
-        wanted["SEED"] = settings.seed
-    for name in wanted:
-        if name not in known:
-            raise NotRunError(f"It has no parameter {name}; its parameters are {', '.join(known) or 'none'}.")
-    return wanted
-
-
-def _execute(lesson: Lesson, executed: Path, parameters: Mapping[str, Any], cell_seconds: int) -> str:
-    """Run one notebook; the answer says what stopped it, or nothing."""
-    try:
-        papermill.execute_notebook(
-            lesson.path,
-            executed,
-            parameters=dict(parameters),
-            kernel_name="python3",
-            cwd=lesson.path.parent,
-            execution_timeout=cell_seconds,
-            progress_bar={"desc": lesson.name},
-            config=Config(KernelManager={"transport_encryption": ENCRYPTION}),
-        )
-    except PapermillExecutionError as error:
-        if error.ename == "OSError" and any(f"[Errno {number}]" in error.evalue for number in OUT_OF_SPACE):
-            return "The disk is full: a cell could not write."
-        return f"It raised {error.ename}: {error.evalue}"
-    except CellTimeoutError:
-        return f"A cell took longer than {cell_seconds} s."
-    except DeadKernelError:
-        return "The kernel died; a process that runs out of memory looks like this."
-    except RuntimeError as error:  # jupyter_client has no class of its own for a kernel that does not start
-        return f"The kernel did not start ({error}); `kdcourse doctor` looks at it."
-    return ""
 
 
 def look_over(notebook: NotebookNode) -> tuple[str, str]:

@@ -32,7 +32,7 @@ def moves(tmp_path):
             compare.read_report(report(tmp_path / f"{name}.json", {"00_toy": claims}))
             for name, claims in (("old", before), ("new", after))
         )
-        return {move.name: move for move in compare.compare(old, new)}
+        return {move.name: move for move in compare.compare(old, new).moves}
 
     return compared
 
@@ -87,7 +87,7 @@ def test_the_command_says_what_broke_and_fails(tmp_path):
     assert "01_toy is in the first run only" in result.output
     assert "00 kl (broke)" in result.output
     assert "500%" in result.output
-    assert "1 claims compared, 1 moved, 1 broke." in result.output
+    assert "1 claim compared, 1 moved, 1 broke, 1 lesson is missing." in result.output
 
 
 def test_equal_runs_are_equal(tmp_path):
@@ -96,14 +96,71 @@ def test_equal_runs_are_equal(tmp_path):
     result = call(report(tmp_path / "old.json", claims), report(tmp_path / "new.json", claims, device="NVIDIA T4"))
     assert result.exit_code == 0
     assert "device: cpu → NVIDIA T4" in result.output
-    assert "1 claims compared, 0 moved, 0 broke." in result.output
+    assert "1 claim compared, 0 moved, 0 broke." in result.output
 
 
 def test_runs_with_nothing_in_common_are_no_success(tmp_path):
     """Two reports of different lessons, compared without a difference."""
     claim = entry("kl", 1.0, expected=1, tolerance=0.1)
     old, new = (report(tmp_path / f"{name}.json", {name: [claim]}) for name in ("00_toy", "01_toy"))
-    assert call(old, new).exit_code == 1
+    result = call(old, new)
+    assert result.exit_code == 2
+    assert "nothing to compare: the first run has claims of 00_toy, the second of 01_toy" in result.output
+
+
+def test_two_runs_without_claims_are_no_success(tmp_path):
+    """Two empty reports, and the good news that nothing broke."""
+    empty = report(tmp_path / "empty.json", {"00_toy": []})
+    result = call(empty, empty)
+    assert result.exit_code == 2
+    assert "claims of no lesson" in result.output
+
+
+def test_a_lesson_that_is_missing_broke(tmp_path):
+    """A lesson that no longer runs, and a green comparison of the seven others."""
+    claim = entry("kl", 1.0, expected=1, tolerance=0.1)
+    old = report(tmp_path / "old.json", {"00_toy": [claim], "01_toy": [claim]})
+    new = report(tmp_path / "new.json", {"00_toy": [claim]})
+    result = call(old, new)
+    assert result.exit_code == 1
+    assert "01_toy is in the first run only" in result.output
+    assert call(new, old).exit_code == 0  # a lesson that is new broke nothing
+
+
+def test_a_lesson_of_an_earlier_run_is_named(tmp_path):
+    """A number from last month's torch, compared as if it were from today's."""
+    claims = {"00_toy": [entry("kl", 1.0, expected=1, tolerance=0.1)]}
+    old, new = report(tmp_path / "old.json", claims), report(tmp_path / "new.json", claims)
+    content = json.loads(new.read_text(encoding="utf-8")) | {"earlier_runs": {"00_toy": {"torch": "2.12.0"}}}
+    new.write_text(json.dumps(content), encoding="utf-8")
+    assert "00_toy is older than the rest of the second run: torch 2.12.0" in call(old, new).output
+
+
+def test_a_name_is_text_and_not_markup(tmp_path):
+    """The traceback of a console that takes a claim's name for its own language."""
+    claims = {"00_toy": [entry("[/b] :smile:", 0.0, at_least=1)]}
+    path = report(tmp_path / "claims.json", claims)
+    assert "[/b] :smile:" in call(path, path).output
+    assert "[/red]" in call(tmp_path / "none[/red].json", path).output
+
+
+def test_a_folder_is_told_from_the_file_in_it(tmp_path):
+    """ "Is a directory", from somebody who has never heard of a claims.json."""
+    report(tmp_path / "claims.json", {"00_toy": []})
+    result = call(tmp_path, tmp_path)
+    assert result.exit_code == 2
+    assert str(tmp_path / "claims.json") in result.output
+
+
+@pytest.mark.parametrize(
+    "change", [{"value": "high"}, {"value": None}, {"tolerance": "wide"}, {"tolerance": None}, {"name": ["kl"]}]
+)
+def test_a_malformed_field_is_a_sentence(tmp_path, change):
+    """A TypeError in the middle of a subtraction."""
+    path = report(tmp_path / "old.json", {"00_toy": [entry("kl", 1.0, expected=1, tolerance=0.1) | change]})
+    result = call(path, path)
+    assert result.exit_code == 2
+    assert "is not a claims.json" in result.output
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"lessons": {}}', '{"python": "3", "device": "cpu", "versions": 1}'])
@@ -112,6 +169,6 @@ def test_another_file_is_a_sentence(tmp_path, content):
     path = tmp_path / "other.json"
     path.write_text(content, encoding="utf-8")
     result = call(path, path)
-    assert result.exit_code == 1
-    assert "is not a claims.json" in result.output.replace("\n", " ")
+    assert result.exit_code == 2
+    assert "is not a claims.json" in result.output
     assert "kdcourse run" in call(tmp_path / "none.json", path).output

@@ -34,6 +34,33 @@ def test_other_versions_than_the_tested_ones_are_named(monkeypatch):
     finding = doctor._packages()
     assert finding.level == "note"
     assert re.search(r"transformers [\d.]+ \(tested: 0\.1\)", finding.seen)
+    assert "pip install -c" in finding.advice
+
+
+def test_a_build_for_one_processor_is_the_tested_version(monkeypatch):
+    """A warning of "torch 2.13.0+cpu (tested: 2.13.0+cpu)"."""
+    monkeypatch.setattr(doctor, "_required_packages", lambda: ["torch"])
+    for installed, tested in (("2.13.0+cpu", "2.13.0"), ("2.13.0", "2.13.0+cpu"), ("2.13.0+cpu", "2.13.0+cpu")):
+        monkeypatch.setattr(doctor.importlib.metadata, "version", lambda _, seen=installed: seen)
+        monkeypatch.setattr(doctor, "tested_versions", lambda seen=tested: {"torch": seen})
+        assert doctor._packages().level == "ok"
+
+
+def test_the_tested_versions_are_those_of_the_wheel_or_of_the_clone(monkeypatch, tmp_path):
+    """Versions that are compared with nothing, because the file is looked for where it never is."""
+    assert {doctor._normal(name) for name in doctor._required_packages()} <= doctor.tested_versions().keys()
+    in_wheel = tmp_path / "constraints.txt"
+    in_wheel.write_text("torch==0.1+cpu ; python_version > '3'\n# a comment\n", encoding="utf-8")
+    monkeypatch.setattr(doctor, "IN_WHEEL", in_wheel)
+    assert doctor.tested_versions() == {"torch": "0.1+cpu"}
+
+
+def test_advice_fits_the_place(monkeypatch, tmp_path):
+    """ "Run make setup", to somebody who has no Makefile."""
+    monkeypatch.setattr(doctor, "_required_packages", lambda: ["no-such-package"])
+    assert "make setup" in doctor._packages().advice
+    monkeypatch.setattr(doctor, "ROOT", tmp_path)
+    assert 'pip install "kdcourse[course]"' in doctor._packages().advice
 
 
 def test_a_missing_package_is_a_problem(monkeypatch):
@@ -46,7 +73,7 @@ def test_a_missing_package_is_a_problem(monkeypatch):
 def test_the_required_packages_are_those_of_the_project():
     """A list of its own that goes out of date."""
     required = doctor._required_packages()
-    assert {"torch", "transformers", "accelerate", "papermill"} <= set(required)
+    assert {"torch", "transformers", "accelerate", "papermill", "typer", "matplotlib"} <= set(required)
     assert all(importlib.metadata.version(name) for name in required)
     assert "pytest" not in required
 

@@ -3,6 +3,8 @@
 import json
 import os
 import random
+import re
+import signal
 import subprocess
 import sys
 import time
@@ -14,7 +16,9 @@ from filelock import FileLock
 from junitparser import JUnitXml
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from kdcourse.course import claims_json, fingerprint, html_pages, junit_xml, lessons, run, store
+from kdcourse.course import claims_json, execute, fingerprint, html_pages, junit_xml, lessons, run, store
+from kdcourse.course.outcome import Outcome, Record, read_record
+from kdcourse.course.run_and_report import run_and_report
 
 pytestmark = pytest.mark.slow
 
@@ -86,7 +90,7 @@ def test_a_kernel_that_does_not_start_is_a_sentence(folder, tmp_path, monkeypatc
         raise RuntimeError("Kernel didn't respond in 60 seconds")
 
     write_lesson(folder, "00_toy", "1 + 1")
-    monkeypatch.setattr(run.papermill, "execute_notebook", wait_in_vain)
+    monkeypatch.setattr(execute.papermill, "execute_notebook", wait_in_vain)
     (outcome,) = run_all(tmp_path)
     assert "did not start (Kernel didn't respond in 60 seconds)" in outcome.problem
 
@@ -145,7 +149,8 @@ def test_a_picture_keeps_its_words_on_the_page(folder, tmp_path):
     write_lesson(
         folder,
         "00_toy",
-        "from matplotlib.figure import Figure\nfrom kdcourse import plots\nplots.show(Figure(), 'It <rises>')",
+        "from IPython.display import display\n"
+        "display({'image/png': 'AAAA'}, metadata={'image/png': {'alt': 'It <rises>'}}, raw=True)",
     )
     (outcome,) = run_all(tmp_path)
     html_pages.write_lesson(outcome, tmp_path / "out")
@@ -165,10 +170,8 @@ def test_the_default_profile_adds_no_cell(folder, tmp_path):
 def test_a_title_is_text_and_not_markup(folder, tmp_path):
     """A heading with an angle bracket that breaks the page."""
     write_lesson(folder, "00_toy", "1 + 1")
-    outcome = run.Outcome(
-        lessons.all_lessons()[0], tmp_path / "none.ipynb", run.Record("", 1.0, "<script>alert(1)</script>")
-    )
-    html = html_pages.write_index([outcome], tmp_path).read_text(encoding="utf-8")
+    broken = Outcome(lessons.all_lessons()[0], tmp_path / "none.ipynb", Record("", 1.0, "<script>alert(1)</script>"))
+    html = html_pages.write_index([broken], tmp_path).read_text(encoding="utf-8")
     assert "<script>" not in html
     assert "&lt;script&gt;" in html
 
@@ -277,22 +280,43 @@ def test_a_lesson_that_ran_in_no_time_fails(folder, tmp_path):
     assert (outcome.problem, outcome.record.cell) == ("A cell was passed over: it has not run.", "cell-1")
 
 
-def test_a_parameter_that_no_cell_reads_fails(folder, tmp_path):
-    """papermill warns, and runs the default."""
+def add_parameter(folder, name, line):
+    """One more parameter for a lesson that is there."""
+    path = folder / f"{name}.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[1].source += f"\n{line}"
+    nbformat.write(notebook, path)
+
+
+def test_a_parameter_that_no_lesson_knows_is_refused_first(folder, tmp_path):
+    """papermill warns, and runs the default; or each lesson fails, after the folder was made."""
     write_lesson(folder, "00_toy", "1 + 1")
-    (outcome,) = run_all(tmp_path, parameters={"STEPS": 5})
-    assert outcome.problem == "It has no parameter STEPS; its parameters are PROFILE."
-    assert not outcome.executed.exists()
+    with pytest.raises(lessons.LessonError, match=r"None .* has a parameter STEPZ; they have PROFILE"):
+        run_all(tmp_path, parameters={"STEPZ": 5})
+    done = subprocess.run(
+        [*run_command(tmp_path / "out"), "-p", "STEPZ=1"], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 2
+    assert "STEPZ" in done.stderr and "PROFILE" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_parameter_goes_to_the_lessons_that_know_it(folder, tmp_path):
+    """Seven lessons that fail, because the eighth has a knob of its own."""
+    write_lesson(folder, "00_plain", "1 + 1")
+    write_lesson(folder, "01_steps", "print(STEPS)")
+    add_parameter(folder, "01_steps", "STEPS = 3")
+    plain, steps = run_all(tmp_path, parameters={"STEPS": 5})
+    assert plain.passed and steps.passed
+    assert "STEPS" not in plain.record.circumstances
+    assert nbformat.read(steps.executed, as_version=4).cells[-1].outputs[0].text == "5\n"
 
 
 def test_a_seed_goes_to_the_lessons_that_have_one(folder, tmp_path):
     """A seed that is accepted and ignored."""
     write_lesson(folder, "00_toy", "1 + 1")
     write_lesson(folder, "01_trains", "print(SEED)")
-    path = folder / "01_trains.ipynb"
-    notebook = nbformat.read(path, as_version=4)
-    notebook.cells[1].source += "\nSEED = 0"
-    nbformat.write(notebook, path)
+    add_parameter(folder, "01_trains", "SEED = 0")
     plain, seeded = run_all(tmp_path, seed=7)
     assert plain.passed
     assert nbformat.read(seeded.executed, as_version=4).cells[-1].outputs[0].text == "7\n"
@@ -376,6 +400,175 @@ def test_only_times_have_changed_and_the_file_stays(folder, tmp_path):
         store.store_outputs(path, outcome.executed)
         contents.append(path.read_bytes())
     assert contents[0] == contents[1] != contents[2]
+
+
+class Told(run.Watcher):
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.events = []
+
+    def lesson_begins(self, lesson, place, count):
+        self.events.append((lesson.name, place, count))
+
+    def cell_begins(self, cell, place, count):
+        self.events.append((cell, place, count))
+
+    def lesson_ends(self, outcome):
+        self.events.append((outcome.lesson.name, outcome.passed))
+
+
+def test_a_run_says_where_it_is(folder, tmp_path):
+    """Ten silent minutes, of which nobody knows whether they are the first ten of twelve."""
+    write_lesson(folder, "00_toy", "1 + 1")
+    write_lesson(folder, "01_toy", "1 / 0", "1 + 1")
+    told = Told()
+    run_and_report(lessons.all_lessons(), tmp_path / "out", run.Settings(), watcher=told)
+    parameters = told.events[1]
+    assert parameters[1:] == (1, 3)
+    assert told.events == [
+        ("00_toy", 1, 2), parameters, ("cell-0", 2, 3), ("cell-1", 3, 3), ("00_toy", True),
+        ("01_toy", 2, 2), told.events[6], ("cell-0", 2, 4), ("cell-1", 3, 4), ("01_toy", False),
+    ]  # fmt: skip
+
+
+def test_a_log_has_plain_lines(folder, tmp_path):
+    """A log of continuous integration, full of spinners and escape codes."""
+    write_lesson(folder, "00_toy", "1 + 1")
+    write_lesson(folder, "01_toy", "raise ValueError('[/b]')")
+    done = subprocess.run(
+        run_command(tmp_path / "out"),
+        capture_output=True, text=True, check=False, timeout=120, env=os.environ | {"FORCE_COLOR": "1"},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == ""
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", done.stdout).splitlines()  # colours are what FORCE_COLOR asks for
+    assert [re.sub(r"\d+ s\b", "1 s", line) for line in lines[:-1]] == [
+        "  00_toy · lesson 1 of 2 begins",
+        "✓ 00_toy  1 s",
+        "  01_toy · lesson 2 of 2 begins",
+        "✗ 01_toy  1 s  It raised ValueError: [/b] [cell cell-1]",
+    ]
+    assert lines[-1].startswith("1 of 2 in order.")
+    assert "\x1b[?" not in done.stdout and "\r" not in done.stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")
+def test_a_terminal_has_one_line_that_names_the_cell(folder, tmp_path):
+    """A bar that counts cells, and does not say which of them takes so long."""
+    write_lesson(folder, "00_toy", "import time\ntime.sleep(1)")
+    shown = on_a_terminal(run_command(tmp_path / "out"), columns=80)
+    assert "00_toy · lesson 1 of 1 · cell 3 of 3 · cell-1" in shown
+    assert "✓ 00_toy" in shown
+
+
+def on_a_terminal(command, columns):
+    """What a command shows where it believes to be on a terminal."""
+    import pty
+
+    ours, theirs = pty.openpty()
+    environment = os.environ | {"COLUMNS": str(columns), "TERM": "xterm-256color"}
+    process = subprocess.Popen(command, stdout=theirs, stderr=theirs, env=environment)
+    os.close(theirs)
+    shown = b""
+    try:
+        while piece := os.read(ours, 65536):
+            shown += piece
+    except OSError:  # how Linux says that the other end is closed
+        pass
+    assert process.wait(60) == 0
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown.decode())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Ctrl-C is another thing on Windows")
+def test_control_c_in_a_cell_is_a_sentence(folder, tmp_path):
+    """A traceback through four libraries, a kernel that goes on training, and half a notebook."""
+    write_lesson(folder, "00_toy", "1 + 1")
+    write_lesson(folder, "01_long", f"import os, pathlib, time\npathlib.Path({str(tmp_path)!r}, 'pid').write_text"
+                 "(str(os.getpid()))\nfor _ in range(600): time.sleep(0.1)")  # fmt: skip
+    out = tmp_path / "out"
+    process = subprocess.Popen(run_command(out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    kernel = wait_for_number(tmp_path / "pid")
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said == "✗ Stopped after 1 of 2 lessons; the same command with --resume continues.\n"
+    with pytest.raises(ProcessLookupError):
+        os.kill(kernel, 0)
+    assert sorted(path.name for path in out.glob("[!.]*")) == [
+        "00_toy.html", "00_toy.ipynb", "claims.json", "index.html", "junit.xml", "report.html",
+    ]  # fmt: skip
+    assert [path.name for path in out.glob(".*")] == [".lock"]
+
+
+def wait_for_number(path):
+    for _ in range(600):
+        if path.exists() and (text := path.read_text(encoding="utf-8")):
+            return int(text)
+        time.sleep(0.1)
+    raise AssertionError(f"{path} was not written")
+
+
+@pytest.mark.parametrize("moment", ["write_text", "replace"])
+def test_control_c_in_a_report_leaves_no_half_of_one(folder, tmp_path, monkeypatch, moment):
+    """A claims.json that ends in the middle of a number."""
+    write_lesson(folder, "00_toy", "1 + 1")
+    run_and_report(lessons.all_lessons(), tmp_path / "out", run.Settings())
+    before = (tmp_path / "out" / "claims.json").read_bytes()
+    usual = getattr(Path, moment)
+
+    def interrupted(path, *arguments, **options):
+        if path.name.startswith(".claims.json"):
+            raise KeyboardInterrupt
+        return usual(path, *arguments, **options)
+
+    monkeypatch.setattr(Path, moment, interrupted)
+    with pytest.raises(KeyboardInterrupt, match="Stopped after 0 of 1 lessons"):
+        run_and_report(lessons.all_lessons(), tmp_path / "out", run.Settings())
+    assert (tmp_path / "out" / "claims.json").read_bytes() == before
+    assert [path.name for path in (tmp_path / "out").glob(".*")] == [".lock"]
+
+
+def test_the_reports_keep_the_lessons_of_earlier_runs(folder, tmp_path):
+    """`kdcourse run 00` into the folder of the course, and a report of one lesson."""
+    for name in ("00_toy", "01_toy", "02_gone"):
+        write_lesson(folder, name, "1 + 1")
+    out = tmp_path / "out"
+    run_and_report(lessons.all_lessons(), out, run.Settings(profile="full"))
+    (folder / "02_gone.ipynb").unlink()
+    (out / "01_toy.html").unlink()
+    write_lesson(folder, "00_toy", "1 / 0")
+    outcomes = run_and_report(lessons.find_lessons(["00"]), out, run.Settings())
+    assert [(outcome.lesson.name, outcome.passed) for outcome in outcomes] == [("00_toy", False)]
+    claims = json.loads((out / "claims.json").read_text(encoding="utf-8"))
+    assert list(claims["lessons"]) == ["00_toy", "01_toy"]
+    assert claims["earlier_runs"] == {"01_toy": {"PROFILE": "full"}}
+    assert [suite.name for suite in JUnitXml.fromfile(str(out / "junit.xml"))] == ["00_toy", "01_toy"]
+    assert "01_toy.html" in (out / "index.html").read_text(encoding="utf-8")
+    assert (out / "01_toy.html").exists()
+    report = (out / "report.html").read_text(encoding="utf-8")
+    assert "earlier run, with PROFILE full" in report
+    assert report.count("earlier run") == 1
+    assert "02_gone" not in report
+
+
+def test_the_exit_code_is_that_of_this_run(folder, tmp_path):
+    """A red build for a lesson that nobody ran."""
+    write_lesson(folder, "00_whole", "1 + 1")
+    write_lesson(folder, "01_broken", "1 / 0")
+    for words, code in (([], 1), (["00"], 0), (["01"], 1)):
+        done = subprocess.run([*run_command(tmp_path / "out"), *words], capture_output=True, check=False, timeout=120)
+        assert done.returncode == code
+    assert "1 of 2" in (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"cells": [], "metadata": {"kdcourse_run": {"weight": 3}}}'])
+def test_a_file_of_somebody_elses_is_no_earlier_run(folder, tmp_path, content):
+    """A notebook that was copied into the folder, and a traceback of its reader."""
+    write_lesson(folder, "00_toy", "1 + 1")
+    path = tmp_path / "00_toy.ipynb"
+    path.write_text(content, encoding="utf-8")
+    assert read_record(path) is None
 
 
 def test_killed_at_any_moment_a_run_can_be_resumed(folder, tmp_path):

@@ -15,9 +15,9 @@ from nbformat.v4 import new_code_cell, new_notebook
 from traitlets.config import Config
 
 from kdcourse.course.environment import kernel_environment
+from kdcourse.course.execute import ENCRYPTION
 from kdcourse.course.lessons import all_lessons, find_lessons
 from kdcourse.course.not_compared import TAG, is_not_compared
-from kdcourse.course.run import ENCRYPTION
 
 pytestmark = pytest.mark.slow
 

@@ -12,6 +12,7 @@ import platformdirs
 from filelock import FileLock
 
 from kdcourse.course.lessons import Lesson, LessonExercise
+from kdcourse.course.misuse import MisuseError
 from kdcourse.files import written_whole
 
 FILE_VARIABLE = "KDCOURSE_PROGRESS"
@@ -20,7 +21,7 @@ Record = dict[str, dict[str, int]]
 """For each exercise, how often each kind of diagnosis was given."""
 
 
-class ProgressError(ValueError):
+class ProgressError(MisuseError):
     """The record cannot be read; the message says what to do."""
 
 

@@ -1,0 +1,7 @@
+"""What a command answers when it cannot be done as asked: a sentence, and exit code 2."""
+
+from __future__ import annotations
+
+
+class MisuseError(ValueError):
+    """Something cannot be done as asked; the message says what was given, why not, and what to do."""
