@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 SHOWN_DIFFERENCES = 3
+
+POSITION_TABLES = ("position_embeddings", "wpe", "embed_positions", "positions_embed")
+"""What models call the table that they look positions up in."""
 
 
 def check_classifiers(
@@ -82,6 +85,32 @@ def check_language_models(
                 "nor predict the last ones. Load the tokenizer that it was trained with, without added tokens."
             )
     return shared
+
+
+def require_room(role: str, model: Any, features: Mapping[str, Any]) -> None:
+    """A text is not longer than the table of positions of a model that has one.
+
+    Raises:
+        MismatchError: it is; on a GPU, the look-up would end the process, not the call.
+    """
+    ids = features.get("input_ids")
+    if ids is None or "position_ids" in features or (positions := positions_of(model)) is None:
+        return
+    if ids.shape[1] > positions:
+        raise MismatchError(
+            f"A batch has {ids.shape[1]:,} tokens in a row, and the {role} ({type(unwrapped(model)).__name__}) has "
+            f"{positions:,} positions; cut the texts at max_length={positions} when they are tokenized."
+        )
+
+
+def positions_of(model: Any) -> int | None:
+    """The most tokens that a table of positions has room for; None if the model computes positions, or has none."""
+    for name, module in unwrapped(model).named_modules():
+        if isinstance(module, nn.Embedding) and name.rpartition(".")[2] in POSITION_TABLES:
+            # Tables that count from the padding token on (RoBERTa, OPT) have as many rows more.
+            before_the_first = getattr(module, "offset", 0 if module.padding_idx is None else module.padding_idx + 1)
+            return module.num_embeddings - before_the_first
+    return None
 
 
 def require_same_task(student: Any, teacher: Any) -> Task | None:

@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from kdcourse.cache import CacheMismatchError, LogitsCache, fingerprint, hash_token_ids, require_same
 from kdcourse.columns import LOGITS_COLUMN, ROW_COLUMN, TOKEN_COLUMNS, Batch, arguments_of, teacher_features
-from kdcourse.compat import label_names
+from kdcourse.compat import label_names, require_room
 from kdcourse.topk import Logits, concatenate, spread, stack, top_k
 
 if TYPE_CHECKING:
@@ -64,7 +64,9 @@ def ask(teacher: nn.Module, inputs: Batch) -> Tensor:
     # A cache of keys and values serves generation. Here it costs memory, and models that tell packed texts apart by
     # their positions do not look at them while there is a cache: the teacher would read across texts.
     settings = {"use_cache": False} if "use_cache" in arguments_of(teacher) else {}
-    return logits_of(teacher(**teacher_features(inputs, teacher), **settings))
+    features = teacher_features(inputs, teacher)
+    require_room("teacher", teacher, features)
+    return logits_of(teacher(**features, **settings))
 
 
 def logits_of(outputs: Any) -> Tensor:

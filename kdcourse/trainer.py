@@ -19,6 +19,7 @@ from kdcourse.compat import (
     check_classifier,
     check_classifiers,
     check_language_models,
+    require_room,
     require_same_names,
     require_same_task,
     vocabulary_of,
@@ -139,7 +140,7 @@ class DistillationTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """The objective on one batch; with `num_items_in_batch` (labelled, taught), its share of an optimizer step."""
-        outputs = model(**student_features(inputs, self._not_the_students))
+        outputs = self._ask_student(model, inputs)
         loss = self._objective(
             logits_of(outputs), self._teacher_logits(inputs), inputs.get("labels"), num_items_in_batch
         )
@@ -167,7 +168,7 @@ class DistillationTrainer(Trainer):
         inputs = self._prepare_inputs(inputs)
         labels = inputs.get("labels")
         with torch.no_grad(), self.compute_loss_context_manager():
-            logits = logits_of(model(**student_features(inputs, self._not_the_students)))
+            logits = logits_of(self._ask_student(model, inputs))
             loss = self._evaluate_batch(
                 logits, self.teacher.logits(inputs), self._own_labels(inputs), is_packed(inputs)
             )
@@ -197,6 +198,11 @@ class DistillationTrainer(Trainer):
             logs |= self._trained.means(self.accelerator)
             self._trained = Averages()
         super().log(logs, *args, **kwargs)
+
+    def _ask_student(self, model: nn.Module, inputs: Batch) -> Any:
+        features = student_features(inputs, self._not_the_students)
+        require_room("student", model, features)
+        return model(**features)
 
     def _objective(
         self, logits: Tensor, teacher_logits: Logits, labels: Tensor | None, num_items: Tensor | int | None = None

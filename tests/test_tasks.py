@@ -12,21 +12,28 @@ from transformers import (
     BertForTokenClassification,
     BertLMHeadModel,
     DataCollatorForTokenClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
     MixtralConfig,
     MixtralForCausalLM,
+    OPTConfig,
+    OPTForCausalLM,
     ResNetConfig,
     ResNetForImageClassification,
+    RobertaConfig,
+    RobertaForSequenceClassification,
     ViTConfig,
     ViTForImageClassification,
     default_data_collator,
 )
 
 from kdcourse import MismatchError, distillation_loss, lm_distillation_loss
-from kdcourse.compat import check_classifiers
+from kdcourse.compat import check_classifiers, positions_of
 from kdcourse.tasks import task_of
 from kdcourse.teacher import CachedTeacher, ColumnTeacher, cache_logits
 
 ALPHA, T = 0.4, 2.0
+SMALL = {"hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1}
 
 
 def logged_loss(trainer):
@@ -314,3 +321,33 @@ def test_a_mixture_of_experts_keeps_its_balance(batch, tmp_path):
         train_sampling_strategy="sequential",
     )  # fmt: skip
     assert logged_loss(trainer) == pytest.approx(right, abs=2e-3)
+
+
+@pytest.mark.parametrize("who", ["student", "teacher"])
+def test_a_text_that_is_too_long_is_a_sentence(who, tmp_path):
+    """An index that is out of range; on a GPU, the end of the process."""
+    models = {"student": make_model("gpt2-classifier"), "teacher": make_model("gpt2-classifier", seed=1)}
+    models[who] = make_model("gpt2-classifier", seed=2, n_positions=8)
+    trainer = make_trainer("gpt2-classifier", tmp_path, **models)
+    with pytest.raises(MismatchError, match=rf"the {who} .* has 8 positions"):
+        trainer.train()
+
+
+@pytest.mark.parametrize(
+    ("model", "room"),
+    [
+        (GPT2LMHeadModel(GPT2Config(n_positions=9, n_embd=4, n_layer=1, n_head=1)), 9),
+        (RobertaForSequenceClassification(RobertaConfig(max_position_embeddings=11, **SMALL)), 9),
+        (OPTForCausalLM(OPTConfig(max_position_embeddings=9, ffn_dim=4, word_embed_proj_dim=4, **SMALL)), 9),
+        (make_model("llama-lm"), None),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_positions_are_counted_as_the_model_counts_them(model, room):
+    """RoBERTa's first position is number 2: a limit that is off by two."""
+    assert positions_of(model) == room
+    ids = torch.full((1, room or 20), 5)
+    model.eval()(input_ids=ids)
+    if room:
+        with pytest.raises((IndexError, RuntimeError)):
+            model(input_ids=torch.full((1, room + 1), 5))
