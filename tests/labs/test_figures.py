@@ -1,8 +1,10 @@
 """Figures: what they show, said in words as well."""
 
+from base64 import b64decode
+
 import pytest
-from IPython.core.interactiveshell import InteractiveShell
-from IPython.utils.capture import capture_output
+from nbclient import NotebookClient
+from nbformat.v4 import new_code_cell, new_notebook
 
 from kdcourse.labs import figures
 from kdcourse.labs.figures import Measured
@@ -24,7 +26,7 @@ def test_mean_and_spread_are_over_seeds(models):
 
 def test_the_figure_shows_each_model_against_both_costs(models):
     """A model that is left out, or an axis in another unit than its label."""
-    by_size, by_time = figures.accuracy_against_cost(models).axes
+    by_size, by_time = figures.accuracy_against_cost(models).figure.axes
     assert [text.get_text() for text in by_size.texts] == ["teacher", "student"]
     assert [line.get_xydata()[0].tolist() for line in by_size.lines[::3]] == [[22.7, 87.0], [4.3, pytest.approx(76)]]
     assert [line.get_xdata()[0] for line in by_time.lines[::3]] == [60.0, 2.0]
@@ -34,39 +36,35 @@ def test_the_figure_shows_each_model_against_both_costs(models):
 
 def test_the_alt_text_holds_the_numbers(models):
     """ "A plot" as the alt text of a plot, and a spread of 0.0 over the one teacher that there is."""
-    text = figures.describe_accuracy_against_cost(models)
+    text = figures.accuracy_against_cost(models).alt
     assert "teacher, 87.0%" in text
     assert "student, 76.0 ± 1.0%" in text
 
 
-def test_show_gives_picture_and_words(models):
-    """A picture without an alt text, which nbconvert then calls missing."""
-    InteractiveShell.instance()
-    with capture_output() as captured:
-        figures.show(figures.accuracy_against_cost(models), "two models")
-    (output,) = captured.outputs
-    assert output.data["text/plain"] == "two models"
-    assert output.metadata["image/png"]["alt"] == "two models"
-    assert output.data["image/png"][:4] == b"\x89PNG"
+@pytest.mark.parametrize("last_line", ["picture", "picture.show()"])
+def test_a_picture_shows_itself_with_its_words(last_line):
+    """A picture without an alt text, which nbconvert then calls missing; or one that is shown twice."""
+    code = "from kdcourse.labs import figures\npicture = figures.alpha_sweep({'a': {0.0: [0.5, 0.6], 1.0: [0.7, 0.7]}})"
+    notebook = new_notebook(cells=[new_code_cell(f"%matplotlib inline\n{code}\n{last_line}")])
+    NotebookClient(notebook, kernel_name="python3").execute()
+    (output,) = notebook.cells[0].outputs
+    assert b64decode(output.data["image/png"])[:4] == b"\x89PNG"
+    assert len(output.data["text/plain"]) > 40
+    assert output.metadata["image/png"]["alt"] == output.data["text/plain"]
 
 
 def test_a_figure_that_has_not_changed_is_the_same_file(models):
     """A diff in every picture after every run."""
-    InteractiveShell.instance()
-    pictures = []
-    for _ in range(2):
-        with capture_output() as captured:
-            figures.show(figures.accuracy_against_cost(models), "two models")
-        pictures.append(captured.outputs[0].data["image/png"])
-    assert pictures[0] == pictures[1]
+    first, second = (figures.accuracy_against_cost(models)._repr_mimebundle_() for _ in range(2))
+    assert first == second
 
 
 def test_the_terms_of_a_divergence_stand_beside_their_sum():
     """A bar that is not what it is labelled, or a sum of something else."""
-    _, right = figures.divergence_terms(["a", "b", "c"], [0.7, 0.2, 0.1], [0.1, 0.3, 0.6]).axes
+    _, right = figures.divergence_terms(["a", "b", "c"], [0.7, 0.2, 0.1], [0.1, 0.3, 0.6]).figure.axes
     assert [bar.get_height() for bar in right.patches] == pytest.approx([-0.1946, 0.1216, 1.0751, 1.0021], abs=1e-4)
     assert [text.get_text() for text in right.texts] == ["−0.19", "+0.12", "+1.08", "+1.00"]
-    words = figures.describe_divergence_terms(["a", "b", "c"], [0.7, 0.2, 0.1], [0.1, 0.3, 0.6])
+    words = figures.divergence_terms(["a", "b", "c"], [0.7, 0.2, 0.1], [0.1, 0.3, 0.6]).alt
     assert "a, teacher 0.1, student 0.7, term −0.19" in words
     assert words.endswith("add up to 1.00.")
 
@@ -74,22 +72,22 @@ def test_the_terms_of_a_divergence_stand_beside_their_sum():
 def test_the_words_on_covering_and_seeking_follow_the_numbers():
     """An alt text written for one sentence, shown beside another."""
     covering, seeking = (
-        figures.covering_and_seeking([-1, 0, 1], [0.5, 0, 0.5], [0.3, 0.4, 0.3], [0, 0.1, 0.9]).axes[0].lines
+        figures.covering_and_seeking([-1, 0, 1], [0.5, 0, 0.5], [0.3, 0.4, 0.3], [0, 0.1, 0.9]).figure.axes[0].lines
     )
     assert (covering.get_ydata().tolist(), seeking.get_ydata().tolist()) == ([0.3, 0.4, 0.3], [0, 0.1, 0.9])
-    words = figures.describe_covering_and_seeking([-1, 0, 1], [0.5, 0, 0.5], [0.3, 0.4, 0.3], [0, 0.1, 0.9])
+    words = figures.covering_and_seeking([-1, 0, 1], [0.5, 0, 0.5], [0.3, 0.4, 0.3], [0, 0.1, 0.9]).alt
     assert "ratings −1 to +1" in words
     assert "reverse KL, one narrow peak, gives 0% to the negative ratings, 10% to 0 and 90%" in words
 
 
 def test_each_end_of_beta_is_drawn_with_its_own_divergence():
     """Forward and reverse KL exchanged in the figure that tells them apart."""
-    _, divided = figures.between_the_ends([0.25, 0.75], [0.3, 0.6], 1.0, 2.0).axes
+    _, divided = figures.between_the_ends([0.25, 0.75], [0.3, 0.6], 1.0, 2.0).figure.axes
     by_label = {line.get_label(): line.get_xydata().tolist() for line in divided.lines}
     assert by_label["D / beta"] == [[0.25, pytest.approx(1.2)], [0.75, pytest.approx(0.8)]]
     assert by_label["D / (1 − beta)"] == [[0.25, pytest.approx(0.4)], [0.75, pytest.approx(2.4)]]
     assert (by_label["forward KL"], by_label["reverse KL"]) == ([[0.0, 1.0]], [[1.0, 2.0]])
-    assert "0.60 at its highest, near beta 0.8" in figures.describe_between_the_ends([0.25, 0.75], [0.3, 0.6], 1.0, 2.0)
+    assert "0.60 at its highest, near beta 0.8" in figures.between_the_ends([0.25, 0.75], [0.3, 0.6], 1.0, 2.0).alt
 
 
 def test_a_position_teaches_by_the_label_after_it():
@@ -100,56 +98,54 @@ def test_a_position_teaches_by_the_label_after_it():
         is_padding=[[False] * 4, [False] * 3 + [True]],
         is_end=[[False] * 3 + [True], [False] * 2 + [True, False]],
     )
-    above, below = figures.supervised_positions(grid).axes
+    above, below = figures.supervised_positions(grid).figure.axes
     filled = [[patch.get_facecolor()[:3] != (1, 1, 1) for patch in axes.patches] for axes in (above, below)]
     assert filled == [
         [False, True, True, True, False, True, True, False],
         [True] * 3 + [False] + [True] * 2 + [False] * 2,
     ]
     assert "b → end" in [text.get_text() for text in below.texts]
-    assert "text 2 has labels at positions 1 to 2 of 4, 1 of them padding" in figures.describe_supervised_positions(
-        grid
-    )
+    assert "text 2 has labels at positions 1 to 2 of 4, 1 of them padding" in figures.supervised_positions(grid).alt
 
 
 def test_softened_answers_share_one_scale_and_keep_their_ends_apart():
     """Charts that look alike because each has its own axis; a 99.6% that is called 100%."""
     tables = {1: [0.0002, 0.0038, 0.996], 4: [0.2, 0.3, 0.5], 64: [0.33, 0.33, 0.34], 99: [1 / 3] * 3}
-    figure = figures.softened_distributions(tables)
+    figure = figures.softened_distributions(tables).figure
     used = [axes for axes in figure.axes if axes.patches]
     assert [axes.get_title() for axes in used] == ["T = 1", "T = 4", "T = 64", "T = 99"]
     assert {axes.get_ylim() for axes in used} == {(0, 119)}
-    text = figures.describe_softened_distributions(tables)
+    text = figures.softened_distributions(tables).alt
     assert "T = 1, from < 0.1% to 99.6%; T = 4, from 20% to 50%" in text
 
 
 def test_a_single_temperature_is_a_single_chart():
     """The slider, which draws one position at a time."""
-    assert len(figures.softened_distributions({3.3636: [0.5, 0.5]}).axes) == 1
+    assert len(figures.softened_distributions({3.3636: [0.5, 0.5]}).figure.axes) == 1
 
 
 def test_the_gradient_figure_marks_a_guess_only_if_there_is_one():
     """A star at a place that the reader never chose."""
     temperatures, norms = [1, 2, 4], [0.12, 0.04, 0.01]
-    without = figures.gradient_against_temperature(temperatures, norms)
-    marked = figures.gradient_against_temperature(temperatures, norms, guess=4)
+    without = figures.gradient_against_temperature(temperatures, norms).figure
+    marked = figures.gradient_against_temperature(temperatures, norms, guess=4).figure
     assert len(marked.axes[0].lines) == len(without.axes[0].lines) + 1
     assert marked.axes[0].lines[-1].get_xydata().tolist() == [[4, pytest.approx(0.03)]]
-    assert "guess" not in figures.describe_gradient_against_temperature(temperatures, norms)
-    assert "4 times smaller" in figures.describe_gradient_against_temperature(temperatures, norms, guess=4)
+    assert "guess" not in figures.gradient_against_temperature(temperatures, norms).alt
+    assert "4 times smaller" in figures.gradient_against_temperature(temperatures, norms, guess=4).alt
 
 
 def test_the_gradient_figure_holds_a_line_of_slope_minus_two():
     """A line that is drawn through the points, and shows whatever they show."""
-    line = figures.gradient_against_temperature([1, 2, 4], [0.12, 0.04, 0.01]).axes[0].lines[0]
+    line = figures.gradient_against_temperature([1, 2, 4], [0.12, 0.04, 0.01]).figure.axes[0].lines[0]
     assert line.get_ydata().tolist() == pytest.approx([0.16, 0.04, 0.01])
 
 
 def test_the_heat_maps_say_the_largest_confusion():
     """An alt text that says that there is a heat map."""
     tables = {1.0: [[0.9, 0.1], [0.02, 0.98]], 4.0: [[0.6, 0.4], [0.3, 0.7]]}
-    assert len(figures.answers_by_class(tables).axes) == len(tables)
-    text = figures.describe_answers_by_class(tables)
+    assert len(figures.answers_by_class(tables).figure.axes) == len(tables)
+    text = figures.answers_by_class(tables).alt
     assert (
         "T = 1: 90 to 98 on the diagonal, and the largest elsewhere is 10, for class 1 where the digit is a 0" in text
     )
@@ -157,19 +153,19 @@ def test_the_heat_maps_say_the_largest_confusion():
 
 def test_a_picture_stands_beside_its_answer():
     """Bars of another picture, or fewer bars than classes."""
-    left, right = figures.image_and_answer([[0.0, 1.0], [1.0, 0.0]], [0.2, 0.7, 0.1], "written as a 1").axes
+    left, right = figures.image_and_answer([[0.0, 1.0], [1.0, 0.0]], [0.2, 0.7, 0.1], "written as a 1").figure.axes
     assert left.get_title() == "written as a 1"
     assert [bar.get_height() for bar in right.patches] == pytest.approx([20, 70, 10])
-    assert "1 with 70%, 0 with 20%" in figures.describe_image_and_answer([0.2, 0.7, 0.1], "written as a 1")
+    assert "1 with 70%, 0 with 20%" in figures.image_and_answer([[0.0]], [0.2, 0.7, 0.1], "written as a 1").alt
 
 
 def test_every_arm_shows_every_seed_and_its_mean():
     """A seed that is left out because it was bad, or a line at the best one."""
     arms = {"labels": [0.75, 0.77], "soft": [0.79, 0.80, 0.84]}
-    (axes,) = figures.seeds_of_arms(arms, 0.9).axes
+    (axes,) = figures.seeds_of_arms(arms, 0.9).figure.axes
     assert [dots.get_offsets()[:, 0].tolist() for dots in axes.collections] == [[75, 77], [79, 80, 84]]
     assert [line.get_xdata()[0] for line in axes.lines] == pytest.approx([76, 81, 90])
-    assert "labels: 76.0 ± 1.4; soft: 81.0 ± 2.6. The teacher has 90.0" in figures.describe_seeds_of_arms(arms, 0.9)
+    assert "labels: 76.0 ± 1.4; soft: 81.0 ± 2.6. The teacher has 90.0" in figures.seeds_of_arms(arms, 0.9).alt
 
 
 def test_accuracy_by_steps_rings_the_best_number_of_each_arm():
@@ -178,20 +174,20 @@ def test_accuracy_by_steps_rings_the_best_number_of_each_arm():
         "labels": {200: [0.70, 0.72], 400: [0.77, 0.79], 1000: [0.70, 0.80]},
         "soft": {200: [0.60, 0.62], 400: [0.70, 0.72], 1000: [0.79, 0.81]},
     }
-    (axes,) = figures.accuracy_by_steps(arms).axes
+    (axes,) = figures.accuracy_by_steps(arms).figure.axes
     rings = [line.get_xydata()[0].tolist() for line in axes.lines if line.get_fillstyle() == "none"]
     assert rings == [[400, pytest.approx(78)], [1000, pytest.approx(80)]]
-    assert "labels: 71.0 ± 1.4 after 200, 78.0 ± 1.4 after 400" in figures.describe_accuracy_by_steps(arms)
+    assert "labels: 71.0 ± 1.4 after 200, 78.0 ± 1.4 after 400" in figures.accuracy_by_steps(arms).alt
 
 
 def test_the_transfer_curve_sets_the_other_domain_apart():
     """Sentences of another domain as one more point of the curve."""
     given = {0: [0.76, 0.78], 5000: [0.78, 0.80]}, (5000, [0.74, 0.76]), [0.75, 0.75]
-    (axes,) = figures.transfer_curve(*given).axes
+    (axes,) = figures.transfer_curve(*given).figure.axes
     curve, other = (container.lines[0] for container in axes.containers)
     assert curve.get_xydata().tolist() == [[0, pytest.approx(77)], [5000, pytest.approx(79)]]
     assert other.get_xydata().tolist() == [[5000, pytest.approx(75)]]
-    words = figures.describe_transfer_curve(*given)
+    words = figures.transfer_curve(*given).alt
     assert "77.0 ± 1.4 with 0; 79.0 ± 1.4 with 5,000; 75.0 ± 1.4 with 5,000 from newspaper editorials" in words
 
 
@@ -201,8 +197,8 @@ def test_inside_and_outside_has_one_line_per_model():
         "teacher": {"films": [0.9], "tweets": [0.7]},
         "student": {"films": [0.7, 0.8], "tweets": [0.5, 0.6]},
     }
-    (axes,) = figures.inside_and_outside(models_there).axes
+    (axes,) = figures.inside_and_outside(models_there).figure.axes
     drawn = {bar.get_label(): bar.lines[0].get_ydata().tolist() for bar in axes.containers}
     assert drawn == {"teacher": [90, 70], "student": [pytest.approx(75), pytest.approx(55)]}
     assert [text.get_text() for text in axes.get_xticklabels()] == ["films", "tweets"]
-    assert "student: 75.0 ± 7.1 on films, 55.0 ± 7.1 on tweets" in figures.describe_inside_and_outside(models_there)
+    assert "student: 75.0 ± 7.1 on films, 55.0 ± 7.1 on tweets" in figures.inside_and_outside(models_there).alt

@@ -141,7 +141,7 @@ def _log_softmax_shift_not_put_back(logits: Tensor) -> Tensor:
 
 LOG_SOFTMAX = Exercise(
     id="02.log_softmax",
-    title="A log-softmax that stands any logits",
+    title="A log-softmax that survives any logits",
     difficulty=2,
     minutes=8,
     examples=[

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import matplotlib.pyplot as plt
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from kdcourse.labs.figures.picture import Picture
 from kdcourse.labs.figures.scores import Scores, in_percent, spread
 from kdcourse.labs.figures.style import BLUE, GREEN, GREY, ORANGE, STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Measured:
         return in_percent(self.accuracies)
 
 
-def accuracy_against_cost(models: Sequence[Measured]) -> Figure:
+def accuracy_against_cost(models: Sequence[Measured]) -> Picture:
     """Accuracy with its spread over seeds against parameters and against latency, both on logarithmic axes."""
     with plt.rc_context(STYLE):
         figure, (by_size, by_time) = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
@@ -56,11 +56,10 @@ def accuracy_against_cost(models: Sequence[Measured]) -> Figure:
             axes.xaxis.set_major_formatter("{x:g}")
             axes.xaxis.set_minor_formatter(NullFormatter())
             axes.tick_params(axis="x", labelsize=9)
-    return figure
+    return Picture(figure, _describe_accuracy_against_cost(models))
 
 
-def describe_accuracy_against_cost(models: Sequence[Measured]) -> str:
-    """What `accuracy_against_cost` shows, in words."""
+def _describe_accuracy_against_cost(models: Sequence[Measured]) -> str:
     points = "; ".join(f"{model.name}, {model}%" for model in models)
     return (
         f"Test accuracy of {len(models)} models against their size and against their time for one sentence: {points}."

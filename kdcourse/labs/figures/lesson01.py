@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 
+from kdcourse.labs.figures.picture import Picture
 from kdcourse.labs.figures.style import BLUE, GREEN, GREY, ORANGE, STYLE
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
-
-def divergence_terms(classes: Sequence[str], student: Sequence[float], teacher: Sequence[float]) -> Figure:
+def divergence_terms(classes: Sequence[str], student: Sequence[float], teacher: Sequence[float]) -> Picture:
     """Two distributions, and beside them the terms q log(q / p) of forward KL with their sum; none may be 0."""
     terms = _forward_terms(student, teacher)
     places = range(len(classes))
@@ -35,11 +32,10 @@ def divergence_terms(classes: Sequence[str], student: Sequence[float], teacher: 
             axes.set_axisbelow(True)
         right.margins(y=0.15)
         right.set(xticks=range(len(heights)), xticklabels=[*classes, "sum"], ylabel="q · log(q / p), nats")
-    return figure
+    return Picture(figure, _describe_divergence_terms(classes, student, teacher))
 
 
-def describe_divergence_terms(classes: Sequence[str], student: Sequence[float], teacher: Sequence[float]) -> str:
-    """What `divergence_terms` shows, in words."""
+def _describe_divergence_terms(classes: Sequence[str], student: Sequence[float], teacher: Sequence[float]) -> str:
     terms = _forward_terms(student, teacher)
     parts = "; ".join(
         f"{name}, teacher {q:g}, student {p:g}, term {_signed(term, '.2f')}"
@@ -54,7 +50,7 @@ def _forward_terms(student: Sequence[float], teacher: Sequence[float]) -> list[f
 
 def covering_and_seeking(
     ratings: Sequence[int], teacher: Sequence[float], covering: Sequence[float], seeking: Sequence[float]
-) -> Figure:
+) -> Picture:
     """A teacher with two peaks, and the one-peaked students that are nearest to it in either direction of KL."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(8, 3.6))
@@ -66,13 +62,12 @@ def covering_and_seeking(
         axes.set(xticks=ratings, xticklabels=[_signed(rating) for rating in ratings])
         axes.set(xlabel="rating", ylabel="probability")
         axes.legend(frameon=False, loc="upper left")
-    return figure
+    return Picture(figure, _describe_covering_and_seeking(ratings, teacher, covering, seeking))
 
 
-def describe_covering_and_seeking(
+def _describe_covering_and_seeking(
     ratings: Sequence[int], teacher: Sequence[float], covering: Sequence[float], seeking: Sequence[float]
 ) -> str:
-    """What `covering_and_seeking` shows, in words."""
     halves = "; ".join(
         f"{name} gives {_share(ratings, values, -1):.0%} to the negative ratings, "
         f"{values[list(ratings).index(0)]:.0%} to 0 and {_share(ratings, values, 1):.0%} to the positive ones"
@@ -93,7 +88,7 @@ def _signed(number: float, form: str = "d") -> str:
     return f"{number:+{form}}".replace("-", "−") if number else "0"
 
 
-def between_the_ends(betas: Sequence[float], values: Sequence[float], forward: float, reverse: float) -> Figure:
+def between_the_ends(betas: Sequence[float], values: Sequence[float], forward: float, reverse: float) -> Picture:
     """Generalised Jensen-Shannon over beta, as it is and divided by beta and by 1 - beta, with both KLs as ends."""
     with plt.rc_context(STYLE):
         figure, (plain, divided) = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
@@ -117,11 +112,10 @@ def between_the_ends(betas: Sequence[float], values: Sequence[float], forward: f
         divided.legend(handles=divided.lines[:2], frameon=False, loc="upper center")
         plain.set(ylabel="nats", title="as it is: both ends fall to 0", ylim=(0, None))
         divided.set(title="divided: each end meets its KL")
-    return figure
+    return Picture(figure, _describe_between_the_ends(betas, values, forward, reverse))
 
 
-def describe_between_the_ends(betas: Sequence[float], values: Sequence[float], forward: float, reverse: float) -> str:
-    """What `between_the_ends` shows, in words."""
+def _describe_between_the_ends(betas: Sequence[float], values: Sequence[float], forward: float, reverse: float) -> str:
     highest = max(range(len(values)), key=lambda place: values[place])
     return (
         f"Jensen-Shannon divergence D against beta. D is {values[highest]:.2f} at its highest, near beta "

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 
+from kdcourse.labs.figures.picture import Picture
 from kdcourse.labs.figures.style import BLUE, GREEN, GREY, ORANGE, STYLE
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def losses_in_training(
     losses: Mapping[str, Sequence[float]], divergences: Mapping[str, Sequence[float]], floor: float = 1e-5
-) -> Figure:
+) -> Picture:
     """The loss that each run reports, and beside it how far its student is from the teacher; steps along both."""
     colours, dashes = (BLUE, ORANGE, GREEN, GREY), ("-", "--", "-.", ":")
     with plt.rc_context(STYLE):
@@ -28,13 +25,12 @@ def losses_in_training(
         reported.set(xlabel="step", ylabel="loss that is reported", ylim=(-6, 2))
         true.set(xlabel="step", ylabel="KL(teacher ‖ student), nats", yscale="log", ylim=(floor, 60))
         figure.legend(*reported.get_legend_handles_labels(), loc="outside upper center", ncols=2, fontsize=10)
-    return figure
+    return Picture(figure, _describe_losses_in_training(losses, divergences))
 
 
-def describe_losses_in_training(
+def _describe_losses_in_training(
     losses: Mapping[str, Sequence[float]], divergences: Mapping[str, Sequence[float]]
 ) -> str:
-    """What `losses_in_training` shows, in words."""
     curves = "; ".join(
         f"{name}, loss from {losses[name][0]:.1f} to {losses[name][-1]:.1f}, divergence from {values[0]:.2f} to its "
         f"lowest {abs(min(values)):.2f} and then {abs(values[-1]):.2f}"
@@ -45,7 +41,7 @@ def describe_losses_in_training(
     )
 
 
-def log_softmax_cliff(gaps: Sequence[float], computed: Mapping[str, Sequence[float]]) -> Figure:
+def log_softmax_cliff(gaps: Sequence[float], computed: Mapping[str, Sequence[float]]) -> Picture:
     """log(softmax) of the smaller of two logits against their gap, one line per number format, until it is -inf."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(7.6, 3.8))
@@ -61,11 +57,10 @@ def log_softmax_cliff(gaps: Sequence[float], computed: Mapping[str, Sequence[flo
             )
         axes.set(xlabel="gap between the two logits", ylabel="log-probability, nats", ylim=(-130, 5))
         axes.legend(loc="upper right", fontsize=10)
-    return figure
+    return Picture(figure, _describe_log_softmax_cliff(gaps, computed))
 
 
-def describe_log_softmax_cliff(gaps: Sequence[float], computed: Mapping[str, Sequence[float]]) -> str:
-    """What `log_softmax_cliff` shows, in words."""
+def _describe_log_softmax_cliff(gaps: Sequence[float], computed: Mapping[str, Sequence[float]]) -> str:
     ends = ", ".join(
         f"in {name} from a gap of {next(gap for gap, value in zip(gaps, values, strict=True) if math.isinf(value)):.0f}"
         for name, values in computed.items()

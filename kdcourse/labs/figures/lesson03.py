@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 
+from kdcourse.labs.figures.picture import Picture
 from kdcourse.labs.figures.style import BLUE, GREEN, GREY, ORANGE, STYLE
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
-
-def image_and_answer(image: Sequence[Sequence[float]], answer: Sequence[float], title: str) -> Figure:
+def image_and_answer(image: Sequence[Sequence[float]], answer: Sequence[float], title: str) -> Picture:
     """A small grey picture, and beside it the probability (0 to 1) of each class."""
     with plt.rc_context(STYLE):
         figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 2.8), width_ratios=[1, 2.6])  # the title must fit
@@ -23,17 +20,16 @@ def image_and_answer(image: Sequence[Sequence[float]], answer: Sequence[float], 
         bars = right.bar(range(len(answer)), [100 * share for share in answer], color=BLUE)
         right.bar_label(bars, [f"{100 * share:.0f}" if share >= 0.005 else "" for share in answer], fontsize=10)  # noqa: PLR2004
         right.set(xticks=range(len(answer)), xlabel="class", ylabel="probability (%)", ylim=(0, 105))
-    return figure
+    return Picture(figure, _describe_image_and_answer(answer, title))
 
 
-def describe_image_and_answer(answer: Sequence[float], title: str) -> str:
-    """What `image_and_answer` shows, in words."""
+def _describe_image_and_answer(answer: Sequence[float], title: str) -> str:
     likeliest = sorted(range(len(answer)), key=lambda index: -answer[index])[:3]
     shares = ", ".join(f"{index} with {100 * answer[index]:.0f}%" for index in likeliest)
     return f"A handwritten digit, {title}, and the probabilities that the teacher gives it: {shares}."
 
 
-def answers_by_class(tables: dict[float, Sequence[Sequence[float]]]) -> Figure:
+def answers_by_class(tables: dict[float, Sequence[Sequence[float]]]) -> Picture:
     """A heat map for each temperature: the mean softened probability of each class (column) for each true class."""
     with plt.rc_context(STYLE):
         figure, row = plt.subplots(1, len(tables), figsize=(4.6 * len(tables), 4.3))
@@ -47,11 +43,10 @@ def answers_by_class(tables: dict[float, Sequence[Sequence[float]]]) -> Figure:
             axes.grid(False)
             axes.set(xticks=range(len(table)), yticks=range(len(table)), title=f"T = {temperature:g}")
             axes.set(xlabel="class", ylabel="true digit")
-    return figure
+    return Picture(figure, _describe_answers_by_class(tables))
 
 
-def describe_answers_by_class(tables: dict[float, Sequence[Sequence[float]]]) -> str:
-    """What `answers_by_class` shows, in words."""
+def _describe_answers_by_class(tables: dict[float, Sequence[Sequence[float]]]) -> str:
     return (
         "Heat maps of the teacher's mean probabilities in percent, a row for each true digit and a column for each "
         + "class. "
@@ -59,7 +54,7 @@ def describe_answers_by_class(tables: dict[float, Sequence[Sequence[float]]]) ->
     )
 
 
-def softened_distributions(tables: dict[float, Sequence[float]]) -> Figure:
+def softened_distributions(tables: dict[float, Sequence[float]]) -> Picture:
     """The same logits at several temperatures: a bar chart for each, three in a row, on one scale."""
     columns = min(3, len(tables))
     rows = -(-len(tables) // columns)
@@ -76,11 +71,10 @@ def softened_distributions(tables: dict[float, Sequence[float]]) -> Figure:
             axes.set_ylabel("probability (%)")
         for axes in grid[-1]:
             axes.set_xlabel("class")
-    return figure
+    return Picture(figure, _describe_softened_distributions(tables))
 
 
-def describe_softened_distributions(tables: dict[float, Sequence[float]]) -> str:
-    """What `softened_distributions` shows, in words."""
+def _describe_softened_distributions(tables: dict[float, Sequence[float]]) -> str:
     steps = "; ".join(
         f"T = {temperature:g}, from {_percent(min(shares))} to {_percent(max(shares))}"
         for temperature, shares in tables.items()
@@ -90,7 +84,7 @@ def describe_softened_distributions(tables: dict[float, Sequence[float]]) -> str
 
 def gradient_against_temperature(
     temperatures: Sequence[float], norms: Sequence[float], guess: float | None = None
-) -> Figure:
+) -> Picture:
     """Gradient norm of the softened KL against T, both logarithmic, with a line of slope -2; and the same times T².
 
     Args:
@@ -111,13 +105,12 @@ def gradient_against_temperature(
         axes.set_xticks(temperatures, [f"{temperature:g}" for temperature in temperatures])
         axes.minorticks_off()
         axes.legend(frameon=False, fontsize=10)
-    return figure
+    return Picture(figure, _describe_gradient_against_temperature(temperatures, norms, guess))
 
 
-def describe_gradient_against_temperature(
+def _describe_gradient_against_temperature(
     temperatures: Sequence[float], norms: Sequence[float], guess: float | None = None
 ) -> str:
-    """What `gradient_against_temperature` shows, in words."""
     rescaled = [norm * temperature**2 for norm, temperature in zip(norms, temperatures, strict=True)]
     marked = "" if guess is None else f" Your guess, {guess:g} times smaller at T = 4, is marked with a star."
     return (

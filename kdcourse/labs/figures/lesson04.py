@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib.pyplot as plt
 
+from kdcourse.labs.figures.picture import Picture
 from kdcourse.labs.figures.style import BLUE, GREEN, GREY, ORANGE, STYLE
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class Voices:
         return alpha * self.label + (1 - alpha) * self.teacher
 
 
-def two_voices(sentences: Sequence[Voices], alpha: float = 0.5) -> Figure:
+def two_voices(sentences: Sequence[Voices], alpha: float = 0.5) -> Picture:
     """Label, teacher and people on one line, and the target that alpha makes of the first two."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(8, 0.75 * len(sentences) + 1.3))
@@ -47,11 +45,10 @@ def two_voices(sentences: Sequence[Voices], alpha: float = 0.5) -> Figure:
         axes.axvline(0.5, color="black", linewidth=0.8, linestyle=":")
         axes.set(xlabel="probability of positive", xlim=(-0.04, 1.04), ylim=(len(sentences) - 0.5, -0.65), yticks=[])
         figure.legend(loc="outside upper center", ncols=4, frameon=False)
-    return figure
+    return Picture(figure, _describe_two_voices(sentences, alpha))
 
 
-def describe_two_voices(sentences: Sequence[Voices], alpha: float = 0.5) -> str:
-    """What `two_voices` shows, in words."""
+def _describe_two_voices(sentences: Sequence[Voices], alpha: float = 0.5) -> str:
     rows = "; ".join(
         f"“{voices.text}” label {voices.label}, teacher {voices.teacher:.2f}, people {voices.people:.2f}, "
         f"target {voices.target(alpha):.2f}"
@@ -60,7 +57,7 @@ def describe_two_voices(sentences: Sequence[Voices], alpha: float = 0.5) -> str:
     return f"Probability of positive for {len(sentences)} sentences, with the target at alpha = {alpha:g}: {rows}."
 
 
-def alpha_by_temperature(accuracies: Mapping[tuple[float, float], Sequence[float]]) -> Figure:
+def alpha_by_temperature(accuracies: Mapping[tuple[float, float], Sequence[float]]) -> Picture:
     """Mean accuracy and spread over seeds for each (alpha, temperature): a heat map with its numbers."""
     alphas, temperatures = _sorted_axes(accuracies)
     means = [[100 * mean(accuracies[alpha, T]) for alpha in alphas] for T in temperatures]
@@ -77,11 +74,10 @@ def alpha_by_temperature(accuracies: Mapping[tuple[float, float], Sequence[float
         axes.set_yticks(range(len(temperatures)), [f"{temperature:g}" for temperature in temperatures])
         axes.set(xlabel="alpha: weight of the labels", ylabel="temperature")
         figure.colorbar(picture, label="test accuracy (%)")
-    return figure
+    return Picture(figure, _describe_alpha_by_temperature(accuracies))
 
 
-def describe_alpha_by_temperature(accuracies: Mapping[tuple[float, float], Sequence[float]]) -> str:
-    """What `alpha_by_temperature` shows, in words."""
+def _describe_alpha_by_temperature(accuracies: Mapping[tuple[float, float], Sequence[float]]) -> str:
     alphas, temperatures = _sorted_axes(accuracies)
     rows = (
         f"T = {T:g}: " + ", ".join(f"{100 * mean(accuracies[alpha, T]):.1f} at alpha {alpha:g}" for alpha in alphas)
@@ -90,7 +86,7 @@ def describe_alpha_by_temperature(accuracies: Mapping[tuple[float, float], Seque
     return "Heat map of test accuracy in % against alpha and temperature. " + "; ".join(rows) + "."
 
 
-def alpha_sweep(lines: Mapping[str, Mapping[float, Sequence[float]]]) -> Figure:
+def alpha_sweep(lines: Mapping[str, Mapping[float, Sequence[float]]]) -> Picture:
     """Accuracy with its spread over seeds against alpha, one line for each name (at most four)."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(7, 3.8))
@@ -103,11 +99,10 @@ def alpha_sweep(lines: Mapping[str, Mapping[float, Sequence[float]]]) -> Figure:
         axes.set(xlabel="alpha: 0 is the teacher alone, 1 the labels alone", ylabel="test accuracy (%)")
         axes.set_xticks(list(next(iter(lines.values()))))
         axes.legend(frameon=False)
-    return figure
+    return Picture(figure, _describe_alpha_sweep(lines))
 
 
-def describe_alpha_sweep(lines: Mapping[str, Mapping[float, Sequence[float]]]) -> str:
-    """What `alpha_sweep` shows, in words."""
+def _describe_alpha_sweep(lines: Mapping[str, Mapping[float, Sequence[float]]]) -> str:
     said = (
         f"{name}: " + ", ".join(f"{100 * mean(values):.1f} at {alpha:g}" for alpha, values in line.items())
         for name, line in lines.items()

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 
+from kdcourse.labs.figures.picture import Picture
 from kdcourse.labs.figures.style import BLUE, GREY, ORANGE, STYLE
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
-
-def columns_at_stops(stops: Mapping[str, Collection[str]]) -> Figure:
+def columns_at_stops(stops: Mapping[str, Collection[str]]) -> Picture:
     """Which columns a batch has at each stop of its way, one row per column; a name's first stop decides its place."""
     names = _in_order_of_appearance(stops)
     with plt.rc_context(STYLE):
@@ -35,11 +32,10 @@ def columns_at_stops(stops: Mapping[str, Collection[str]]) -> Figure:
         axes.invert_yaxis()
         axes.margins(x=0.06, y=0.08)
         axes.spines[["left", "bottom"]].set_visible(False)
-    return figure
+    return Picture(figure, _describe_columns_at_stops(stops))
 
 
-def describe_columns_at_stops(stops: Mapping[str, Collection[str]]) -> str:
-    """What `columns_at_stops` shows, in words."""
+def _describe_columns_at_stops(stops: Mapping[str, Collection[str]]) -> str:
     listed = "; ".join(
         f"{' '.join(stop.split())}: {', '.join(name for name in _in_order_of_appearance(stops) if name in columns)}"
         for stop, columns in stops.items()

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import matplotlib.pyplot as plt
 from matplotlib.patches import Rectangle
 
+from kdcourse.labs.figures.picture import Picture
 from kdcourse.labs.figures.style import BLUE, GREY, ORANGE, STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 LETTERS_THAT_FIT = 8
 """In a cell of a grid of tokens, at the usual size."""
@@ -40,7 +40,7 @@ class TokenGrid:
         return range(len(self.tokens[0]))
 
 
-def supervised_positions(grid: TokenGrid) -> Figure:
+def supervised_positions(grid: TokenGrid) -> Picture:
     """Two grids of one batch: which tokens have a label, and at which positions the logits are compared."""
     rows, columns = len(grid.tokens), len(grid.tokens[0])
     with plt.rc_context(STYLE | {"axes.grid": False}):
@@ -58,11 +58,10 @@ def supervised_positions(grid: TokenGrid) -> Figure:
             axes.spines[:].set_visible(False)
             axes.tick_params(length=0, labelsize=9)
         below.set_xlabel("position")
-    return figure
+    return Picture(figure, _describe_supervised_positions(grid))
 
 
-def describe_supervised_positions(grid: TokenGrid) -> str:
-    """What `supervised_positions` shows, in words."""
+def _describe_supervised_positions(grid: TokenGrid) -> str:
     texts = []
     for row, tokens in enumerate(grid.tokens):
         labelled = [place for place in grid._positions if grid.has_label[row][place]]

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 
+from kdcourse.labs.figures.picture import Picture
 from kdcourse.labs.figures.scores import Scores, in_percent, spread
 from kdcourse.labs.figures.style import BLUE, GREEN, GREY, ORANGE, STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 
-def seeds_of_arms(arms: Mapping[str, Scores], teacher: float) -> Figure:
+def seeds_of_arms(arms: Mapping[str, Scores], teacher: float) -> Picture:
     """Every seed of every arm as a dot, the mean of each as a line, and the teacher that they learn from."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(8, 0.5 * len(arms) + 1.4))
@@ -28,16 +28,15 @@ def seeds_of_arms(arms: Mapping[str, Scores], teacher: float) -> Figure:
         axes.set_yticks(range(len(arms)), list(arms))
         axes.set(xlabel="test accuracy (%): a dot is a seed, a line the mean", ylim=(len(arms) - 0.4, -0.8))
         axes.grid(axis="y", visible=False)
-    return figure
+    return Picture(figure, _describe_seeds_of_arms(arms, teacher))
 
 
-def describe_seeds_of_arms(arms: Mapping[str, Scores], teacher: float) -> str:
-    """What `seeds_of_arms` shows, in words."""
+def _describe_seeds_of_arms(arms: Mapping[str, Scores], teacher: float) -> str:
     said = "; ".join(f"{name}: {in_percent(scores)}" for name, scores in arms.items())
     return f"Test accuracy in % of {len(arms)} arms over seeds. {said}. The teacher has {100 * teacher:.1f}."
 
 
-def accuracy_by_steps(arms: Mapping[str, Mapping[int, Scores]]) -> Figure:
+def accuracy_by_steps(arms: Mapping[str, Mapping[int, Scores]]) -> Picture:
     """Validation accuracy of each arm (at most three) against its training steps, the best number of them ringed."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(7, 3.8))
@@ -48,15 +47,14 @@ def accuracy_by_steps(arms: Mapping[str, Mapping[int, Scores]]) -> Figure:
             axes.set_xticks(list(by_steps), [f"{steps:,}" for steps in by_steps])
         axes.set(xlabel="training steps (ringed: the best number)", ylabel="validation accuracy (%)")
         axes.legend(frameon=False, loc="lower right")
-    return figure
+    return Picture(figure, _describe_accuracy_by_steps(arms))
 
 
-def describe_accuracy_by_steps(arms: Mapping[str, Mapping[int, Scores]]) -> str:
-    """What `accuracy_by_steps` shows, in words."""
+def _describe_accuracy_by_steps(arms: Mapping[str, Mapping[int, Scores]]) -> str:
     return f"Validation accuracy in % against training steps. {_series_in_words(arms, 'after {:,}')}."
 
 
-def transfer_curve(by_size: Mapping[int, Scores], elsewhere: tuple[int, Scores], labels: Scores) -> Figure:
+def transfer_curve(by_size: Mapping[int, Scores], elsewhere: tuple[int, Scores], labels: Scores) -> Picture:
     """Accuracy against the number of unlabelled sentences; beside it, as many from another domain, and labels only."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(7, 3.8))
@@ -76,11 +74,10 @@ def transfer_curve(by_size: Mapping[int, Scores], elsewhere: tuple[int, Scores],
         axes.set(xlabel="unlabelled sentences that the teacher answers", ylabel="test accuracy (%)")
         axes.set_xticks(list(by_size), [f"{size:,}" for size in by_size])
         axes.legend(frameon=False, loc="upper left")
-    return figure
+    return Picture(figure, _describe_transfer_curve(by_size, elsewhere, labels))
 
 
-def describe_transfer_curve(by_size: Mapping[int, Scores], elsewhere: tuple[int, Scores], labels: Scores) -> str:
-    """What `transfer_curve` shows, in words."""
+def _describe_transfer_curve(by_size: Mapping[int, Scores], elsewhere: tuple[int, Scores], labels: Scores) -> str:
     said = "; ".join(f"{in_percent(scores)} with {size:,}" for size, scores in by_size.items())
     return (
         f"Test accuracy in % against unlabelled sentences from film reviews: {said}; {in_percent(elsewhere[1])} with "
@@ -88,7 +85,7 @@ def describe_transfer_curve(by_size: Mapping[int, Scores], elsewhere: tuple[int,
     )
 
 
-def inside_and_outside(models: Mapping[str, Mapping[str, Scores]]) -> Figure:
+def inside_and_outside(models: Mapping[str, Mapping[str, Scores]]) -> Picture:
     """Accuracy of each model (at most four) on each set of sentences, with its spread over seeds."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(7, 3.8))
@@ -100,11 +97,10 @@ def inside_and_outside(models: Mapping[str, Mapping[str, Scores]]) -> Figure:
         axes.set(ylabel="accuracy (%); dotted: a coin")
         axes.margins(x=0.15)
         axes.legend(frameon=False)
-    return figure
+    return Picture(figure, _describe_inside_and_outside(models))
 
 
-def describe_inside_and_outside(models: Mapping[str, Mapping[str, Scores]]) -> str:
-    """What `inside_and_outside` shows, in words."""
+def _describe_inside_and_outside(models: Mapping[str, Mapping[str, Scores]]) -> str:
     return f"Accuracy in % inside and outside the domain. {_series_in_words(models, 'on {}')}."
 
 
