@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 import kdcourse
+from kdcourse.course.lessons import COPY
 from kdcourse.course.misuse import MisuseError
 from kdcourse.course.settings import CELL_SECONDS, Device, Profile, Settings
 
@@ -145,11 +146,11 @@ def list_lessons(
     ] = False,
 ) -> None:
     """List the lessons, each with its minutes and the question that it answers."""
-    from kdcourse.course.lessons import all_lessons
+    from kdcourse.course.lessons import find_lessons
     from kdcourse.course.not_compared import REASONS, cells_not_compared
     from kdcourse.course.terminal import table
 
-    lessons = all_lessons()
+    lessons = find_lessons([])
     if not_compared:
         cells = cells_not_compared(lessons)
         table((cell.lesson, cell.cell, REASONS.get(cell.reason, "no reason given")) for cell in cells)
@@ -157,14 +158,93 @@ def list_lessons(
         table((lesson.title, f"{lesson.minutes} min" if lesson.minutes else "", lesson.question) for lesson in lessons)
 
 
+Folder = Annotated[Path, typer.Argument(help="The folder of your copy.")]
+
+
+@app.command(
+    rich_help_panel=LEARN,
+    epilog=_examples("kdcourse start", "kdcourse start my-copy", "kdcourse start teaching --solutions"),
+)
+def start(
+    folder: Folder = Path(COPY),
+    solutions: Annotated[
+        bool | None,
+        typer.Option("--solutions/--no-solutions", help="With solutions, folded; if not said, as the copy was made."),
+    ] = None,
+) -> None:
+    """Make a copy of the lessons that is yours, without results and solutions; or bring one up to date.
+
+    After an upgrade, call it again: it brings the new text, and keeps your answers and the cells that you have added.
+    """
+    from kdcourse.course.terminal import busy, say
+
+    with busy("Writing …"):
+        from kdcourse.course.working_copy import notebooks_of
+        from kdcourse.course.working_copy import start as start_copy
+
+        copied = start_copy(folder, solutions=solutions)
+    for name in copied.new:
+        say(f"{name} is new", "ok")
+    for name in copied.updated:
+        say(f"{name} was updated; your answers are kept", "ok")
+    for old, kept in copied.set_aside.items():
+        say(f"{old} was no notebook any more; what it held is now {kept.name}", "note")
+    if not (copied.new or copied.updated or copied.set_aside):
+        say("Nothing has changed.")
+    say(f"The lessons are in {notebooks_of(folder)}; `{_call('kdcourse lab', folder)}` opens them.")
+
+
+@app.command(
+    rich_help_panel=LEARN,
+    epilog=_examples("kdcourse lab", "kdcourse lab my-copy", "kdcourse lab -- --no-browser --port 8890"),
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def lab(context: typer.Context, folder: Folder = Path(COPY)) -> None:
+    """Open your copy of the lessons in JupyterLab; if there is none yet, `kdcourse start` is called first.
+
+    Assets that are missing are fetched, if there is a network. What follows `--` is for JupyterLab.
+    """
+    from kdcourse.course.jupyterlab import open_lab
+    from kdcourse.course.terminal import say
+    from kdcourse.course.working_copy import is_copy
+    from kdcourse.labs import assets
+
+    options = list(context.args)
+    if str(folder).startswith("-"):  # `kdcourse lab -- --no-browser` names no folder
+        options, folder = [str(folder), *options], Path(COPY)
+    if not is_copy(folder):
+        start(folder)
+    try:
+        for name in assets.catalogue():
+            assets.fetch(name, announce=say)
+    except assets.AssetError as error:
+        say(f"{error} Lessons that need none can be worked on.", "note")
+    raise typer.Exit(open_lab(folder, options))
+
+
+@app.command(rich_help_panel=LEARN, epilog=_examples("kdcourse reset 03", "kdcourse reset 03 my-copy"))
+def reset(
+    lesson: Annotated[str, typer.Argument(help="Number or name.", autocompletion=_lesson_names)],
+    folder: Folder = Path(COPY),
+) -> None:
+    """Give one lesson of your copy back as new. The old file is kept beside it, under another name."""
+    from kdcourse.course.lessons import course_lessons, find_lessons
+    from kdcourse.course.terminal import say
+    from kdcourse.course.working_copy import reset as reset_lesson
+
+    (found,) = find_lessons([lesson], course_lessons())
+    kept = reset_lesson(found, folder)
+    say(f"{found.name} is as new" + (f"; what you had is now {kept.name}" if kept else ""), "ok")
+
+
 @app.command(rich_help_panel=LEARN, epilog=_examples("kdcourse progress"))
 def progress() -> None:
     """List the exercises, which you have solved, and what comes next. The record stays on this machine."""
     from kdcourse.course.exercises.progress import next_step, standings
-    from kdcourse.course.lessons import all_lessons
+    from kdcourse.course.lessons import find_lessons
     from kdcourse.course.terminal import MARKS, say, table
 
-    found = standings(all_lessons())
+    found = standings(find_lessons([]))
     table(
         (
             (MARKS["ok" if each.solved else ""], each.exercise.id, each.exercise.title, str(each.tries or "–"))
@@ -284,6 +364,11 @@ def editions(
         say(str(out / folder), "ok")
     for changed, kept in set_aside.items():
         say(f"{changed} had been changed; that version is now {kept.name}", "note")
+
+
+def _call(command: str, folder: Path) -> str:
+    """The command for this folder, which goes without saying where it is the usual one."""
+    return command if folder == Path(COPY) else f"{command} {folder}"
 
 
 def _parameters(pairs: list[str]) -> dict[str, Any]:

@@ -160,13 +160,18 @@ def all_lessons() -> list[Lesson]:
     return lessons_in(notebooks_folder())
 
 
-def find_lessons(wanted: Sequence[str]) -> list[Lesson]:
+def find_lessons(wanted: Sequence[str], among: Sequence[Lesson] | None = None) -> list[Lesson]:
     """The lessons with these numbers or names, in the course's order; all of them if none is named.
 
+    Args:
+        among: where to look, if not in `all_lessons`.
+
     Raises:
-        LessonError: there is no such lesson.
+        LessonError: there is no such lesson, or none at all.
     """
-    lessons = all_lessons()
+    lessons = all_lessons() if among is None else among
+    if not lessons:
+        raise LessonError(f"There are no lessons in {notebooks_folder()}; set {FOLDER_VARIABLE} to a folder with some.")
     known = {key for lesson in lessons for key in (lesson.number, lesson.name)}
     for name in wanted:
         if name not in known:
