@@ -92,9 +92,14 @@ def _run(
             f"Another run is writing to {out}; wait for it, or choose another folder with --out."
         ) from None
     except OSError as error:
-        raise LessonError(
-            f"The executed notebooks cannot be written to {out} ({error.strerror}); choose another folder with --out."
-        ) from None
+        raise cannot_write(out, error) from None
+
+
+def cannot_write(out: Path, error: OSError) -> LessonError:
+    """What to say when the folder of a run, or a file in it, cannot be written."""
+    return LessonError(
+        f"{error.filename or out} cannot be written ({error.strerror}); choose another --out than {out}."
+    )
 
 
 def _plan(lessons: Iterable[Lesson], settings: Settings) -> dict[Lesson, dict[str, Any]]:
@@ -103,7 +108,7 @@ def _plan(lessons: Iterable[Lesson], settings: Settings) -> dict[Lesson, dict[st
     Raises:
         LessonError: none of the lessons knows a parameter that was asked for; papermill would only warn.
     """
-    known = {lesson: list(papermill.inspect_notebook(str(lesson.path))) for lesson in lessons}
+    known = {lesson: _parameters_of(lesson) for lesson in lessons}
     names = list(dict.fromkeys(name for of_lesson in known.values() for name in of_lesson))
     for name in settings.parameters:
         if name not in names:
@@ -112,6 +117,15 @@ def _plan(lessons: Iterable[Lesson], settings: Settings) -> dict[Lesson, dict[st
             )
     asked = settings.all_parameters
     return {lesson: {name: asked[name] for name in asked if name in of_lesson} for lesson, of_lesson in known.items()}
+
+
+def _parameters_of(lesson: Lesson) -> list[str]:
+    """Their names; a lesson without a cell for them has none.
+
+    Raises:
+        LessonError: the file is no notebook.
+    """
+    return list(papermill.inspect_notebook(str(lesson.path))) if lesson.cells else []
 
 
 def injected(parameters: Mapping[str, Any]) -> dict[str, Any]:

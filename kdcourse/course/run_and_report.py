@@ -10,7 +10,7 @@ from kdcourse.course.fingerprint import circumstances
 from kdcourse.course.html_pages import page_name, write_lesson, write_reports
 from kdcourse.course.lessons import Lesson, all_lessons
 from kdcourse.course.outcome import Outcome, earlier_outcomes
-from kdcourse.course.run import Watcher, run_lessons
+from kdcourse.course.run import Watcher, cannot_write, run_lessons
 from kdcourse.course.settings import Settings
 from kdcourse.course.store import store_outputs
 from kdcourse.labs import assets
@@ -48,6 +48,8 @@ def run_and_report(
         raise KeyboardInterrupt(
             f"Stopped after {len(done)} of {len(lessons)} lessons; the same command with --resume continues."
         ) from None
+    except OSError as error:
+        raise cannot_write(out, error) from None
     return done
 
 

@@ -205,6 +205,21 @@ def test_lessons_are_found_by_number_and_by_name(folder):
         lessons.find_lessons(["02"])
 
 
+def test_a_folder_without_lessons_is_no_success(folder):
+    """ "0 of 0 in order", and an exit code of 0."""
+    with pytest.raises(lessons.LessonError, match=f"no lessons in {folder}"):
+        lessons.find_lessons([])
+
+
+def test_a_lesson_that_is_no_notebook_is_a_sentence(folder, tmp_path):
+    """The traceback of a JSON parser for a file that was saved by half."""
+    write_lesson(folder, "00_toy", "1 + 1")
+    (folder / "01_half.ipynb").write_text('{"cells": [', encoding="utf-8")
+    with pytest.raises(lessons.LessonError, match=r"01_half\.ipynb cannot be read as a notebook"):
+        run_all(tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_missing_folder_says_where_it_looked(monkeypatch, tmp_path):
     """An installed package without notebooks that reports success on none of them."""
     monkeypatch.setenv(lessons.FOLDER_VARIABLE, str(tmp_path / "nowhere"))
@@ -527,6 +542,14 @@ def test_control_c_in_a_report_leaves_no_half_of_one(folder, tmp_path, monkeypat
         run_and_report(lessons.all_lessons(), tmp_path / "out", run.Settings())
     assert (tmp_path / "out" / "claims.json").read_bytes() == before
     assert [path.name for path in (tmp_path / "out").glob(".*")] == [".lock"]
+
+
+def test_a_report_that_cannot_be_written_is_a_sentence(folder, tmp_path):
+    """A traceback at the end of an hour, where somebody should delete files."""
+    write_lesson(folder, "00_toy", "1 + 1")
+    (tmp_path / "out" / "claims.json").mkdir(parents=True)
+    with pytest.raises(lessons.LessonError, match=r"claims\.json\S* cannot be written \(Is a directory\)"):
+        run_and_report(lessons.all_lessons(), tmp_path / "out", run.Settings())
 
 
 def test_the_reports_keep_the_lessons_of_earlier_runs(folder, tmp_path):
