@@ -1,17 +1,20 @@
 """A learner's copy: made, brought up to date, reset, and nothing of the learner's is ever lost."""
 
 import json
+from pathlib import Path
 
 import nbformat
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from typer.testing import CliRunner
 
-from kdcourse.course import lessons, working_copy
+from kdcourse.course import cli, jupyterlab, lessons, working_copy
 from kdcourse.course.lessons import Lesson, LessonError, all_lessons, course_lessons
 from kdcourse.course.working_copy import RECORD, merged, reset, start
 from kdcourse.hashing import hash_text
+from kdcourse.labs import assets
 
 
 def lesson_notebook(code="print(1)", intro="Read this."):
@@ -244,3 +247,61 @@ def test_the_record_is_readable(course, folder):
     assert record["edition"] == "learner"
     assert set(record["lessons"]) == {"01_first", "02_second"}
     assert working_copy.is_copy(folder)
+
+
+def call(*arguments):
+    return CliRunner().invoke(cli.app, [str(argument) for argument in arguments])
+
+
+def test_start_says_what_it_did_and_what_comes_next(course, folder):
+    """A command that is done, and somebody who does not know where."""
+    assert f"`kdcourse lab {folder}`" in call("start", folder).output
+    assert "Nothing has changed." in call("start", folder).output
+    release(course, intro="New.")
+    assert "01_first was updated; your answers are kept" in call("start", folder).output
+    assert call("start", course.parent / "course" / "01_first.ipynb").exit_code == 2
+
+
+def test_reset_names_the_file_that_was_kept(course, folder):
+    """An old notebook that nobody finds again; a lesson that there is not."""
+    call("start", folder)
+    result = call("reset", "01", folder)
+    assert result.exit_code == 0
+    assert "01_first.yours-1.ipynb" in result.output
+    assert call("reset", "99", folder).exit_code == 2
+    assert call("reset", "01", folder / "elsewhere").exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "folder_name", "options"),
+    [
+        (["lab"], "kd-course", []),
+        (["lab", "mine"], "mine", []),
+        (["lab", "--", "--no-browser", "--port=0"], "kd-course", ["--no-browser", "--port=0"]),
+        (["lab", "mine", "--", "--no-browser"], "mine", ["--no-browser"]),
+        (["lab", "mine", "--no-browser"], "mine", ["--no-browser"]),
+    ],
+)
+def test_lab_makes_a_copy_and_hands_on_what_is_jupyterlabs(course, tmp_path, monkeypatch, words, folder_name, options):
+    """`lab -- --no-browser` that looks for a folder of that name; a learner who has to know of `start`."""
+    opened = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(jupyterlab, "open_lab", lambda folder, given: opened.append((folder, given)) or 0)
+    monkeypatch.setattr(assets, "fetch", lambda *_, **__: None)
+    assert call(*words).exit_code == 0
+    assert opened == [(Path(folder_name), options)]
+    assert working_copy.is_copy(tmp_path / folder_name)
+
+
+def test_lab_opens_without_a_network(course, tmp_path, monkeypatch):
+    """A room without a network, and lessons that need none."""
+
+    def fail(*_, **__):
+        raise assets.AssetError("There is no network.")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(jupyterlab, "open_lab", lambda *_: 0)
+    monkeypatch.setattr(assets, "fetch", fail)
+    result = call("lab")
+    assert result.exit_code == 0
+    assert "There is no network." in result.output
