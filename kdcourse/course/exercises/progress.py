@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
-from filelock import FileLock
 
 from kdcourse.course.lessons import Lesson, LessonExercise
 from kdcourse.course.misuse import MisuseError
@@ -87,6 +86,8 @@ def record(exercise: str, kind: str) -> None:
     """Count one diagnosis; an exercise that was not attempted leaves no trace."""
     if kind == "not attempted":
         return
+    from filelock import FileLock  # `kdcourse progress` only reads
+
     path = progress_file()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
