@@ -1,35 +1,18 @@
 """The figures of the course: one style, safe for colour-blind readers, each with its alt text; a module per lesson."""
 
 from kdcourse.labs.figures.lesson00 import Measured, accuracy_against_cost
-from kdcourse.labs.figures.lesson01 import (
-    between_the_ends,
-    covering_and_seeking,
-    divergence_terms,
-)
-from kdcourse.labs.figures.lesson02 import (
-    log_softmax_cliff,
-    losses_in_training,
-)
+from kdcourse.labs.figures.lesson01 import between_the_ends, covering_and_seeking, divergence_terms
+from kdcourse.labs.figures.lesson02 import log_softmax_cliff, losses_in_training
 from kdcourse.labs.figures.lesson03 import (
     answers_by_class,
     gradient_against_temperature,
     image_and_answer,
     softened_distributions,
 )
-from kdcourse.labs.figures.lesson04 import (
-    Voices,
-    alpha_by_temperature,
-    alpha_sweep,
-    two_voices,
-)
+from kdcourse.labs.figures.lesson04 import Voices, alpha_by_temperature, alpha_sweep, two_voices
 from kdcourse.labs.figures.lesson05 import columns_at_stops
 from kdcourse.labs.figures.lesson06 import TokenGrid, supervised_positions
-from kdcourse.labs.figures.lesson07 import (
-    accuracy_by_steps,
-    inside_and_outside,
-    seeds_of_arms,
-    transfer_curve,
-)
+from kdcourse.labs.figures.lesson07 import accuracy_by_steps, inside_and_outside, seeds_of_arms, transfer_curve
 from kdcourse.labs.figures.picture import Picture
 from kdcourse.labs.figures.style import BLUE, GREEN, GREY, ORANGE, STYLE
 

@@ -109,7 +109,7 @@ def gradient_against_temperature(
 
 
 def _describe_gradient_against_temperature(
-    temperatures: Sequence[float], norms: Sequence[float], guess: float | None = None
+    temperatures: Sequence[float], norms: Sequence[float], guess: float | None
 ) -> str:
     rescaled = [norm * temperature**2 for norm, temperature in zip(norms, temperatures, strict=True)]
     marked = "" if guess is None else f" Your guess, {guess:g} times smaller at T = 4, is marked with a star."

@@ -48,7 +48,7 @@ def two_voices(sentences: Sequence[Voices], alpha: float = 0.5) -> Picture:
     return Picture(figure, _describe_two_voices(sentences, alpha))
 
 
-def _describe_two_voices(sentences: Sequence[Voices], alpha: float = 0.5) -> str:
+def _describe_two_voices(sentences: Sequence[Voices], alpha: float) -> str:
     rows = "; ".join(
         f"“{voices.text}” label {voices.label}, teacher {voices.teacher:.2f}, people {voices.people:.2f}, "
         f"target {voices.target(alpha):.2f}"

@@ -47,11 +47,8 @@ def accuracy_by_steps(arms: Mapping[str, Mapping[int, Scores]]) -> Picture:
             axes.set_xticks(list(by_steps), [f"{steps:,}" for steps in by_steps])
         axes.set(xlabel="training steps (ringed: the best number)", ylabel="validation accuracy (%)")
         axes.legend(frameon=False, loc="lower right")
-    return Picture(figure, _describe_accuracy_by_steps(arms))
-
-
-def _describe_accuracy_by_steps(arms: Mapping[str, Mapping[int, Scores]]) -> str:
-    return f"Validation accuracy in % against training steps. {_series_in_words(arms, 'after {:,}')}."
+    alt = f"Validation accuracy in % against training steps. {_series_in_words(arms, 'after {:,}')}."
+    return Picture(figure, alt)
 
 
 def transfer_curve(by_size: Mapping[int, Scores], elsewhere: tuple[int, Scores], labels: Scores) -> Picture:
@@ -97,11 +94,8 @@ def inside_and_outside(models: Mapping[str, Mapping[str, Scores]]) -> Picture:
         axes.set(ylabel="accuracy (%); dotted: a coin")
         axes.margins(x=0.15)
         axes.legend(frameon=False)
-    return Picture(figure, _describe_inside_and_outside(models))
-
-
-def _describe_inside_and_outside(models: Mapping[str, Mapping[str, Scores]]) -> str:
-    return f"Accuracy in % inside and outside the domain. {_series_in_words(models, 'on {}')}."
+    alt = f"Accuracy in % inside and outside the domain. {_series_in_words(models, 'on {}')}."
+    return Picture(figure, alt)
 
 
 def _draw_scores(axes: Axes, by_place: Mapping[int, Scores], **style: Any) -> None:
