@@ -20,7 +20,7 @@ def open_lab(folder: Path, options: Sequence[str] = ()) -> int:
         options: JupyterLab's own, such as `--no-browser`.
     """
     # Unless encrypted, each kernel warns at its start that others on this machine can listen.
-    command = [sys.executable, "-m", "jupyter", "lab", "--KernelManager.transport_encryption=auto"]
+    command = [sys.executable, "-m", "jupyterlab", "--KernelManager.transport_encryption=auto"]
     command += ["--notebook-dir", str(notebooks_of(folder)), *options]
     # Ctrl-C is JupyterLab's to answer: it asks whether to shut down, and this program must still be there then.
     before = signal.signal(signal.SIGINT, lambda *_: None)

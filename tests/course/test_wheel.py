@@ -76,6 +76,9 @@ def environment(home):
     unwanted = ("KDCOURSE_", "PYTHONPATH", "VIRTUAL_ENV", "JUPYTER")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(unwanted)}
     mine = {"KDCOURSE_CACHE": str(assets.cache_dir()), "KDCOURSE_PROGRESS": str(home / "progress.json")}
+    # A path file leads to packages, and not to the pages and templates that they have put beside them.
+    beside = Path(sysconfig.get_path("data")) / "share" / "jupyter"
+    mine |= {"JUPYTER_PATH": str(beside), "JUPYTERLAB_DIR": str(beside / "lab")}
     return kept | mine | {"PIP_NO_INDEX": "1", "JUPYTER_CONFIG_DIR": str(home / ".jupyter"), "HOME": str(home)}
 
 
@@ -120,7 +123,7 @@ def test_the_doctor_is_content_without_a_clone(python, home):
     """A warning that torch 2.13.0+cpu is not the tested 2.13.0+cpu, and an advice to run make."""
     done = kdcourse(python, home, "doctor")
     assert done.returncode == 0, done.stdout
-    assert "tested:" not in done.stdout
+    assert not re.search(r"torch \S+ \(tested:", done.stdout)
     assert "make " not in done.stdout
 
 
@@ -130,7 +133,7 @@ def test_the_lab_opens_the_copy(python, home):
     log = (home / "lab.log").open("w+", encoding="utf-8")
     process = subprocess.Popen(command, cwd=home, env=environment(home), stdout=log, stderr=log, text=True)
     try:
-        url, token = served(home / "lab.log")
+        url, token = served(process, home / "lab.log")
         request = urllib.request.Request(f"{url}api/contents", headers={"Authorization": f"token {token}"})  # noqa: S310
         with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310  (the server that was just started)
             names = {entry["name"] for entry in json.load(answer)["content"]}
@@ -143,9 +146,11 @@ def test_the_lab_opens_the_copy(python, home):
         log.close()
 
 
-def served(log):
+def served(process, log):
     """Address and token that JupyterLab prints when it is ready."""
     for _ in range(SECONDS):
+        if process.poll() is not None:
+            break
         if found := re.search(r"(http://127\.0\.0\.1:\d+/)lab\?token=(\w+)", log.read_text(encoding="utf-8")):
             return found[1], found[2]
         time.sleep(1)
