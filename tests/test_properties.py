@@ -594,7 +594,7 @@ def test_a_finite_mask_says_what_minus_infinity_says(case, extra, dtype, share, 
 @cases(150)
 @given(precise_lm(), st.integers(0, 3), st.integers(0, 3), st.sampled_from([0.0, 1e30, math.nan, math.inf, -math.inf]))
 def test_padding_left_or_right_changes_nothing(case, left, right, filling):
-    """Whatever stands at a position that is not supervised, NaN included, neither counts nor gets a gradient."""
+    """Whatever is at a position that is not supervised, NaN included, neither counts nor gets a gradient."""
     student, teacher = (F.pad(x, (0, 0, left, right), value=filling) for x in (case.student, case.teacher))
     labels = F.pad(put(case.labels, (slice(None), 0), ref.IGNORED), (left, right), value=ref.IGNORED)
     padded = case.change(student=student, teacher=teacher, labels=labels)

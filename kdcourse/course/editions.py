@@ -34,7 +34,7 @@ ANSWERS = (EXERCISE, PREDICTION)
 RECORD = ".kdcourse-editions.json"
 """Beside the editions: what was written, so that nothing else is ever deleted."""
 FOLLOWS = "follows"
-"""Metadata of a cell in a solutions notebook: the id of the cell that it stands behind in the source."""
+"""Metadata of a cell in a solutions notebook: the id of the cell that it follows in the source."""
 
 
 def write_editions(lessons: Sequence[Lesson], out: Path) -> dict[Path, Path]:

@@ -1,4 +1,4 @@
-"""Cut a notebook into slides, so that each fits into a window and no result stands beneath its prediction."""
+"""Cut a notebook into slides, so that each fits into a window and no result appears beneath its prediction."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def cut(cells: Iterable[NotebookNode]) -> Iterator[NotebookNode]:
     """The cells in pieces; one that begins a slide has the section that it belongs to as `metadata.slide`.
 
     A heading begins a slide, and so does code that shows a result: a prediction comes before it, and code states what
-    it expects. Anything else stands beside what came before, if there is room.
+    it expects. Anything else appears beside what came before, if there is room.
     """
     section, used, only_heading = "", math.inf, False
     for piece, tells in _pieces(cells):

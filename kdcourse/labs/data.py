@@ -1,4 +1,4 @@
-"""The datasets of the course: movie-review sentences with their raters, and unlabelled sentences to transfer on."""
+"""The datasets of the course: movie-review sentences with their raters, and unlabelled ones to transfer on (lessons 00, 04, 07)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def load_reviews() -> DatasetDict:
     """The review sentences: `train` (8,103), `validation` (1,000) and `test` (1,500).
 
     `label` is the sign of the mean rating; a mean of exactly 0 (37 sentences) counts as negative. Two sentences that
-    stand in the source twice are kept once. A sentence's split depends on its text alone, not on a random generator.
+    appear in the source twice are kept once. A sentence's split depends on its text alone, not on a random generator.
     """
     folder = assets.locate("reviews")
     rows = sorted(_distinct(_read_rated(folder, REVIEWS)), key=lambda row: hash_text(row["text"]))
@@ -124,7 +124,7 @@ def tokenize(dataset: Any, tokenizer: PreTrainedTokenizerBase, *, prefix: str = 
 
 
 def _read_rated(folder: Path, source: str) -> Iterator[dict[str, Any]]:
-    """Sentences and ratings stand in two files, each line with the id of its sentence, not always in one order."""
+    """Sentences and ratings are in two files, each line with the id of its sentence, not always in one order."""
     ratings = dict(_fields(folder / f"{source}_anonDataRatings.txt"))
     for text_id, (_, text) in _fields(folder / f"{source}_GroundTruth.txt"):
         if text_id not in ratings:
@@ -140,7 +140,7 @@ def _read_rated(folder: Path, source: str) -> Iterator[dict[str, Any]]:
 
 
 def _fields(file: Path) -> Iterator[tuple[str, list[str]]]:
-    """The id of each line, and what stands behind it; one of the files begins with a byte-order mark."""
+    """The id of each line, and what follows it; one of the files begins with a byte-order mark."""
     for line in file.read_text(encoding="utf-8-sig").splitlines():
         line_id, *fields = line.split("\t")
         yield line_id, fields

@@ -1,4 +1,4 @@
-"""The arms of an experiment: students that differ in what they learn from, and in nothing else.
+"""The arms of an experiment: students that differ in what they learn from, and in nothing else (lesson 07).
 
 An arm is run once for each seed. What comes out, the trained student and its answers on the test sets, is kept in a
 folder whose name ends in a fingerprint of everything that it depends on. A folder that is there is complete, so an

@@ -1,4 +1,4 @@
-"""Is one way of training better than another, or may chance have done it?"""
+"""Is one way of training better than another, or may chance have done it (lessons 00, 03, 04, 07)?"""
 
 from __future__ import annotations
 

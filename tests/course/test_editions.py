@@ -98,7 +98,7 @@ def unmarked(source):
 
 
 def test_a_learner_sees_no_result_before_running(source):
-    """A prediction whose answer stands beneath it."""
+    """A prediction whose answer appears beneath it."""
     for cell in code_cells(editions.learner(source)):
         assert not cell.outputs
         assert cell.execution_count is None

@@ -1,4 +1,4 @@
-"""Slides: what stands on one can be read, and does not answer the question that it asks."""
+"""Slides: what is on one can be read, and does not answer the question that it asks."""
 
 import itertools
 import re

@@ -34,7 +34,7 @@ def test_the_transfer_sentences_are_fixed(transfer):
 
 
 def test_no_sentence_is_in_two_places(reviews, transfer):
-    """A leak: 2 sentences stand twice in the source, and IMDb quotes one of the reviews."""
+    """A leak: 2 sentences appear twice in the source, and IMDb quotes one of the reviews."""
     texts = [text for split in reviews.values() for text in split["text"]] + transfer["text"][:]
     assert len(texts) == len(set(texts)) == 10_603 + 20_000
 

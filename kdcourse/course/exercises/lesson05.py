@@ -99,7 +99,7 @@ COLLATE = Exercise(
         Misconception(
             "left-padding",
             _collate_left_padding,
-            "Your padding stands on the left, so a row with 1 pad has every word 1 position too far right; without "
+            "Your padding is on the left, so a row with 1 pad has every word 1 position too far right; without "
             "position_ids that changes GPT-2's logits.",
             "section 8, padding sides",
         ),

@@ -76,7 +76,7 @@ ALIGN = Exercise(
         Misconception(
             "alphabetical",
             lambda logits, teacher_names, student_names: logits[:, _order(teacher_names, sorted(student_names))],
-            "You sort the teacher's columns by name. It is right while the student's names happen to stand in "
+            "You sort the teacher's columns by name. It is right while the student's names happen to be in "
             "alphabetical order, and wrong in the second example, where the student begins with 'positive'.",
             "section 2, The same question",
         ),
@@ -337,7 +337,7 @@ LABELS = Exercise(
         Misconception(
             "shifted-already",
             lambda ids, mask, prompts: F.pad(_labels(ids, mask, prompts)[:, 1:], (0, 1), value=IGNORED_LABEL),
-            "Your labels stand one place too far left. The loss shifts again, and the student learns the token after "
+            "Your labels are one place too far left. The loss shifts again, and the student learns the token after "
             "next: after 5 6 7 it says 9.",
             "section 5, Who shifts?",
         ),
@@ -358,7 +358,7 @@ LABELS = Exercise(
             "right-padding-labelled",
             lambda ids, mask, prompts: ids.masked_fill(_in_prompt(mask, prompts), IGNORED_LABEL),
             "Your prompt is right, on either side, but padding on the right has labels: 4 in the first example instead "
-            "of 3. The cumulative sum stands still there; ask attention_mask as well.",
+            "of 3. The cumulative sum does not move there; ask attention_mask as well.",
             "section 5, Which positions teach",
         ),
         Misconception(

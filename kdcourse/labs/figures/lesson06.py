@@ -21,7 +21,7 @@ LETTERS_THAT_FIT = 8
 
 @dataclass(frozen=True)
 class TokenGrid:
-    """A padded batch of a causal language model: what stands at each position, and what is its label."""
+    """A padded batch of a causal language model: what is at each position, and what is its label."""
 
     tokens: Sequence[Sequence[str]]
     """Text of each token, padding included."""

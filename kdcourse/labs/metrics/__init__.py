@@ -1,4 +1,4 @@
-"""Metrics of a student, as modules of `evaluate` that need no hub: `Accuracy().compute(...)`, or `evaluate.load(path)`.
+"""Metrics of a student (lesson 07), as modules of `evaluate` that need no hub: `Accuracy().compute(...)`, or by path.
 
 Each module is imported on a line of its own: `evaluate.load` takes `import a, b` for a package called "a,".
 """
