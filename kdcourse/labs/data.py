@@ -1,4 +1,4 @@
-"""The datasets of the course: movie-review sentences with their raters, and unlabelled ones to transfer on (lessons 00, 04, 07)."""
+"""The datasets of the course: movie-review sentences with their raters, and unlabelled ones (lessons 00, 04, 07)."""
 
 from __future__ import annotations
 
