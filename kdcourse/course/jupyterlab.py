@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -22,9 +21,7 @@ def open_lab(folder: Path, options: Sequence[str] = ()) -> int:
     # Unless encrypted, each kernel warns at its start that others on this machine can listen.
     command = [sys.executable, "-m", "jupyterlab", "--KernelManager.transport_encryption=auto"]
     command += ["--notebook-dir", str(notebooks_of(folder)), *options]
-    # Ctrl-C is JupyterLab's to answer: it asks whether to shut down, and this program must still be there then.
-    before = signal.signal(signal.SIGINT, lambda *_: None)
-    try:
-        return subprocess.call(command, env=os.environ | kernel_environment())  # noqa: S603  (our own interpreter)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    environment = os.environ | kernel_environment()
+    if os.name == "posix":  # JupyterLab takes the place of this program, so that Ctrl-C and kill reach it
+        os.execve(sys.executable, command, environment)  # noqa: S606  (our own interpreter)
+    return subprocess.call(command, env=environment)  # noqa: S603
