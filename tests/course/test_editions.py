@@ -265,5 +265,5 @@ def test_the_command_writes_what_it_says(tmp_path):
     assert "had been changed; that version is now 02_goes.yours-1.ipynb" in result.output
     (tmp_path / "file").touch()
     result = CliRunner().invoke(cli.app, ["editions", "02", "--out", str(tmp_path / "file")])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "choose another --out" in result.output.replace("\n", " ")
