@@ -75,7 +75,7 @@ class DistillationArguments(TrainingArguments):
 
 
 class DistillationTrainer(Trainer):
-    """Trains a classifier or a causal language model on labels and on a teacher.
+    """Trains a classifier (of examples or of tokens) or a causal language model on labels and on a teacher.
 
     Args:
         teacher: a model that scores each batch; or a source of logits, such as `kdcourse.teacher.CachedTeacher`; or

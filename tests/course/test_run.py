@@ -502,7 +502,8 @@ def test_control_c_in_a_cell_is_a_sentence(folder, tmp_path):
     write_lesson(folder, "01_long", f"import os, pathlib, time\npathlib.Path({str(tmp_path)!r}, 'pid').write_text"
                  "(str(os.getpid()))\nfor _ in range(600): time.sleep(0.1)")  # fmt: skip
     out = tmp_path / "out"
-    process = subprocess.Popen(run_command(out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(run_command(out), **pipes, text=True, preexec_fn=heed_control_c)  # noqa: PLW1509
     kernel = wait_for_number(tmp_path / "pid")
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=60)
@@ -514,6 +515,11 @@ def test_control_c_in_a_cell_is_a_sentence(folder, tmp_path):
         "00_toy.html", "00_toy.ipynb", "claims.json", "index.html", "junit.xml", "report.html",
     ]  # fmt: skip
     assert [path.name for path in out.glob(".*")] == [".lock"]
+
+
+def heed_control_c():
+    """A shell tells what it starts in the background to ignore Ctrl-C, and that is inherited."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_for_number(path):

@@ -17,7 +17,7 @@ from transformers import Trainer
 from kdcourse.labs import experiments
 from kdcourse.labs.experiments import Arm, last_checkpoint
 
-TESTS = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 
 
 def run_worker(folder, mode):
