@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedTokenizerBase
 
 Batch = Mapping[str, Any]
+
+Answer = TypeVar("Answer")
 
 TOKEN_COLUMNS = ("input_ids", "attention_mask", "token_type_ids")
 """What a tokenizer makes, and a collator pads."""
@@ -28,6 +32,20 @@ ROW_COLUMN = TEACHER_PREFIX + "row"
 """A dataset column with each example's row in a cache."""
 
 
+def once_per_model(look: Callable[[Any], Answer]) -> Callable[[Any], Answer]:
+    """What is the same at every step is looked up at the first: a large model has thousands of modules."""
+    seen: WeakKeyDictionary[Any, Answer] = WeakKeyDictionary()
+
+    @functools.wraps(look)
+    def look_once(model: Any) -> Answer:
+        if model not in seen:
+            seen[model] = look(model)
+        return seen[model]
+
+    return look_once
+
+
+@once_per_model
 def arguments_of(model: nn.Module) -> frozenset[str]:
     """The arguments that a model's forward names, inside whatever wraps the model."""
     return frozenset(
@@ -74,7 +92,7 @@ def teacher_features(batch: Batch, model: nn.Module) -> dict[str, Any]:
         for name, value in batch.items()
         if name.startswith(TEACHER_PREFIX) and name not in (LOGITS_COLUMN, ROW_COLUMN)
     }
-    takes_more = any(each.kind == each.VAR_KEYWORD for each in _parameters(model))
+    takes_more = _takes_more(model)
     if own:
         unknown = sorted(own.keys() - named)
         if unknown and (not takes_more or unknown[0] in TOKEN_COLUMNS):
@@ -90,6 +108,12 @@ def _is_read(name: str, model: nn.Module, named: frozenset[str], takes_more: boo
     if name in TOKEN_COLUMNS and named:
         return name in named and (name != "token_type_ids" or _has_segments(model))
     return name in named or takes_more
+
+
+@once_per_model
+def _takes_more(model: nn.Module) -> bool:
+    """Whether forward takes arguments that it does not name."""
+    return any(each.kind == each.VAR_KEYWORD for each in _parameters(model))
 
 
 def _parameters(model: nn.Module) -> list[inspect.Parameter]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kdcourse.checks import MismatchError
-from kdcourse.columns import unwrapped
+from kdcourse.columns import once_per_model, unwrapped
 from kdcourse.tasks import Task, task_of
 
 if TYPE_CHECKING:
@@ -103,6 +103,7 @@ def require_room(role: str, model: Any, features: Mapping[str, Any]) -> None:
         )
 
 
+@once_per_model
 def positions_of(model: Any) -> int | None:
     """The most tokens that a table of positions has room for; None if the model computes positions, or has none."""
     for name, module in unwrapped(model).named_modules():

@@ -14,7 +14,7 @@ from transformers import (
 from kdcourse import distillation_loss, lm_distillation_loss
 from kdcourse.cache import CacheMismatchError, fingerprint
 from kdcourse.collators import collator
-from kdcourse.columns import teacher_features
+from kdcourse.columns import once_per_model, teacher_features
 from kdcourse.teacher import ModelTeacher, cache_logits, logits_of
 
 ALPHA, T = 0.4, 2.0
@@ -193,3 +193,11 @@ class SlowTokenizer:
 
     def get_vocab(self):
         return self.vocabulary
+
+
+def test_a_model_is_looked_through_once():
+    """Thousands of modules, gone through at every step; or one model that gets another's answer."""
+    looked = []
+    look = once_per_model(lambda model: looked.append(model) or len(looked))
+    first, second = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
+    assert [look(first), look(second), look(first), look(second)] == [1, 2, 1, 2]
