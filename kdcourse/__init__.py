@@ -5,8 +5,9 @@ The names below are imported when they are first used: neither `import kdcourse`
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from kdcourse.lazy import lazily
 
 if TYPE_CHECKING:
     from kdcourse.checks import MismatchError
@@ -52,12 +53,4 @@ __all__ = [
     "token_distillation_loss",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'kdcourse' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"kdcourse.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazily(__name__, _HOMES)

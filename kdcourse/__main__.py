@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 
-MISUSED, INTERRUPTED = 2, 130
+from kdcourse.course.misuse import INTERRUPTED, MISUSED
 
 
 def main() -> None:

@@ -115,7 +115,7 @@ def positions_of(model: Any) -> int | None:
 
 
 def require_same_task(student: Any, teacher: Any) -> Task | None:
-    """The task of both (see `kdcourse.tasks.task_of`); None if neither's is known.
+    """The task of both (see `kdcourse.tasks.task_of`); None if one of them is a class of one's own.
 
     Raises:
         MismatchError: the tasks differ, or are not among those that are known.
@@ -126,7 +126,7 @@ def require_same_task(student: Any, teacher: Any) -> Task | None:
             f"The student ({type(unwrapped(student)).__name__}) is a {ours} and the teacher "
             f"({type(unwrapped(teacher)).__name__}) a {theirs}; load the teacher with the student's class."
         )
-    return ours or theirs
+    return ours if theirs else None
 
 
 def check_classifier(role: str, model: Any) -> None:
@@ -146,7 +146,7 @@ def require_same_names(student: Any, names: Sequence[str]) -> None:
     Raises:
         MismatchError: other labels, or another order.
     """
-    ours = _label_names(student.config)
+    ours = label_names(student)
     if ours and names and ours != list(names):
         raise MismatchError(
             f"The student's labels are {ours} and the logits were computed for {list(names)}; load the student with "

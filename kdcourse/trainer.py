@@ -84,10 +84,10 @@ class DistillationTrainer(Trainer):
             is needed where the two models' vocabularies have different sizes.
         args: `DistillationArguments`.
 
-    Rows (tokens) whose label is -100 teach a classifier by the teacher alone, and a language model not at all. The loss
-    of an optimizer step is the same however it is cut into micro-batches and spread over processes: sums are divided by
-    the rows of the whole step, not of each piece. `hard_loss` and `soft_loss` are logged beside `loss`, in nats per
-    labelled and per taught row.
+    A row whose label is -100 teaches a classifier by the teacher alone; a token without a label does not teach. The
+    loss of an optimizer step is the same however it is cut into micro-batches and spread over processes: sums are
+    divided by the rows of the whole step, not of each piece. `hard_loss` and `soft_loss` are logged beside `loss`, in
+    nats per labelled and per taught row.
     """
 
     args: DistillationArguments
@@ -120,13 +120,13 @@ class DistillationTrainer(Trainer):
         self._vocabulary: int | None = None
         self._not_the_students: frozenset[str] = frozenset()
         if isinstance(teacher, nn.Module):
-            self._task = self._task or require_same_task(self.model, teacher)
+            self._task = self._task or task_of(teacher)
             self._vocabulary = check_fit(self.model, teacher, self.processing_class, teacher_processing_class)
             teacher = ModelTeacher(_placed(teacher, args.device), self._vocabulary)
             self._not_the_students = only_read_by(teacher.model, self.model)
         elif task_of(self.model) in LABELLED_TASKS:
             check_classifier("student", unwrapped(self.model))
-            require_same_names(unwrapped(self.model), getattr(teacher, "label_names", []))
+            require_same_names(self.model, getattr(teacher, "label_names", []))
         # An attribute of the trainer, not of the student: model.train() must not reach it, nor a checkpoint hold it.
         self.teacher: Teacher = ColumnTeacher() if teacher is None else teacher
         self._class_weights = None if args.class_weights is None else torch.tensor(args.class_weights)
@@ -311,7 +311,8 @@ class DistillationTrainer(Trainer):
 
     def _remove_unused_columns(self, dataset: Any, description: str | None = None) -> Any:
         self._set_signature_columns_if_needed()
-        self._signature_columns += [name for name in dataset.column_names if name.startswith(TEACHER_PREFIX)]
+        theirs = [name for name in dataset.column_names if name.startswith(TEACHER_PREFIX)]
+        self._signature_columns = SignatureColumns(dict.fromkeys([*self._signature_columns, *theirs]))
         return super()._remove_unused_columns(dataset, description)
 
 
@@ -384,8 +385,7 @@ def check_fit(
             "Student and teacher share weights: each step would change the teacher, and the teacher is frozen. "
             "Pass copy.deepcopy(model) as the teacher."
         )
-    task = require_same_task(student, teacher)
-    if task is None or task_of(student) is None or task_of(teacher) is None:
+    if (task := require_same_task(student, teacher)) is None:
         return None
     if task in LABELLED_TASKS:
         check_classifiers(student, teacher, student_tokenizer, teacher_tokenizer or student_tokenizer, repair=True)

@@ -145,5 +145,11 @@ def make_trainer(shape, folder, *, student=None, teacher=None, rows=None, eval_r
     )
 
 
+def logged_loss(trainer):
+    """What the first step of a training reports."""
+    trainer.train()
+    return trainer.state.log_history[0]["loss"]
+
+
 def weights_of(model):
     return torch.cat([weight.detach().flatten() for weight in model.parameters()])

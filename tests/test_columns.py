@@ -3,7 +3,7 @@
 import pytest
 import torch
 from datasets import Dataset
-from shapes import WORDS, make_model, make_rows, make_tokenizer, make_trainer
+from shapes import WORDS, logged_loss, make_model, make_rows, make_tokenizer, make_trainer
 from transformers import (
     DataCollatorWithFlattening,
     DistilBertConfig,
@@ -41,11 +41,6 @@ def pairs():
         cut = len(row["input_ids"]) // 2
         row["token_type_ids"] = [0] * cut + [1] * (len(row["input_ids"]) - cut)
     return Dataset.from_list(rows)
-
-
-def logged_loss(trainer):
-    trainer.train()
-    return trainer.state.log_history[0]["loss"]
 
 
 @pytest.mark.parametrize("as_dataset", [True, False], ids=["dataset", "list"])

@@ -6,7 +6,7 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
-from shapes import LABELS, make_collator, make_model, make_rows, make_tokenizer, make_trainer
+from shapes import LABELS, logged_loss, make_collator, make_model, make_rows, make_tokenizer, make_trainer
 from torch import nn
 from transformers import (
     BertForTokenClassification,
@@ -34,11 +34,6 @@ from kdcourse.teacher import CachedTeacher, ColumnTeacher, cache_logits
 
 ALPHA, T = 0.4, 2.0
 SMALL = {"hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1}
-
-
-def logged_loss(trainer):
-    trainer.train()
-    return trainer.state.log_history[0]["loss"]
 
 
 def expected(student_logits, teacher_logits, labels):

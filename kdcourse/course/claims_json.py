@@ -10,7 +10,7 @@ from typing import Any
 
 from kdcourse.course.fingerprint import versions
 from kdcourse.course.outcome import Outcome
-from kdcourse.files import written_whole
+from kdcourse.files import write_whole
 
 
 def write_claims(outcomes: Sequence[Outcome], out: Path, device: str) -> Path:
@@ -20,10 +20,7 @@ def write_claims(outcomes: Sequence[Outcome], out: Path, device: str) -> Path:
     are named with what that was. No time and no path: a run that gives the same numbers gives the same file.
     """
     path = out / "claims.json"
-    with written_whole(path) as unfinished:
-        unfinished.write_text(
-            json.dumps(claims_report(outcomes, device), indent=1, ensure_ascii=False, allow_nan=False), encoding="utf-8"
-        )
+    write_whole(path, json.dumps(claims_report(outcomes, device), indent=1, ensure_ascii=False, allow_nan=False))
     return path
 
 

@@ -17,11 +17,8 @@ from typer.core import TyperGroup
 
 import kdcourse
 from kdcourse.course.lessons import COPY
-from kdcourse.course.misuse import MisuseError
+from kdcourse.course.misuse import FAILED, INTERRUPTED, MISUSED, MisuseError
 from kdcourse.course.settings import CELL_SECONDS, Device, Profile, Settings
-
-FAILED, MISUSED, INTERRUPTED = 1, 2, 130
-"""Exit codes: something was run or compared and failed; it could not be done as asked; Ctrl-C."""
 
 SET_UP, LEARN, RUN, TEACH = "Set up", "Learn", "Run and compare", "Teach"
 """The groups of commands in `kdcourse --help`."""

@@ -15,7 +15,7 @@ from kdcourse.course.claims_json import claims_report, write_claims
 from kdcourse.course.junit_xml import write_junit
 from kdcourse.course.not_compared import REASONS, cells_not_compared
 from kdcourse.course.outcome import Outcome
-from kdcourse.files import written_whole
+from kdcourse.files import write_whole
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -23,7 +23,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 def write_lesson(outcome: Outcome, out: Path) -> None:
     """Write the page of an executed notebook, if there is one."""
     if outcome.executed.is_file():
-        _write(out / page_name(outcome), notebook_to_html(outcome.executed, outcome.lesson.title))
+        write_whole(out / page_name(outcome), notebook_to_html(outcome.executed, outcome.lesson.title))
 
 
 def write_reports(outcomes: Sequence[Outcome], out: Path, device: str) -> None:
@@ -68,13 +68,8 @@ def _render(name: str, out: Path, **content: Any) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     ).get_template(f"{name}.j2")
-    _write(out / name, template.render(page_name=page_name, **content))
+    write_whole(out / name, template.render(page_name=page_name, **content))
     return out / name
-
-
-def _write(path: Path, text: str) -> None:
-    with written_whole(path) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
 
 
 def page_name(outcome: Outcome) -> str:

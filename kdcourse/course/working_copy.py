@@ -25,7 +25,7 @@ from nbformat.v4 import new_markdown_cell
 from kdcourse import __version__
 from kdcourse.course.editions import ANSWERS, free_name, has_tag, learner, without_outputs
 from kdcourse.course.lessons import COPY, Lesson, LessonError, course_lessons
-from kdcourse.files import written_whole
+from kdcourse.files import write_whole, written_whole
 from kdcourse.hashing import hash_text
 
 RECORD = ".kdcourse.json"
@@ -51,8 +51,7 @@ class Record:
             return cls()
 
     def write(self, folder: Path) -> None:
-        with written_whole(folder / RECORD) as unfinished:
-            unfinished.write_text(json.dumps(asdict(self), indent=1, sort_keys=True), encoding="utf-8")
+        write_whole(folder / RECORD, json.dumps(asdict(self), indent=1, sort_keys=True))
 
 
 @dataclass(frozen=True)

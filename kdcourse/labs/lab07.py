@@ -17,7 +17,7 @@ from torch import Tensor
 
 from kdcourse.cache import fingerprint, load_logits
 from kdcourse.checks import IGNORED_LABEL
-from kdcourse.files import written_whole
+from kdcourse.files import write_whole
 from kdcourse.labs import assets, data, models
 from kdcourse.labs.experiments import Arm, Budget, Experiment
 from kdcourse.labs.metrics import measure
@@ -79,8 +79,7 @@ class Results:
         """Whole or not at all, with as many digits as mean anything."""
         rounded = json.loads(json.dumps(asdict(self)), parse_float=lambda number: round(float(number), 5))
         path.parent.mkdir(parents=True, exist_ok=True)
-        with written_whole(path) as unfinished:
-            unfinished.write_text(json.dumps(rounded, indent=1) + "\n", encoding="utf-8")
+        write_whole(path, json.dumps(rounded, indent=1) + "\n")
 
     def by_steps(self, arm: str, metric: str = "accuracy", where: str = "validation") -> dict[int, list[float]]:
         """The scores of an arm for each number of steps that it was tried with."""

@@ -24,7 +24,7 @@ from transformers import EvalPrediction, PreTrainedTokenizerBase, Trainer, Train
 
 from kdcourse.cache import fingerprint, save_logits
 from kdcourse.collators import collator
-from kdcourse.files import written_whole
+from kdcourse.files import write_whole, written_whole
 from kdcourse.labs import assets, data, models
 from kdcourse.teacher import score
 
@@ -123,8 +123,7 @@ def ship(folder: Path, reviews: DatasetDict, tokenizer: PreTrainedTokenizerBase)
         digest = models.teacher_digest()
         prints = {name: fingerprint(digest, tokenizer, dataset) for name, dataset in scored.items()}
         save_logits(models.TEACHER_LOGITS, logits, prints)
-        with written_whole(models.TEACHER_FOLDER / "report.json") as unfinished:
-            unfinished.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_whole(models.TEACHER_FOLDER / "report.json", json.dumps(report, indent=2) + "\n")
     return report
 
 

@@ -5,8 +5,9 @@ The names below are imported when they are first used: `kdcourse progress` reads
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from kdcourse.lazy import lazily
 
 if TYPE_CHECKING:
     from kdcourse.course.exercises.catalogue import all_exercises, find_exercise
@@ -25,12 +26,4 @@ _HOMES = {
 
 __all__ = ["Diagnosis", "Exercise", "Misconception", "all_exercises", "check", "find_exercise", "verify"]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazily(__name__, _HOMES)

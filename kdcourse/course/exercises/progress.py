@@ -12,7 +12,7 @@ import platformdirs
 
 from kdcourse.course.lessons import Lesson, LessonExercise
 from kdcourse.course.misuse import MisuseError
-from kdcourse.files import written_whole
+from kdcourse.files import write_whole
 
 FILE_VARIABLE = "KDCOURSE_PROGRESS"
 
@@ -95,7 +95,6 @@ def record(exercise: str, kind: str) -> None:
             counts = load()
             of_exercise = counts.setdefault(exercise, {})
             of_exercise[kind] = of_exercise.get(kind, 0) + 1
-            with written_whole(path) as unfinished:
-                unfinished.write_text(json.dumps(counts, indent=1, sort_keys=True), encoding="utf-8")
+            write_whole(path, json.dumps(counts, indent=1, sort_keys=True))
     except (OSError, ProgressError):
         return  # a diagnosis is worth more than a record of it
