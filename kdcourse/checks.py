@@ -7,6 +7,7 @@ step takes two, `require_legal` before the arithmetic and `require_number` after
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
 
 IGNORED_LABEL = -100
 """The label of a row that has none, as in PyTorch's cross-entropy."""
+
+
+SEVERAL = 2
+"""One row of logits may add up to 1 by chance."""
 
 
 class MismatchError(ValueError):
@@ -113,8 +118,21 @@ def require_hard_options(student_logits: Tensor, label_smoothing: float, class_w
         )
 
 
-def require_legal(labels: Tensor | None, classes: int, counts: tuple[Any, Any]) -> None:
-    """Labels are classes, and counts (hard, soft) are counts; one look at the device for all.
+def require_reduction(reduction: str, num_items: Any) -> None:
+    """
+    Raises:
+        ValueError: there is no such reduction, or there are counts and nothing that they divide.
+    """
+    if reduction not in ("mean", "none"):
+        raise ValueError(f"reduction is {reduction!r}; it can be 'mean' or 'none'; for sums, pass num_items=1.")
+    if reduction == "none" and num_items is not None:
+        raise ValueError("num_items is what sums are divided by, and reduction='none' makes no sums; leave out one.")
+
+
+def require_legal(
+    labels: Tensor | None, classes: int, counts: tuple[Any, Any], class_weights: Tensor | None = None
+) -> None:
+    """Labels are classes, counts (hard, soft) are counts, and weights are weights; one look at the device for all.
 
     It comes before the arithmetic: on a GPU, a label that is no class ends the process, not the call.
 
@@ -122,6 +140,8 @@ def require_legal(labels: Tensor | None, classes: int, counts: tuple[Any, Any]) 
         ValueError: which value is out of range.
     """
     illegal = [] if labels is None else [_out_of_range(labels, classes).any()]
+    if class_weights is not None:
+        illegal.append(_no_weights(class_weights).any())
     for count in counts:
         if isinstance(count, Tensor):
             illegal.append(~((count >= 0) & (count < math.inf)))
@@ -131,6 +151,8 @@ def require_legal(labels: Tensor | None, classes: int, counts: tuple[Any, Any]) 
         return
     for count in counts:
         _require_count(float(count))
+    if class_weights is not None:
+        require_weights(class_weights.tolist())
     if labels is not None:
         wrong = labels[_out_of_range(labels, classes)][0].item()
         raise ValueError(
@@ -139,14 +161,26 @@ def require_legal(labels: Tensor | None, classes: int, counts: tuple[Any, Any]) 
         )
 
 
+def require_weights(class_weights: Sequence[float]) -> None:
+    """
+    Raises:
+        ValueError: a weight is below 0, which would reward the student for its mistakes, or is no finite number.
+    """
+    for index, weight in enumerate(class_weights):
+        if not 0 <= weight < math.inf:
+            raise ValueError(
+                f"class_weights hold {weight} for class {index}, but a weight is a finite number, 0 or more."
+            )
+
+
 def require_number(loss: Tensor, temperature: float, student_logits: Tensor, teacher_logits: Tensor) -> None:
-    """The loss is a number, and no finite logit has become an infinite one; one look at the device.
+    """The loss, or each row's, is a number, and no finite logit has become an infinite one; one look at the device.
 
     Raises:
         ValueError: it says which logits give no probabilities.
     """
     given = {"student_logits": student_logits, "teacher_logits": teacher_logits}
-    unsound = loss.isnan()
+    unsound = loss.isnan().any()
     if temperature < 1:
         unsound = unsound | torch.stack([overflows(logits, temperature) for logits in given.values()]).any()
     if not unsound:
@@ -161,9 +195,32 @@ def require_number(loss: Tensor, temperature: float, student_logits: Tensor, tea
             )
     for logits in given.values():
         require_no_overflow(logits, temperature)
-    raise ValueError(
-        f"The objective is not a number at temperature {temperature}: divergence or class_weights give NaN."
-    )
+    raise ValueError(f"The objective is not a number at temperature {temperature}: the divergence gives NaN.")
+
+
+def require_logits(**given: Logits) -> None:
+    """No probabilities where logits belong: a second softmax makes every answer nearly uniform, and warns of nothing.
+
+    It looks at values, so it is for one batch of a training, and not for each.
+
+    Raises:
+        MismatchError: each of several rows lies between 0 and 1 and adds up to 1.
+    """
+    for name, logits in given.items():
+        if isinstance(logits, Tensor) and _are_probabilities(logits):
+            raise MismatchError(
+                f"{name} are probabilities: each row lies between 0 and 1 and adds up to 1, and a softmax over "
+                "them would make all classes nearly alike. Give logits (leave the model's own softmax out), or the "
+                "probabilities' logarithms."
+            )
+
+
+def _are_probabilities(logits: Tensor) -> bool:
+    rows = at_least_float32(logits.detach()).flatten(end_dim=-2)
+    if len(rows) < SEVERAL:
+        return False
+    rounding = 1e-5 if logits.dtype in (torch.float32, torch.float64) else 1e-2
+    return bool((rows >= 0).all() and ((rows.sum(dim=-1) - 1).abs() < rounding).all())
 
 
 def require_no_overflow(logits: Tensor, temperature: float) -> None:
@@ -179,6 +236,10 @@ def overflows(logits: Tensor, temperature: float) -> Tensor:
     """Whether a finite logit is infinite when it is divided by the temperature; a tensor, so that nobody waits."""
     logits = at_least_float32(logits)
     return ((logits / temperature).isinf() & logits.isfinite()).any()
+
+
+def _no_weights(class_weights: Tensor) -> Tensor:
+    return ~((class_weights >= 0) & (class_weights < math.inf))
 
 
 def _out_of_range(labels: Tensor, classes: int) -> Tensor:

@@ -44,14 +44,9 @@ def check_classifiers(
     Raises:
         MismatchError: the first thing that does not match, and what to do about it.
     """
-    if repair:
-        for model, tokenizer in ((student, student_tokenizer), (teacher, teacher_tokenizer)):
-            _repair_label_ids(model.config)
-            _repair_pad_token(model.config, tokenizer)
-    for role, model in (("student", student), ("teacher", teacher)):
-        check_classifier(role, model)
+    check_classifier("student", student, student_tokenizer, repair=repair)
+    check_classifier("teacher", teacher, teacher_tokenizer, repair=repair)
     _require_same_labels(student.config, teacher.config)
-    _require_trained_head(teacher)
 
 
 def check_language_models(
@@ -129,15 +124,26 @@ def require_same_task(student: Any, teacher: Any) -> Task | None:
     return ours if theirs else None
 
 
-def check_classifier(role: str, model: Any) -> None:
-    """Does this model's configuration describe a distribution over classes? Role is "student" or "teacher".
+def check_classifier(
+    role: str, model: Any, tokenizer: PreTrainedTokenizerBase | None = None, *, repair: bool = False
+) -> None:
+    """Does this model give a distribution over classes that is worth learning? Role is "student" or "teacher".
+
+    Args:
+        tokenizer, repair: as in `check_classifiers`.
 
     Raises:
-        MismatchError: several labels for one example, regression, or label ids that are none.
+        MismatchError: several labels for one example, regression, label ids that are none, a missing pad token, or a
+            teacher whose head was never trained.
     """
+    if repair:
+        _repair_label_ids(model.config)
+        _repair_pad_token(model.config, tokenizer)
     _require_one_label_per_example(role, model.config)
     _require_integer_label_ids(role, model.config)
     _require_pad_token(role, model)
+    if role == "teacher":
+        _require_trained_head(model)
 
 
 def require_same_names(student: Any, names: Sequence[str]) -> None:

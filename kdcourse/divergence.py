@@ -46,12 +46,20 @@ def jensen_shannon(student_log_probs: Tensor, teacher_log_probs: Tensor, beta: f
         ValueError: beta is not strictly between 0 and 1.
     """
     require_equal_shapes("student_log_probs", student_log_probs, "teacher_log_probs", teacher_log_probs)
+    require_inner(beta)
+    mixture = _log_mixture(student_log_probs, teacher_log_probs, beta)
+    return beta * _kl(teacher_log_probs, mixture) + (1 - beta) * _kl(student_log_probs, mixture)
+
+
+def require_inner(beta: float) -> None:
+    """
+    Raises:
+        ValueError: beta is not strictly between 0 and 1.
+    """
     if not 0 < beta < 1:
         raise ValueError(
             f"beta is {beta}, but it must lie strictly between 0 and 1; at the ends use forward_kl or reverse_kl."
         )
-    mixture = _log_mixture(student_log_probs, teacher_log_probs, beta)
-    return beta * _kl(teacher_log_probs, mixture) + (1 - beta) * _kl(student_log_probs, mixture)
 
 
 def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:

@@ -11,7 +11,8 @@ is refused, and why, is in `checks.py`.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812  (the name that everybody knows it by)
@@ -19,7 +20,7 @@ from torch import Tensor
 
 from kdcourse import checks
 from kdcourse.checks import IGNORED_LABEL
-from kdcourse.divergence import DIVERGENCES, Divergence
+from kdcourse.divergence import DIVERGENCES, Divergence, jensen_shannon, require_inner
 from kdcourse.temperature import at_least_float32, at_temperature
 from kdcourse.topk import Logits, TopK, bucket_log_probs
 
@@ -28,11 +29,11 @@ TINY = torch.finfo(torch.float32).tiny
 
 Count = int | float | Tensor
 
-_SUM_OF_LABELLED: Any = {"ignore_index": IGNORED_LABEL, "reduction": "sum"}
+Reduction = Literal["mean", "none"]
 
 
 class DistillationLoss(NamedTuple):
-    """Scalars in nats per counted row: `total` to train on, and its parts before alpha mixes them."""
+    """In nats: `total` to train on, and its parts before alpha mixes them; each a mean over rows, or one per row."""
 
     total: Tensor
     hard: Tensor
@@ -49,9 +50,11 @@ def distillation_loss(
     alpha: float,
     temperature: float,
     divergence: str | Divergence = "forward_kl",
+    beta: float | None = None,
     num_items: Count | tuple[Count, Count] | Tensor | None = None,
     label_smoothing: float = 0.0,
     class_weights: Tensor | None = None,
+    reduction: Reduction = "mean",
 ) -> DistillationLoss:
     """The objective for a classifier.
 
@@ -63,35 +66,38 @@ def distillation_loss(
         temperature: T > 0, which softens both distributions of the soft term.
         divergence: "forward_kl", "reverse_kl", "jensen_shannon", or a function
             (student_log_probs, teacher_log_probs) -> nats per row.
+        beta: weight of the teacher in the mixture of "jensen_shannon", between 0 and 1; 0.5 if it is not said.
         num_items: what the sums are divided by, if not this call's own counts: those of a whole optimizer step, as one
             number or as a pair (labelled rows, all rows).
         label_smoothing: share of each label that is spread over all classes, in the hard term.
-        class_weights: (C,) weight of each class in the hard term, which is still divided by the number of rows.
+        class_weights: (C,) weight of each class, 0 or more, in the hard term, which is still divided by the number of
+            rows.
+        reduction: "mean", or "none" for the terms of each row, (N,), which nothing is divided by: to weight rows in a
+            way of your own.
 
     Returns:
         Total, hard and soft. The hard term is averaged over labelled rows, the soft term over all rows; with no row to
-        average over, a term is 0 and still part of the graph.
+        average over, a term is 0 and still part of the graph. Of a row without a label, the hard term is 0.
 
     Raises:
         MismatchError: shapes differ, or a top-k teacher was cut at another temperature.
-        ValueError: alpha, temperature, labels, divergence or num_items out of range, or logits that give no
-            probabilities (NaN, +inf, or a row of -inf alone).
+        ValueError: alpha, temperature, labels, divergence, beta, num_items or reduction out of range, or logits that
+            give no probabilities (NaN, +inf, or a row of -inf alone).
     """
-    measure = resolve_divergence(divergence)
+    measure = resolve_divergence(divergence, beta)
     checks.require_mix(alpha, temperature)
     checks.require_rows(student_logits, teacher_logits, labels, alpha)
     rows, classes = student_logits.shape
     checks.require_hard_options(student_logits, label_smoothing, class_weights)
+    checks.require_reduction(reduction, num_items)
     hard_items, soft_items = _counts(num_items, labels, rows)
-    checks.require_legal(labels, classes, (hard_items, soft_items))
+    checks.require_legal(labels, classes, (hard_items, soft_items), class_weights)
 
     student = at_least_float32(student_logits)
-    soft = temperature**2 * measure(*_softened(student, teacher_logits, temperature)).sum() / _divisor(soft_items)
-    hard = torch.zeros_like(soft)
-    if labels is not None:
-        weights = None if class_weights is None else class_weights.to(student)
-        surprise = F.cross_entropy(student, labels.long(), weights, label_smoothing=label_smoothing, **_SUM_OF_LABELLED)
-        hard = surprise / _divisor(hard_items)
+    soft = temperature**2 * measure(*_softened(student, teacher_logits, temperature))
+    hard = torch.zeros_like(soft) if labels is None else _surprise(student, labels, label_smoothing, class_weights)
+    if reduction == "mean":
+        hard, soft = hard.sum() / _divisor(hard_items), soft.sum() / _divisor(soft_items)
 
     teacher = teacher_logits.logits if isinstance(teacher_logits, TopK) else teacher_logits
     checks.require_number(hard + soft, temperature, student_logits, teacher)
@@ -117,7 +123,8 @@ def token_distillation_loss(
         options: its other keywords. `num_items` counts labelled tokens.
 
     Returns:
-        Total, hard and soft, each in nats per labelled token.
+        Total, hard and soft, each in nats per labelled token; with `reduction="none"`, (B, T), and 0 where there is no
+        label.
 
     Raises:
         MismatchError, ValueError: as `distillation_loss`.
@@ -125,7 +132,7 @@ def token_distillation_loss(
     checks.require_tokens(student_logits, teacher_logits, labels)
     # What is not supervised is left out before any arithmetic, so that nothing in it, not even a NaN, has a say.
     supervised = (labels != IGNORED_LABEL).nonzero(as_tuple=True)  # once: to count them, the device is waited for
-    return distillation_loss(
+    loss = distillation_loss(
         student_logits[supervised],
         teacher_logits[supervised],
         labels[supervised],
@@ -133,6 +140,9 @@ def token_distillation_loss(
         temperature=temperature,
         **options,
     )
+    if loss.total.ndim == 0:
+        return loss
+    return DistillationLoss(*(part.new_zeros(labels.shape).index_put(supervised, part) for part in loss))
 
 
 def lm_distillation_loss(
@@ -155,7 +165,8 @@ def lm_distillation_loss(
         options: its other keywords. `num_items` counts labelled tokens after the shift.
 
     Returns:
-        Total, hard and soft, each in nats per labelled token.
+        Total, hard and soft, each in nats per labelled token; with `reduction="none"`, (B, T - 1): the terms of the
+        logits at each position, 0 where the token behind has no label.
 
     Raises:
         MismatchError, ValueError: as `distillation_loss`.
@@ -166,13 +177,23 @@ def lm_distillation_loss(
     )
 
 
-def resolve_divergence(divergence: str | Divergence) -> Divergence:
-    """The function behind a name; a function passes through."""
-    if callable(divergence):
-        return divergence
-    if divergence not in DIVERGENCES:
+def resolve_divergence(divergence: str | Divergence, beta: float | None = None) -> Divergence:
+    """The function behind a name; a function passes through.
+
+    Raises:
+        ValueError: there is no such divergence; or beta is given to one that has none, or out of range.
+    """
+    if not callable(divergence) and divergence not in DIVERGENCES:
         raise ValueError(f"divergence is {divergence!r}; it can be {', '.join(DIVERGENCES)}, or a function.")
-    return DIVERGENCES[divergence]
+    measure = divergence if callable(divergence) else DIVERGENCES[divergence]
+    if beta is None:
+        return measure
+    if measure is not jensen_shannon:
+        raise ValueError(
+            f"beta is {beta}, and divergence {divergence!r} has none; leave it out, or take 'jensen_shannon'."
+        )
+    require_inner(beta)
+    return partial(jensen_shannon, beta=beta)
 
 
 def mix(alpha: float, hard: Any, soft: Any) -> Any:
@@ -182,6 +203,19 @@ def mix(alpha: float, hard: Any, soft: Any) -> Any:
     if alpha == 0:
         return soft
     return max(alpha, TINY) * hard + max(1 - alpha, TINY) * soft
+
+
+def _surprise(student: Tensor, labels: Tensor, label_smoothing: float, class_weights: Tensor | None) -> Tensor:
+    """Cross-entropy with the labels, (N,) in nats; 0 for a row that has none."""
+    weights = None if class_weights is None else class_weights.to(student)
+    return F.cross_entropy(
+        student,
+        labels.long(),
+        weights,
+        ignore_index=IGNORED_LABEL,
+        label_smoothing=label_smoothing,
+        reduction="none",
+    )
 
 
 def _softened(student: Tensor, teacher: Logits, temperature: float) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -13,7 +14,8 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase, Trainer, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 
-from kdcourse.checks import IGNORED_LABEL, MismatchError, require_mix
+from kdcourse.checkpoints import require_whole, said_of_a_checkpoint
+from kdcourse.checks import IGNORED_LABEL, MismatchError, require_logits, require_mix, require_weights
 from kdcourse.columns import LABELS, LOGITS_COLUMN, TEACHER_PREFIX, Batch, only_read_by, student_features, unwrapped
 from kdcourse.compat import (
     check_classifier,
@@ -56,6 +58,9 @@ class DistillationArguments(TrainingArguments):
     alpha: float = field(default=0.5, metadata={"help": "Weight of the labels, 0 (teacher only) to 1 (labels only)."})
     temperature: float = field(default=2.0, metadata={"help": "T, which softens student and teacher."})
     divergence: str = field(default="forward_kl", metadata={"help": "forward_kl, reverse_kl or jensen_shannon."})
+    beta: float | None = field(
+        default=None, metadata={"help": "Weight of the teacher in jensen_shannon, between 0 and 1; 0.5 if not said."}
+    )
     task: str | None = field(
         default=None,
         metadata={"help": "classifier, token classifier or language model, for a student that transformers lacks."},
@@ -67,7 +72,8 @@ class DistillationArguments(TrainingArguments):
     def __post_init__(self) -> None:
         super().__post_init__()
         require_mix(self.alpha, self.temperature)
-        resolve_divergence(self.divergence)
+        resolve_divergence(self.divergence, self.beta)
+        require_weights(self.class_weights or [])
         if self.task not in (None, *TASKS):
             raise ValueError(
                 f"task is {self.task!r}; it can be {', '.join(TASKS)}, or None to go by the student's class."
@@ -124,13 +130,14 @@ class DistillationTrainer(Trainer):
             self._vocabulary = check_fit(self.model, teacher, self.processing_class, teacher_processing_class)
             teacher = ModelTeacher(_placed(teacher, args.device), self._vocabulary)
             self._not_the_students = only_read_by(teacher.model, self.model)
-        elif task_of(self.model) in LABELLED_TASKS:
-            check_classifier("student", unwrapped(self.model))
+        else:
+            check_alone("student", self.model, self.processing_class)
             require_same_names(self.model, getattr(teacher, "label_names", []))
         # An attribute of the trainer, not of the student: model.train() must not reach it, nor a checkpoint hold it.
         self.teacher: Teacher = ColumnTeacher() if teacher is None else teacher
         self._class_weights = None if args.class_weights is None else torch.tensor(args.class_weights)
         self._trained, self._evaluated = Averages(), Averages()
+        self._has_looked_at_logits = False
 
     def compute_loss(
         self,
@@ -141,9 +148,8 @@ class DistillationTrainer(Trainer):
     ) -> Any:
         """The objective on one batch; with `num_items_in_batch` (labelled, taught), its share of an optimizer step."""
         outputs = self._ask_student(model, inputs)
-        loss = self._objective(
-            logits_of(outputs), self._teacher_logits(inputs), inputs.get("labels"), num_items_in_batch
-        )
+        labels = labels_of(inputs, self._is_shifted)
+        loss = self._objective(logits_of(outputs), self._teacher_logits(inputs), labels, num_items_in_batch)
         total = loss.total + self._router_loss(outputs, inputs, num_items_in_batch)
         if num_items_in_batch is not None:
             self._trained.add_sums(loss, torch.as_tensor(num_items_in_batch))
@@ -208,6 +214,9 @@ class DistillationTrainer(Trainer):
         self, logits: Tensor, teacher_logits: Logits, labels: Tensor | None, num_items: Tensor | int | None = None
     ) -> DistillationLoss:
         objective = OBJECTIVES[self._task_for(logits)]
+        if not self._has_looked_at_logits:
+            require_logits(student_logits=logits, teacher_logits=teacher_logits)
+            self._has_looked_at_logits = True
         return objective(
             logits[..., : self._vocabulary],
             teacher_logits.to(logits.device),
@@ -215,6 +224,7 @@ class DistillationTrainer(Trainer):
             alpha=self.args.alpha,
             temperature=self.args.temperature,
             divergence=self.args.divergence,
+            beta=self.args.beta,
             num_items=num_items,
             label_smoothing=self.args.label_smoothing_factor,
             class_weights=self._class_weights,
@@ -289,7 +299,7 @@ class DistillationTrainer(Trainer):
 
     def _own_labels(self, inputs: Batch) -> Tensor | None:
         """The labels of an evaluation batch; of texts packed into one row, only those that do not fill the batch up."""
-        labels = inputs.get("labels")
+        labels = labels_of(inputs, self._is_shifted)
         if labels is None or not is_packed(inputs):
             return labels
         number_of_text = (inputs["position_ids"] == 0).cumsum(dim=1)
@@ -301,6 +311,19 @@ class DistillationTrainer(Trainer):
         if not state.end_of_dataloader or state.remainder <= 0:
             return rows
         return min(max(state.remainder - self.args.process_index * rows, 0), rows)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **options: Any) -> None:
+        require_whole(Path(resume_from_checkpoint))
+        with said_of_a_checkpoint(resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, *args, **options)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        with said_of_a_checkpoint(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        with said_of_a_checkpoint(checkpoint):
+            super()._load_rng_state(checkpoint)
 
     def _set_signature_columns_if_needed(self) -> None:
         """Keep what is the teacher's when the Trainer drops the columns that the student's forward does not name."""
@@ -353,17 +376,40 @@ class Averages:
         return {name: total / count for name, total, count in zip(names, sums, items, strict=True) if count}
 
 
+def labels_of(batch: Batch, is_shifted: bool) -> Tensor | None:
+    """The labels of a batch; of a language model's text that is padded on its left, without the first token's.
+
+    Nothing stands before a text, so nothing predicts its first token: on the right, where it is the first of its row,
+    the shift leaves it out, and on the left it would be predicted from padding.
+    """
+    labels, mask = batch.get(LABELS), batch.get("attention_mask")
+    if not is_shifted or labels is None or mask is None or mask.shape != labels.shape:
+        return labels
+    behind_padding = nn.functional.pad(mask[:, :-1] == 0, (1, 0))
+    return labels.masked_fill(behind_padding.to(labels.device), IGNORED_LABEL)
+
+
 def count_items(batch: Batch, is_shifted: bool) -> Tensor:
     """(labelled, taught) rows of a classifier's batch, or tokens of a batch of texts.
 
     A language model's are counted after the shift: the Trainer counts before it where it does not know the model's
     loss, as for GPT-2.
     """
-    labels = batch.get("labels")
+    labels = labels_of(batch, is_shifted)
     if labels is None:
         return torch.tensor([0, len(next(iter(batch.values())))])
     labelled = ((labels[:, 1:] if is_shifted else labels) != IGNORED_LABEL).sum()
     return torch.stack([labelled, labelled if labels.ndim > 1 else torch.full_like(labelled, len(labels))])
+
+
+def check_alone(role: str, model: Any, tokenizer: Any) -> None:
+    """Refuse a classifier whose own configuration says that it gives no distribution over classes.
+
+    Raises:
+        MismatchError: see `kdcourse.compat.check_classifier`.
+    """
+    if task_of(model) in LABELLED_TASKS:
+        check_classifier(role, unwrapped(model), tokenizer, repair=True)
 
 
 def check_fit(
@@ -374,7 +420,7 @@ def check_fit(
 ) -> int | None:
     """Refuse a pair that cannot work; for language models of different width, the vocabulary that they share.
 
-    Modules that are no models of transformers are not looked into; the shapes of logits are compared at each step.
+    Modules that are no models of transformers are not looked into; the first batch is, and shapes are at each step.
 
     Raises:
         MismatchError: see `kdcourse.check_classifiers` and `kdcourse.check_language_models`.
@@ -386,6 +432,8 @@ def check_fit(
             "Pass copy.deepcopy(model) as the teacher."
         )
     if (task := require_same_task(student, teacher)) is None:
+        check_alone("student", student, student_tokenizer)
+        check_alone("teacher", teacher, teacher_tokenizer or student_tokenizer)
         return None
     if task in LABELLED_TASKS:
         check_classifiers(student, teacher, student_tokenizer, teacher_tokenizer or student_tokenizer, repair=True)

@@ -1,4 +1,7 @@
-"""A training run that may be killed in the middle of an epoch; arguments: folder, and `kill`, `resume` or `whole`."""
+"""A training run that may be killed in the middle of an epoch.
+
+Arguments: folder; `kill`, `resume` or `whole`; and, for alpha and temperature that change, `scheduled`.
+"""
 
 import os
 import signal
@@ -8,6 +11,8 @@ from pathlib import Path
 import torch
 from shapes import make_model, make_rows, make_trainer, weights_of
 from transformers import TrainerCallback
+
+from kdcourse.schedules import Schedule
 
 SHAPE = "gpt2-classifier"
 DIES_AT = 8
@@ -22,13 +27,15 @@ class Die(TrainerCallback):
 
 
 if __name__ == "__main__":
-    folder, mode = Path(sys.argv[1]), sys.argv[2]
+    folder, mode, scheduled = Path(sys.argv[1]), sys.argv[2], "scheduled" in sys.argv
     torch.set_num_threads(1)
     trainer = make_trainer(
         SHAPE, folder, student=make_model(SHAPE, dropout=0.1), rows=make_rows(SHAPE, 64), optim="adamw_torch",
         per_device_train_batch_size=2, gradient_accumulation_steps=3, max_steps=15, save_strategy="steps", save_steps=5,
         learning_rate=1e-2, max_grad_norm=1.0, lr_scheduler_type="linear", warmup_steps=3,
     )  # fmt: skip
+    if scheduled:
+        trainer.add_callback(Schedule(alpha=lambda progress: progress, temperature=lambda progress: 4 - 3 * progress))
     if mode == "kill":
         trainer.add_callback(Die())
     trainer.train(resume_from_checkpoint=mode == "resume")

@@ -85,7 +85,7 @@ def loss(case):
         teacher = top_k(teacher, case.k, case.keywords["temperature"])
     keywords = dict(case.keywords)
     if keywords["divergence"] == "jensen_shannon" and case.beta != 0.5:
-        keywords["divergence"] = functools.partial(jensen_shannon, beta=case.beta)
+        keywords["beta"] = case.beta
     return case.function(student, teacher, case.labels, **keywords), student
 
 
@@ -666,6 +666,30 @@ def test_uneven_pieces_add_up_to_the_whole(case, generator):
         result.total.backward()
     gradients = torch.cat([student.grad for _, student in pieces])
     assert_gradient(gradients, leaf.grad.double().numpy(), rounding * expected.total.gradient_slack, case.student.dtype)
+
+
+@cases(150)
+@given(st.one_of(precise(), precise(sparse=True), precise_lm(), precise_lm(sparse=True)))
+def test_the_terms_of_single_rows_are_those_of_calls_with_one_row(case):
+    """reduction="none" that forgets T², a mask or the shift, or puts a term at another position."""
+    case = case.change(keywords={name: value for name, value in case.keywords.items() if name != "num_items"})
+    rows, _ = loss(case.with_keywords(reduction="none"))
+    shifted = case.student.ndim == 3
+    assert rows.total.shape == ((len(case.student), case.student.shape[1] - 1) if shifted else (len(case.student),))
+    for place in itertools.product(*map(range, rows.total.shape)):
+        pick, target = (place, (place[0], place[1] + 1)) if shifted else (place[0], place[0])
+        if shifted and case.labels[target] == ref.IGNORED:
+            assert [part[place].item() for part in rows] == [0, 0, 0]
+            continue
+        alone = case.change(
+            student=case.student[pick].unsqueeze(0),
+            teacher=case.teacher[pick].unsqueeze(0),
+            labels=None if case.labels is None else case.labels[target].reshape(1),
+        )
+        for part, expected in zip(rows, expectation(alone), strict=True):
+            unit = UNITS * case.precision
+            assert_close(part[place].item(), expected.value, unit * expected.slack, f"row {place}")
+    assert rows.total.requires_grad
 
 
 @cases(75)

@@ -77,7 +77,7 @@ def test_a_language_models_step_waits_once_more_to_select_its_tokens():
 
 @pytest.mark.parametrize("shape", ["bert-classifier", "gpt2-lm"])
 def test_the_trainer_adds_none(shape, tmp_path):
-    """Rows that are counted on the program's side, one micro-batch at a time."""
+    """Rows that are counted on the program's side; a look that is for the first batch, at each."""
     trainer = make_trainer(shape, tmp_path)
     batch = make_collator(shape)([dict(row) for row in make_rows(shape)])
     (_, counts) = trainer.get_batch_samples(iter([batch]), 1, torch.device("cpu"))
@@ -86,6 +86,7 @@ def test_the_trainer_adds_none(shape, tmp_path):
     alone = waits_of(lambda: model(**{name: part for name, part in batch.items() if name != "labels"}))
     teacher = make_model(shape, seed=1).eval()
     taught = waits_of(lambda: teacher(**{name: part for name, part in batch.items() if name != "labels"}))
+    trainer.compute_loss(model, batch, num_items_in_batch=counts)  # the first batch is looked at more closely
     step = waits_of(lambda: trainer.compute_loss(model, batch, num_items_in_batch=counts))
     checks = 2 if shape.endswith("classifier") else 3
     assert counted == []

@@ -6,7 +6,16 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
-from shapes import LABELS, logged_loss, make_collator, make_model, make_rows, make_tokenizer, make_trainer
+from shapes import (
+    LABELS,
+    load_without_head,
+    logged_loss,
+    make_collator,
+    make_model,
+    make_rows,
+    make_tokenizer,
+    make_trainer,
+)
 from torch import nn
 from transformers import (
     BertForTokenClassification,
@@ -203,6 +212,59 @@ def test_a_student_is_looked_at_whatever_its_teacher_is(source, changes, words, 
     """A softmax over several labels, or over one, which trains on 0.0, where the teacher is no module."""
     with pytest.raises(MismatchError, match=words):
         make_trainer("bert-classifier", tmp_path, student=make_model("bert-classifier", **changes), teacher=source)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"problem_type": "multi_label_classification"}, "problem_type"),
+        ({"num_labels": 1}, "num_labels=1"),
+    ],
+)
+@pytest.mark.parametrize("role", ["student", "teacher"])
+def test_a_classifier_is_looked_at_where_the_other_model_is_ones_own(role, changes, words, tmp_path):
+    """The checks of a pair, left out for both because one of the two is no class of transformers."""
+    pair = {"student": Tokens(0, mean=True), "teacher": Tokens(1, mean=True)}
+    pair[role] = make_model("bert-classifier", **changes)
+    with pytest.raises(MismatchError, match=f"The {role}.*{words}"):
+        make_trainer("bert-classifier", tmp_path, **pair)
+
+
+def test_a_head_that_was_never_trained_is_refused_for_a_student_of_ones_own(tmp_path):
+    """Noise with a softmax over it, taught to a module that nobody compares it with."""
+    teacher = load_without_head(tmp_path / "encoder")
+    with pytest.raises(MismatchError, match="was not in the checkpoint"):
+        make_trainer("bert-classifier", tmp_path, student=Tokens(0, mean=True), teacher=teacher)
+
+
+class Probabilities(Tokens):
+    """A model that ends in a softmax, as many do that were made to be used."""
+
+    def forward(self, input_ids):
+        return super().forward(input_ids).softmax(dim=-1)
+
+
+@pytest.mark.parametrize("role", ["student", "teacher"])
+@pytest.mark.parametrize("mean", [True, False], ids=["classifier", "token classifier"])
+def test_probabilities_are_no_logits(role, mean, tmp_path):
+    """A second softmax, which makes all classes nearly alike; the loss is small, and nothing is learned."""
+    models = {"student": Tokens(0, mean=mean), "teacher": Tokens(1, mean=mean)}
+    models[role] = Probabilities(2, mean=mean)
+    rows = [{"input_ids": [3, 4], "labels": 0 if mean else [0, 1]} for _ in range(16)]
+    task = {} if mean else {"task": "token classifier"}
+    trainer = make_trainer("bert-classifier", tmp_path, rows=rows, collator=default_data_collator, **models, **task)
+    with pytest.raises(MismatchError, match=f"{role}_logits are probabilities"):
+        trainer.train()
+
+
+def test_probabilities_in_a_column_are_no_logits(tmp_path):
+    """Answers of a service, stored as they came."""
+    rows = [{"input_ids": [3, 4], "labels": 0, "teacher_logits": [0.7, 0.2, 0.1]} for _ in range(16)]
+    options = {"student": Tokens(0, mean=True), "teacher": ColumnTeacher(), "collator": default_data_collator}
+    with pytest.raises(MismatchError, match="teacher_logits are probabilities"):
+        make_trainer("bert-classifier", tmp_path, rows=rows, **options).train()
+    logarithms = [row | {"teacher_logits": torch.tensor(row["teacher_logits"]).log().tolist()} for row in rows]
+    make_trainer("bert-classifier", tmp_path, rows=logarithms, **options).train()
 
 
 def test_one_output_is_refused_in_a_module_of_ones_own_too(tmp_path):

@@ -169,7 +169,8 @@ def test_without_a_teacher_there_is_a_sentence(student, tokenizer, tmp_path, row
 def test_what_would_be_ignored_is_refused(student, tokenizer, tmp_path, rows):
     """A loss function of one's own, which would run in place of the objective; arguments without an alpha."""
     for wrong, message in (({"divergence": "kl"}, "divergence is 'kl'"), ({"alpha": 2.0}, "alpha is 2.0"),
-                           ({"temperature": 0.0}, "temperature is 0.0")):  # fmt: skip
+                           ({"temperature": 0.0}, "temperature is 0.0"), ({"beta": 0.1}, "'forward_kl' has none"),
+                           ({"class_weights": [1, -2]}, "class_weights hold -2 for class 1")):  # fmt: skip
         with pytest.raises(ValueError, match=message):
             DistillationArguments(str(tmp_path), **wrong)
     with pytest.raises(TypeError, match="DistillationArguments"):

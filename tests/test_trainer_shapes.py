@@ -1,6 +1,7 @@
 """`DistillationTrainer` on tiny models of every shape: what it logs, what it keeps apart, what it refuses."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ from shapes import (
 )
 from transformers import BertForMaskedLM, BertForQuestionAnswering, Trainer, TrainerCallback, TrainingArguments
 
-from kdcourse import MismatchError, distillation_loss, lm_distillation_loss
+from kdcourse import MismatchError, distillation_loss, jensen_shannon, lm_distillation_loss
 from kdcourse.collators import LanguageModelCollator, collator
 from kdcourse.columns import TEACHER_PREFIX
 from kdcourse.teacher import ColumnTeacher, cache_logits
@@ -126,6 +127,32 @@ def test_label_smoothing_is_that_of_the_trainer(tmp_path):
         eval_dataset=rows, data_collator=make_collator(shape),
     )  # fmt: skip
     assert ours.evaluate(rows)["eval_hard_loss"] == pytest.approx(theirs.evaluate()["eval_loss"], rel=1e-5)
+
+
+def test_the_side_of_the_padding_changes_no_step(tmp_path):
+    """The first token of a text, predicted from the padding before it, and counted: 16 tokens more for 16 texts."""
+    shape = "llama-lm"  # whose positions are relative: its logits do not know where a text begins
+    whole = [{"input_ids": row["input_ids"], "attention_mask": row["attention_mask"]} for row in make_rows(shape)]
+    ends = {}
+    for side in ("left", "right"):
+        collate = make_collator(shape, make_tokenizer(pad_side=side))
+        trainer = make_trainer(shape, tmp_path, rows=Dataset.from_list(whole), eval_rows=whole, collator=collate)
+        trainer.train()
+        ends[side] = (weights_of(trainer.model), trainer.state.log_history[0]["loss"], trainer.evaluate()["eval_loss"])
+    (left, *left_losses), (right, *right_losses) = ends.values()
+    assert left_losses == pytest.approx(right_losses, rel=1e-5)
+    assert torch.allclose(left, right, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", ["bert-classifier", "gpt2-lm"])
+def test_beta_is_that_of_the_formula(shape, tmp_path):
+    """A beta that is taken and not used: the loss of 0.5."""
+    rows = make_rows(shape)
+    expected = expected_loss(shape, rows, divergence=partial(jensen_shannon, beta=0.1))
+    trainer = make_trainer(shape, tmp_path, rows=rows, divergence="jensen_shannon", beta=0.1)
+    trainer.train()
+    assert trainer.state.log_history[0]["loss"] == pytest.approx(expected.total.item(), rel=1e-5)
+    assert expected_loss(shape, rows, divergence="jensen_shannon").soft > 2 * expected.soft
 
 
 def test_tokens_are_counted_after_the_shift():

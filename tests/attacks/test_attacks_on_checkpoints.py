@@ -1,0 +1,75 @@
+"""Checkpoints that have lost a part, or were cut short: a sentence, and no training that goes on all the same."""
+
+import shutil
+
+import pytest
+from shapes import make_trainer
+
+from kdcourse.checkpoints import PARTS, CheckpointError
+
+SHAPE = "bert-classifier"
+READ = ["model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json", "rng_state.pth"]
+"""The files of a checkpoint that a training is resumed from."""
+
+
+def trainer_in(folder, **settings):
+    options = {"max_steps": 4, "per_device_train_batch_size": 4, "optim": "adamw_torch", "save_strategy": "steps"}
+    return make_trainer(SHAPE, folder, **options | {"save_steps": 2} | settings)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("made")
+    trainer_in(folder).train()
+    return folder / "checkpoint-2"
+
+
+@pytest.fixture
+def checkpoint(made, tmp_path):
+    return shutil.copytree(made, tmp_path / "checkpoint-2")
+
+
+def refusal(folder, checkpoint):
+    with pytest.raises(CheckpointError) as refused:
+        trainer_in(folder).train(resume_from_checkpoint=str(checkpoint))
+    assert str(checkpoint) in str(refused.value)
+    return str(refused.value)
+
+
+def test_a_whole_checkpoint_is_resumed(checkpoint, tmp_path):
+    """A check that refuses what the Trainer itself has written."""
+    trainer = trainer_in(tmp_path)
+    trainer.train(resume_from_checkpoint=str(checkpoint))
+    assert trainer.state.global_step == 4
+
+
+@pytest.mark.parametrize("name", READ)
+def test_a_part_that_is_missing_is_named(name, checkpoint, tmp_path):
+    """Moments of 0, a learning rate that begins anew, other dropout: the Trainer goes on, and calls it resumed."""
+    (checkpoint / name).unlink()
+    part = list(PARTS)[["trainer", "model", "optimizer", "scheduler", "rng"].index(name.split(".")[0].split("_")[0])]
+    assert f"has no {part}" in refusal(tmp_path, checkpoint)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+@pytest.mark.parametrize("name", READ)
+def test_a_part_that_is_cut_short_is_a_sentence(name, share, checkpoint, tmp_path):
+    """A traceback from the depths of PyTorch after a disk was full."""
+    content = (checkpoint / name).read_bytes()
+    (checkpoint / name).write_bytes(content[: int(len(content) * share)])
+    assert "cannot be read" in refusal(tmp_path, checkpoint)
+
+
+def test_weights_alone_are_no_checkpoint(tmp_path):
+    """save_only_model, and a resume that is another training."""
+    trainer_in(tmp_path, save_only_model=True).train()
+    words = refusal(tmp_path, tmp_path / "checkpoint-2")
+    assert "no optimizer state" in words
+    assert "save_only_model=False" in words
+
+
+@pytest.mark.parametrize("make", [lambda path: None, lambda path: path.write_text("checkpoint")], ids=["none", "file"])
+def test_what_is_no_folder_is_a_sentence(make, tmp_path):
+    """A name with a typing error."""
+    make(tmp_path / "checkpoint-9")
+    assert "is no checkpoint" in refusal(tmp_path, tmp_path / "checkpoint-9")

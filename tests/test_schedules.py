@@ -1,0 +1,79 @@
+"""alpha and temperature that change over a training."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from shapes import make_model, make_rows, make_trainer, weights_of
+
+from kdcourse.schedules import Schedule
+
+TESTS = Path(__file__).parent
+SHAPE = "gpt2-classifier"
+STEPS = 4
+
+
+def trained(folder, *, steps=STEPS, callbacks=(), **settings):
+    """A training in micro-batches, two to a step."""
+    options = {"per_device_train_batch_size": 4, "gradient_accumulation_steps": 2, "max_steps": steps} | settings
+    trainer = make_trainer(SHAPE, folder, train_sampling_strategy="sequential", **options)
+    for callback in callbacks:
+        trainer.add_callback(callback)
+    trainer.train()
+    return trainer
+
+
+def test_each_step_is_trained_with_its_own_alpha_and_temperature(tmp_path):
+    """A schedule that comes a step late, or in the middle of one; the same by hand, a training of one step each."""
+    alphas, temperatures = [0.1, 0.35, 0.6, 0.85], [4.0, 3.5, 3.0, 2.5]
+    schedule = Schedule(alpha=lambda progress: 0.1 + progress, temperature=lambda progress: 4 - 2 * progress)
+    scheduled = trained(tmp_path, callbacks=[schedule], lr_scheduler_type="constant")
+
+    student, rows = make_model(SHAPE), make_rows(SHAPE)
+    logs = []
+    for step, (alpha, temperature) in enumerate(zip(alphas, temperatures, strict=True)):
+        seen = rows.select(range(8 * (step % 2), 8 * (step % 2) + 8))
+        one = trained(
+            tmp_path, steps=1, student=student, rows=seen, alpha=alpha, temperature=temperature,
+            lr_scheduler_type="constant",
+        )  # fmt: skip
+        student = one.model
+        logs.append(one.state.log_history[0])
+    assert torch.allclose(weights_of(scheduled.model), weights_of(student), atol=1e-6)
+    for log, step, alpha, temperature in zip(scheduled.state.log_history, logs, alphas, temperatures, strict=False):
+        assert log["loss"] == pytest.approx(step["loss"], rel=1e-4)
+        assert (log["alpha"], log["temperature"]) == (pytest.approx(alpha), pytest.approx(temperature))
+
+
+def test_what_is_not_scheduled_stays(tmp_path):
+    """A temperature that is set to a default of the schedule's."""
+    trainer = trained(tmp_path, callbacks=[Schedule(alpha=lambda _: 0.2)], temperature=3.0)
+    assert (trainer.args.alpha, trainer.args.temperature) == (0.2, 3.0)
+
+
+def test_a_value_out_of_range_stops_the_training_at_its_step(tmp_path):
+    """An alpha of 1.25, which would reward the student for leaving its teacher."""
+    with pytest.raises(ValueError, match=r"alpha is 1\.25"):
+        trained(tmp_path, callbacks=[Schedule(alpha=lambda progress: 2.5 * progress)])
+
+
+@pytest.mark.slow
+def test_a_scheduled_training_that_is_killed_resumes_bit_for_bit(tmp_path):
+    """Progress that begins anew at 0 when a training is resumed."""
+    ends = {}
+    for name, modes in {"undisturbed": ["whole"], "killed": ["kill", "resume"]}.items():
+        for mode in modes:
+            ended = subprocess.run(
+                [sys.executable, str(TESTS / "interrupted.py"), str(tmp_path / name), mode, "scheduled"],
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+                capture_output=True, text=True, timeout=300, check=False,
+            )  # fmt: skip
+            assert ended.returncode == (-signal.SIGKILL if mode == "kill" else 0), ended.stderr[-3000:]
+        ends[name] = torch.load(tmp_path / name / "end.pt", weights_only=True)
+    assert torch.equal(ends["undisturbed"]["weights"], ends["killed"]["weights"])
+    assert ends["undisturbed"]["logs"] == ends["killed"]["logs"]
+    assert len({log["alpha"] for log in ends["killed"]["logs"]}) == 15
