@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kdcourse.checks import MismatchError
     from kdcourse.compat import check_classifiers, check_language_models
     from kdcourse.divergence import forward_kl, jensen_shannon, reverse_kl
+    from kdcourse.fused import fused_lm_distillation_loss
     from kdcourse.loss import (
         DistillationLoss,
         distillation_loss,
@@ -30,6 +31,7 @@ _HOMES = {
     "forward_kl": "divergence",
     "jensen_shannon": "divergence",
     "reverse_kl": "divergence",
+    "fused_lm_distillation_loss": "fused",
     "DistillationLoss": "loss",
     "distillation_loss": "loss",
     "lm_distillation_loss": "loss",
@@ -47,6 +49,7 @@ __all__ = [
     "check_language_models",
     "distillation_loss",
     "forward_kl",
+    "fused_lm_distillation_loss",
     "jensen_shannon",
     "lm_distillation_loss",
     "reverse_kl",

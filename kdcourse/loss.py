@@ -90,14 +90,14 @@ def distillation_loss(
     rows, classes = student_logits.shape
     checks.require_hard_options(student_logits, label_smoothing, class_weights)
     checks.require_reduction(reduction, num_items)
-    hard_items, soft_items = _counts(num_items, labels, rows)
+    hard_items, soft_items = counts_of(num_items, labels, rows)
     checks.require_legal(labels, classes, (hard_items, soft_items), class_weights)
 
-    student = at_least_float32(student_logits)
-    soft = temperature**2 * measure(*_softened(student, teacher_logits, temperature))
-    hard = torch.zeros_like(soft) if labels is None else _surprise(student, labels, label_smoothing, class_weights)
+    hard, soft = terms_of_rows(
+        student_logits, teacher_logits, labels, temperature, measure, label_smoothing, class_weights
+    )
     if reduction == "mean":
-        hard, soft = hard.sum() / _divisor(hard_items), soft.sum() / _divisor(soft_items)
+        hard, soft = hard.sum() / divisor(hard_items), soft.sum() / divisor(soft_items)
 
     teacher = teacher_logits.logits if isinstance(teacher_logits, TopK) else teacher_logits
     checks.require_number(hard + soft, temperature, student_logits, teacher)
@@ -205,6 +205,22 @@ def mix(alpha: float, hard: Any, soft: Any) -> Any:
     return max(alpha, TINY) * hard + max(1 - alpha, TINY) * soft
 
 
+def terms_of_rows(
+    student_logits: Tensor,
+    teacher_logits: Logits,
+    labels: Tensor | None,
+    temperature: float,
+    measure: Divergence,
+    label_smoothing: float = 0.0,
+    class_weights: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The hard and the soft term of each row, (N,) in nats, of logits (N, C) that nobody has looked at."""
+    student = at_least_float32(student_logits)
+    soft = temperature**2 * measure(*_softened(student, teacher_logits, temperature))
+    hard = torch.zeros_like(soft) if labels is None else _surprise(student, labels, label_smoothing, class_weights)
+    return hard, soft
+
+
 def _surprise(student: Tensor, labels: Tensor, label_smoothing: float, class_weights: Tensor | None) -> Tensor:
     """Cross-entropy with the labels, (N,) in nats; 0 for a row that has none."""
     weights = None if class_weights is None else class_weights.to(student)
@@ -226,7 +242,7 @@ def _softened(student: Tensor, teacher: Logits, temperature: float) -> tuple[Ten
     return student_log_probs, F.log_softmax(at_temperature(teacher.detach(), temperature), dim=-1)
 
 
-def _counts(
+def counts_of(
     num_items: Count | tuple[Count, Count] | Tensor | None, labels: Tensor | None, rows: int
 ) -> tuple[Count, Count]:
     """How many rows the hard and the soft sum are averaged over."""
@@ -238,7 +254,7 @@ def _counts(
     return num_items, num_items
 
 
-def _divisor(count: Count) -> Count:
+def divisor(count: Count) -> Count:
     """The count, or 1 where there is nothing to average over."""
     if isinstance(count, Tensor):
         return torch.where(count > 0, count, torch.ones_like(count))
