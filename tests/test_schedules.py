@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from shapes import make_model, make_rows, make_trainer, weights_of
+from transformers import TrainerCallback
 
 from kdcourse.schedules import Schedule
 
@@ -47,6 +48,25 @@ def test_each_step_is_trained_with_its_own_alpha_and_temperature(tmp_path):
     for log, step, alpha, temperature in zip(scheduled.state.log_history, logs, alphas, temperatures, strict=False):
         assert log["loss"] == pytest.approx(step["loss"], rel=1e-4)
         assert (log["alpha"], log["temperature"]) == (pytest.approx(alpha), pytest.approx(temperature))
+
+
+class Report(TrainerCallback):
+    """Keeps what a dashboard would be sent."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        self.seen.append(dict(logs))
+
+
+def test_what_is_scheduled_is_reported_beside_the_loss(tmp_path):
+    """A curve of losses whose mix changes, without the mix; or a mix beside what is no loss."""
+    report = Report()
+    trained(tmp_path, steps=1, callbacks=[Schedule(alpha=lambda _: 0.2), report])
+    step, end = report.seen
+    assert {"loss", "hard_loss", "alpha", "temperature"} <= step.keys()
+    assert "alpha" not in end
 
 
 def test_what_is_not_scheduled_stays(tmp_path):

@@ -230,6 +230,18 @@ def test_a_classifier_is_looked_at_where_the_other_model_is_ones_own(role, chang
         make_trainer("bert-classifier", tmp_path, **pair)
 
 
+@pytest.mark.parametrize("role", ["student", "teacher"])
+@pytest.mark.parametrize("tokenizers", ["processing_class", "teacher_processing_class"])
+def test_a_missing_pad_token_is_mended_where_the_other_model_is_ones_own(role, tokenizers, tmp_path):
+    """GPT-2, which has none, refused although its tokenizer is there."""
+    pair = {"student": Tokens(0, mean=True), "teacher": Tokens(1, mean=True)}
+    pair[role] = make_model("gpt2-classifier", pad_token_id=None)
+    given = {tokenizers: make_tokenizer(pad_token="w7"), "processing_class": make_tokenizer(pad_token="w5")}
+    make_trainer("gpt2-classifier", tmp_path, **pair, **given)
+    theirs = role == "teacher" and tokenizers == "teacher_processing_class"
+    assert pair[role].config.pad_token_id == (7 if theirs else 5)
+
+
 def test_a_head_that_was_never_trained_is_refused_for_a_student_of_ones_own(tmp_path):
     """Noise with a softmax over it, taught to a module that nobody compares it with."""
     teacher = load_without_head(tmp_path / "encoder")

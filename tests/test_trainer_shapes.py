@@ -195,18 +195,23 @@ def test_the_teacher_is_kept_apart(shape, tmp_path):
 def test_shared_weights_are_refused(tmp_path):
     """A student whose training moves, or whose freezing stops, its own teacher (trl#5862)."""
     model = make_model("bert-classifier")
-    with pytest.raises(ValueError, match="share weights"):
+    with pytest.raises(ValueError, match="share weights") as refused:
         make_trainer("bert-classifier", tmp_path, student=model, teacher=model)
+    assert str(refused.value) == (
+        "Student and teacher share weights: each step would change the teacher, and the teacher is frozen. Pass "
+        "copy.deepcopy(model) as the teacher."
+    )
     assert all(weight.requires_grad for weight in model.parameters())
 
 
-def test_a_teacher_that_is_placed_stays_there(tmp_path):
+@pytest.mark.parametrize(("name", "value"), [("hf_device_map", {"": "cpu"}), ("is_quantized", True)])
+def test_a_teacher_that_is_placed_stays_there(name, value, tmp_path):
     """A teacher that is spread over devices or quantised, and that .to() would break."""
 
     class Placed(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.hf_device_map = {"": "cpu"}
+            setattr(self, name, value)
 
         def to(self, *args):
             raise AssertionError("moved")

@@ -63,13 +63,17 @@ def test_a_part_that_is_cut_short_is_a_sentence(name, share, checkpoint, tmp_pat
 def test_weights_alone_are_no_checkpoint(tmp_path):
     """save_only_model, and a resume that is another training."""
     trainer_in(tmp_path, save_only_model=True).train()
-    words = refusal(tmp_path, tmp_path / "checkpoint-2")
-    assert "no optimizer state" in words
-    assert "save_only_model=False" in words
+    assert refusal(tmp_path, tmp_path / "checkpoint-2") == (
+        f"{tmp_path / 'checkpoint-2'} has no optimizer state, no learning-rate schedule, no state of the random "
+        "numbers, so training would not go on there as it was. Resume from a whole checkpoint "
+        "(save_only_model=False), or load this one's weights into the student and begin anew."
+    )
 
 
 @pytest.mark.parametrize("make", [lambda path: None, lambda path: path.write_text("checkpoint")], ids=["none", "file"])
 def test_what_is_no_folder_is_a_sentence(make, tmp_path):
     """A name with a typing error."""
     make(tmp_path / "checkpoint-9")
-    assert "is no checkpoint" in refusal(tmp_path, tmp_path / "checkpoint-9")
+    words = refusal(tmp_path, tmp_path / "checkpoint-9")
+    assert "is no checkpoint that can be read" in words
+    assert words.endswith("; name its folder, or leave resume_from_checkpoint out to begin anew.")
