@@ -6,10 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kdcourse.checks import IGNORED_LABEL
 from kdcourse.columns import TEACHER_PREFIX, TOKEN_COLUMNS
 
 if TYPE_CHECKING:
     from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
+
+MESSAGES = "messages"
+"""The column of a conversation: what was said, and by whom, as a list of {"role": …, "content": …}."""
 
 Rows = list[dict[str, Any]]
 Collator = Callable[[Rows], Any]
@@ -50,6 +54,9 @@ class LanguageModelCollator:
 
     Without `labels`, every token is one. Padding is told by its position, not by its id: where the pad token is also
     the end-of-text token, as in GPT-2, collators that go by the id erase each text's end from the labels (trl#6357).
+
+    A row that has no ids, but `messages`, is written out by the tokenizer's chat template, and the last message is what
+    has labels (see `tokenize_conversation`).
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -57,4 +64,36 @@ class LanguageModelCollator:
     def __call__(self, rows: Rows) -> Any:
         from transformers import DataCollatorForSeq2Seq
 
-        return DataCollatorForSeq2Seq(self.tokenizer)([{"labels": row["input_ids"], **row} for row in rows])
+        return DataCollatorForSeq2Seq(self.tokenizer)([self._tokens(row) for row in rows])
+
+    def _tokens(self, row: dict[str, Any]) -> dict[str, Any]:
+        if "input_ids" not in row and MESSAGES in row:
+            return tokenize_conversation(row[MESSAGES], self.tokenizer)
+        return {"labels": row["input_ids"], **{name: row[name] for name in row if name != MESSAGES}}
+
+
+def tokenize_conversation(messages: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> dict[str, list[int]]:
+    """`input_ids`, `attention_mask` and `labels` of a conversation; its last message alone has labels, with its end.
+
+    Raises:
+        ValueError: the chat template does not write the last message where it would let a model begin to answer, or
+            the tokenizer does not say which characters a token stands for.
+    """
+    asked = tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True)
+    text = tokenizer.apply_chat_template(messages, tokenize=False)
+    if not text.startswith(asked):
+        raise ValueError(
+            f"A conversation ends with a message of {messages[-1].get('role')!r}, which the chat template does not "
+            f"write where an answer begins ({asked[-40:]!r}); let it end with the assistant's, or tokenize it yourself."
+        )
+    if not tokenizer.is_fast:
+        raise ValueError(
+            f"{type(tokenizer).__name__} does not say which characters a token stands for, so the last message cannot "
+            "be told from those before it; load a fast tokenizer, or tokenize the conversations yourself."
+        )
+    tokens = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    labels = [
+        token if start >= len(asked) else IGNORED_LABEL
+        for token, (start, _) in zip(tokens["input_ids"], tokens["offset_mapping"], strict=True)
+    ]
+    return {"input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"], "labels": labels}

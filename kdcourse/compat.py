@@ -82,6 +82,15 @@ def check_language_models(
     return shared
 
 
+def tokenizer_of(processing_class: Any) -> PreTrainedTokenizerBase | None:
+    """The tokenizer among what prepares a model's inputs: all of it, a part of it, or none (of pictures)."""
+    from transformers import PreTrainedTokenizerBase
+
+    if isinstance(processing_class, PreTrainedTokenizerBase):
+        return processing_class
+    return getattr(processing_class, "tokenizer", None)
+
+
 def require_room(role: str, model: Any, features: Mapping[str, Any]) -> None:
     """A text is not longer than the table of positions of a model that has one.
 
@@ -199,7 +208,9 @@ def _require_integer_label_ids(role: str, config: Any) -> None:
         raise MismatchError(
             f"The {role}'s id2label has the ids {sorted(config.id2label)}, but classes are counted 0, 1, 2 …; name all."
         )
-    if config.label2id != {name: index for index, name in config.id2label.items()}:
+    # A name that is a number comes back as a string when it is loaded, and as a number when it was set just now.
+    ids = {str(name): index for name, index in (config.label2id or {}).items()}
+    if ids != {str(name): index for index, name in config.id2label.items()}:
         raise MismatchError(
             f"The {role}'s label2id {config.label2id} is not the inverse of its id2label {config.id2label}; "
             "they must name the same labels with the same ids."

@@ -16,6 +16,7 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from kdcourse.checkpoints import require_whole, said_of_a_checkpoint
 from kdcourse.checks import IGNORED_LABEL, MismatchError, require_logits, require_mix, require_weights
+from kdcourse.collators import MESSAGES, LanguageModelCollator
 from kdcourse.columns import LABELS, LOGITS_COLUMN, TEACHER_PREFIX, Batch, only_read_by, student_features, unwrapped
 from kdcourse.compat import (
     check_classifier,
@@ -24,6 +25,7 @@ from kdcourse.compat import (
     require_room,
     require_same_names,
     require_same_task,
+    tokenizer_of,
     vocabulary_of,
 )
 from kdcourse.loss import (
@@ -88,6 +90,8 @@ class DistillationTrainer(Trainer):
             None if the examples carry them in the column `teacher_logits` (see `kdcourse.teacher.add_logits`).
         teacher_processing_class: the teacher's tokenizer. It is compared with the student's `processing_class`, which
             is needed where the two models' vocabularies have different sizes.
+        data_collator: for a language model that has a tokenizer, `LanguageModelCollator` if you pass none: it pads
+            labels with ids, and reads conversations.
         args: `DistillationArguments`.
 
     A row whose label is -100 teaches a classifier by the teacher alone; a token without a label does not teach. The
@@ -123,15 +127,18 @@ class DistillationTrainer(Trainer):
             )
         super().__init__(model, args, **kwargs)
         self._task: Task | None = cast("Task | None", args.task) or task_of(self.model)
+        tokenizer = tokenizer_of(self.processing_class)
+        if tokenizer is not None and self._is_shifted and kwargs.get("data_collator") is None:
+            self.data_collator = LanguageModelCollator(tokenizer)  # the Trainer's own does not pad labels
         self._vocabulary: int | None = None
         self._not_the_students: frozenset[str] = frozenset()
         if isinstance(teacher, nn.Module):
             self._task = self._task or task_of(teacher)
-            self._vocabulary = check_fit(self.model, teacher, self.processing_class, teacher_processing_class)
+            self._vocabulary = check_fit(self.model, teacher, tokenizer, tokenizer_of(teacher_processing_class))
             teacher = ModelTeacher(_placed(teacher, args.device), self._vocabulary)
             self._not_the_students = only_read_by(teacher.model, self.model)
         else:
-            check_alone("student", self.model, self.processing_class)
+            check_alone("student", self.model, tokenizer)
             require_same_names(self.model, getattr(teacher, "label_names", []))
         # An attribute of the trainer, not of the student: model.train() must not reach it, nor a checkpoint hold it.
         self.teacher: Teacher = ColumnTeacher() if teacher is None else teacher
@@ -329,7 +336,8 @@ class DistillationTrainer(Trainer):
         """Keep what is the teacher's when the Trainer drops the columns that the student's forward does not name."""
         if self._signature_columns is None:
             super()._set_signature_columns_if_needed()
-            names = [*(self._signature_columns or []), *self._not_the_students, LABELS]
+            collated = [MESSAGES] if isinstance(self.data_collator, LanguageModelCollator) else []
+            names = [*(self._signature_columns or []), *self._not_the_students, LABELS, *collated]
             self._signature_columns = SignatureColumns(names)
 
     def _remove_unused_columns(self, dataset: Any, description: str | None = None) -> Any:
