@@ -79,12 +79,15 @@ def tokenize_conversation(messages: list[dict[str, Any]], tokenizer: PreTrainedT
         ValueError: the chat template does not write the last message where it would let a model begin to answer, or
             the tokenizer does not say which characters a token stands for.
     """
-    asked = tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True)
-    text = tokenizer.apply_chat_template(messages, tokenize=False)
-    if not text.startswith(asked):
+    text = str(tokenizer.apply_chat_template(messages, tokenize=False))
+    asked = None
+    if len(messages) > 1:
+        asked = str(tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True))
+    if asked is None or not text.startswith(asked):
         raise ValueError(
-            f"A conversation ends with a message of {messages[-1].get('role')!r}, which the chat template does not "
-            f"write where an answer begins ({asked[-40:]!r}); let it end with the assistant's, or tokenize it yourself."
+            f"A conversation of {[message.get('role') for message in messages]} does not end in an answer that begins "
+            "where the chat template lets one begin; let it end with a message of the assistant's, or tokenize it "
+            "yourself."
         )
     if not tokenizer.is_fast:
         raise ValueError(

@@ -124,6 +124,11 @@ def _shared(batch: Batch) -> dict[str, Any]:
     return {name: value for name, value in batch.items() if name != LABELS and not name.startswith(TEACHER_PREFIX)}
 
 
+def reads_segments(model: nn.Module) -> bool:
+    """Whether token types, if a batch has them, reach the model and tell it which of two texts a token belongs to."""
+    return "token_type_ids" in arguments_of(model) and _has_segments(model)
+
+
 def _has_segments(model: nn.Module) -> bool:
     """Whether token types tell the model which of two texts a token belongs to."""
     config = getattr(unwrapped(model), "config", None)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kdcourse.checks import MismatchError
-from kdcourse.columns import once_per_model, unwrapped
+from kdcourse.columns import TEACHER_PREFIX, once_per_model, reads_segments, unwrapped
 from kdcourse.tasks import Task, task_of
 
 if TYPE_CHECKING:
@@ -104,6 +104,27 @@ def require_room(role: str, model: Any, features: Mapping[str, Any]) -> None:
         raise MismatchError(
             f"A batch has {ids.shape[1]:,} tokens in a row, and the {role} ({type(unwrapped(model)).__name__}) has "
             f"{positions:,} positions; cut the texts at max_length={positions} when they are tokenized."
+        )
+
+
+def require_segments(teacher: Any, batch: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase | None) -> None:
+    """A teacher that tells two texts of a row apart by token types is given them, or columns of its own.
+
+    Raises:
+        MismatchError: a row holds a pair, and nothing says where the second text begins: a student's tokenizer, such as
+            DistilBERT's, makes no token types, and the teacher would read both texts as the first.
+    """
+    separator, ids = getattr(tokenizer, "sep_token_id", None), batch.get("input_ids")
+    if separator is None or ids is None or "token_type_ids" in batch or not reads_segments(teacher):
+        return
+    if any(name.startswith(TEACHER_PREFIX) for name in batch):
+        return
+    if ((ids == separator).sum(dim=1) > 1).any():
+        raise MismatchError(
+            f"A row holds two texts, and the batch has no token_type_ids, by which the teacher "
+            f"({type(unwrapped(teacher)).__name__}) tells them apart: {type(tokenizer).__name__} makes none. Tokenize "
+            "with the teacher's tokenizer; the student is not shown what it does not read. (Was the teacher trained "
+            "without them? Add a column of zeros.)"
         )
 
 

@@ -25,6 +25,7 @@ from kdcourse.compat import (
     require_room,
     require_same_names,
     require_same_task,
+    require_segments,
     tokenizer_of,
     vocabulary_of,
 )
@@ -183,7 +184,7 @@ class DistillationTrainer(Trainer):
         with torch.no_grad(), self.compute_loss_context_manager():
             logits = logits_of(self._ask_student(model, inputs))
             loss = self._evaluate_batch(
-                logits, self.teacher.logits(inputs), self._own_labels(inputs), is_packed(inputs)
+                logits, self._ask_teacher(inputs), self._own_labels(inputs), is_packed(inputs)
             )
         return (loss, None, None) if prediction_loss_only else (loss, logits, labels)
 
@@ -277,8 +278,13 @@ class DistillationTrainer(Trainer):
             )
         return self._task or "classifier"
 
+    def _ask_teacher(self, inputs: Batch) -> Logits | None:
+        if not self._has_looked_at_logits and isinstance(self.teacher, ModelTeacher):
+            require_segments(self.teacher.model, inputs, tokenizer_of(self.processing_class))
+        return self.teacher.logits(inputs)
+
     def _teacher_logits(self, inputs: Batch) -> Logits:
-        logits = self.teacher.logits(inputs)
+        logits = self._ask_teacher(inputs)
         if logits is None:
             raise ValueError(
                 "There is no teacher: pass teacher=..., or add its logits to the dataset as column "

@@ -30,6 +30,8 @@ from kdcourse.collators import LanguageModelCollator, collator
 WORDS = 40
 PAD = 0
 LABELS = 3
+TRAINERS_OWN = "the trainer's own"
+"""As a collator: none is passed."""
 
 _SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
 
@@ -127,7 +129,7 @@ def make_collator(shape, tokenizer=None):
 
 
 def make_trainer(shape, folder, *, student=None, teacher=None, rows=None, eval_rows=None, collator=None, **settings):
-    """One SGD step on 16 rows, unless `settings` say otherwise."""
+    """One SGD step on 16 rows, unless `settings` say otherwise; `collator=None` is this module's, TRAINERS_OWN none."""
     extra = {name: settings.pop(name) for name in ("processing_class", "teacher_processing_class") if name in settings}
     defaults = {
         "max_steps": 1, "per_device_train_batch_size": 16, "optim": "sgd", "learning_rate": 0.1, "max_grad_norm": 0.0,
@@ -140,7 +142,7 @@ def make_trainer(shape, folder, *, student=None, teacher=None, rows=None, eval_r
         teacher=teacher or make_model(shape, seed=1, dropout=0.1),
         train_dataset=rows or make_rows(shape),
         eval_dataset=eval_rows,
-        data_collator=collator or make_collator(shape),
+        data_collator=None if collator == TRAINERS_OWN else collator or make_collator(shape),
         **extra,
     )
 

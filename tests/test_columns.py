@@ -11,7 +11,7 @@ from transformers import (
     default_data_collator,
 )
 
-from kdcourse import distillation_loss, lm_distillation_loss
+from kdcourse import MismatchError, distillation_loss, lm_distillation_loss
 from kdcourse.cache import CacheMismatchError, fingerprint
 from kdcourse.collators import collator
 from kdcourse.columns import once_per_model, teacher_features
@@ -77,6 +77,32 @@ def test_a_teacher_with_one_segment_is_not_asked_for_two(tmp_path):
     """RoBERTa's table of segments has one row, and the second is out of range."""
     batch = collator(make_tokenizer())([dict(row) for row in pairs()])
     assert "token_type_ids" not in teacher_features(batch, bert(type_vocab_size=1))
+
+
+@pytest.mark.parametrize("step", ["train", "evaluate"])
+def test_pairs_without_segments_are_refused(step, tmp_path):
+    """DistilBERT's tokenizer makes no token types: pairs that it tokenized were one text to their teacher."""
+    separator = 3
+    tokenizer = make_tokenizer(sep_token=f"w{separator}")
+    rows = [{"input_ids": [1, 7, 8, separator, 9, separator], "attention_mask": [1] * 6, "labels": 0}] * 4
+    settings = {"student": distilbert(), "collator": collator(tokenizer), "processing_class": tokenizer}
+
+    def trainer(rows, teacher):
+        return make_trainer(
+            "bert-classifier", tmp_path, teacher=teacher, rows=Dataset.from_list(rows),
+            eval_rows=Dataset.from_list(rows), **settings,
+        )  # fmt: skip
+
+    with pytest.raises(MismatchError, match=r"two texts, and the batch has no token_type_ids.*BertForSequence.*zeros"):
+        getattr(trainer(rows, bert()), step)()
+    alone = [row | {"input_ids": [1, 7, 8, 9, 9, separator]} for row in rows]
+    as_said = [row | {"token_type_ids": [0] * 6} for row in rows]
+    own = [row | {"teacher_input_ids": row["input_ids"], "teacher_attention_mask": [1] * 6} for row in rows]
+    settings["collator"] = default_data_collator
+    for accepted, teacher in [
+        (alone, bert()), (as_said, bert()), (own, bert()), (rows, bert(type_vocab_size=1)), (rows, distilbert()),
+    ]:  # fmt: skip
+        assert getattr(trainer(accepted, teacher), step)()
 
 
 def test_packed_texts_are_read_one_by_one(tmp_path):

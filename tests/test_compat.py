@@ -1,15 +1,22 @@
 """May this student learn from this teacher? Each refusal names both sides; what fits is let through."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from shapes import LABELS, WORDS, load_without_head, make_classifier, make_model, make_tokenizer
 from torch import nn
-from transformers import AutoModelForSequenceClassification, BertConfig, BertForSequenceClassification
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertForSequenceClassification,
+    ViTImageProcessorPil,
+)
 
 from kdcourse import MismatchError, check_classifiers, check_language_models
 from kdcourse.checks import require_equal_shapes
-from kdcourse.compat import require_same_task
+from kdcourse.compat import require_same_task, tokenizer_of
 
 NAMES = ["negative", "neutral", "positive"]
 
@@ -99,6 +106,28 @@ def test_the_two_label_maps_must_be_inverse():
     model.config.label2id = {name: 2 - index for index, name in enumerate(NAMES)}
     with pytest.raises(MismatchError, match=r"The teacher's label2id .* is not the inverse of its id2label"):
         check_classifiers(make_classifier(), model)
+
+
+def test_labels_that_are_numbers_are_the_same_after_they_were_saved(tmp_path):
+    """A teacher that `run_glue.py` trained on a file names its classes 0, 1 and 2; in JSON, these keys are strings."""
+    numbers = {"names": [0, 1, 2]}
+    teacher = make_classifier(**numbers)
+    teacher.save_pretrained(tmp_path)
+    loaded = BertForSequenceClassification.from_pretrained(tmp_path)
+    assert loaded.config.label2id == {"0": 0, "1": 1, "2": 2}
+    assert check_classifiers(make_classifier(**numbers), loaded) is None
+    loaded.config.label2id = {"0": 0, "1": 2, "2": 1}
+    with pytest.raises(MismatchError, match="not the inverse"):
+        check_classifiers(make_classifier(**numbers), loaded)
+
+
+def test_a_processor_is_looked_into_for_its_tokenizer():
+    """Users of pictures and recordings pass what they have as `processing_class`: it has no pad token, nor words."""
+    tokenizer = make_tokenizer()
+    assert tokenizer_of(tokenizer) is tokenizer
+    assert tokenizer_of(SimpleNamespace(tokenizer=tokenizer, image_processor=ViTImageProcessorPil())) is tokenizer
+    assert tokenizer_of(ViTImageProcessorPil()) is None
+    assert tokenizer_of(None) is None
 
 
 def test_classes_are_counted_from_0():

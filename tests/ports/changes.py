@@ -1,6 +1,6 @@
 """What a port changes in a script, counted and laid side by side for the documentation.
 
-    python tests/ports/changes.py     prints the tables of docs/porting.md
+python tests/ports/changes.py     prints the tables of docs/porting.md
 """
 
 from difflib import SequenceMatcher
@@ -28,7 +28,6 @@ def changes(name):
     different = [place for tag, *place in matcher.get_opcodes() if tag != "equal"]
     found = (Change(_lines(before[a:b]), _lines(after[c:d])) for a, b, c, d in different)
     return [change for change in found if change.before or change.after]
-
 
 
 def _lines(lines):

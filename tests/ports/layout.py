@@ -62,7 +62,7 @@ def save(model_class, config, folder, seed):
         model = model_class(config)
         for name, weight in model.named_parameters():
             if weight.ndim > 1 and "position" not in name:
-                weight.data.mul_(5)
+                weight.data.mul_(15)
     model.save_pretrained(folder)
 
 
@@ -93,7 +93,8 @@ def lay_out_conversations(folder):
     backend.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     backend.train_from_iterator(
-        texts, trainers.BpeTrainer(vocab_size=320, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False)
+        texts,
+        trainers.BpeTrainer(vocab_size=320, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False),
     )
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=backend, eos_token="<|im_end|>", pad_token="<|endoftext|>", chat_template=CHATML

@@ -1,0 +1,92 @@
+"""Batches of conversations and of token ids: what is padded, and which tokens have a label."""
+
+import pytest
+import torch
+from datasets import Dataset
+from shapes import TRAINERS_OWN, logged_loss, make_model, make_rows, make_tokenizer, make_trainer
+from transformers import DataCollatorForSeq2Seq
+
+from kdcourse import lm_distillation_loss
+from kdcourse.collators import LanguageModelCollator, tokenize_conversation
+
+TEMPLATE = (
+    "{% for message in messages %}{{ 'w3' if message.role == 'user' else 'w4' }} {{ message.content }} w5 {% endfor %}"
+    "{% if add_generation_prompt %}w4 {% endif %}"
+)
+"""w3 begins a question, w4 an answer, and w5 ends both. w0, w1 and w2 are special, and found inside w10 or w23."""
+
+QUESTION, ANSWER = {"role": "user", "content": "w30 w31"}, {"role": "assistant", "content": "w32 w33 w34"}
+SHORT = {"role": "assistant", "content": "w35"}
+
+
+def make_chat_tokenizer(**settings):
+    tokenizer = make_tokenizer(**settings)
+    tokenizer.chat_template = TEMPLATE
+    return tokenizer
+
+
+def test_the_last_message_alone_has_labels():
+    """A student that is taught to ask, or to say what it had said before; an answer that never ends."""
+    row = tokenize_conversation([QUESTION, SHORT, QUESTION, ANSWER], make_chat_tokenizer())
+    before, answer = [3, 30, 31, 5, 4, 35, 5, 3, 30, 31, 5, 4], [32, 33, 34, 5]
+    assert row["input_ids"] == before + answer
+    assert row["labels"] == [-100] * len(before) + answer
+    assert row["attention_mask"] == [1] * 16
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_conversations_are_padded(side):
+    """Padding that has a label, or is attended to, on whichever side it is."""
+    batch = LanguageModelCollator(make_chat_tokenizer(pad_side=side))(
+        [{"messages": [QUESTION, ANSWER]}, {"messages": [QUESTION, SHORT]}]
+    )
+    long, short = [-100] * 5 + [32, 33, 34, 5], [-100] * 5 + [35, 5]
+    assert batch["labels"].tolist() == [long, [-100] * 2 + short if side == "left" else short + [-100] * 2]
+    assert batch["attention_mask"].sum(dim=1).tolist() == [9, 7]
+
+
+def test_a_row_that_has_its_ids_keeps_them():
+    """A conversation that the user has tokenized, with labels of their own, tokenized once more."""
+    row = {"messages": [QUESTION, ANSWER], "input_ids": [7, 8], "labels": [-100, 8]}
+    batch = LanguageModelCollator(make_chat_tokenizer())([row])
+    assert (batch["input_ids"].tolist(), batch["labels"].tolist()) == ([[7, 8]], [[-100, 8]])
+
+
+def test_a_conversation_without_an_answer_is_refused():
+    """A question that is learned as if it were the answer."""
+    with pytest.raises(
+        ValueError, match=r"\['user', 'assistant', 'user'\] does not end .* a message of the assistant's"
+    ):
+        tokenize_conversation([QUESTION, ANSWER, QUESTION], make_chat_tokenizer())
+    with pytest.raises(ValueError, match=r"\['assistant'\] does not end"):
+        tokenize_conversation([ANSWER], make_chat_tokenizer())
+
+
+def test_conversations_reach_a_trainer_as_they_are(tmp_path):
+    """TRL's users bring rows of `messages` and no collator; the Trainer dropped the column and found no other."""
+    rows = Dataset.from_list([{"messages": [QUESTION, ANSWER]}, {"messages": [QUESTION, SHORT]}] * 8)
+    student, teacher = make_model("llama-lm"), make_model("llama-lm", seed=1).eval()
+    batch = LanguageModelCollator(make_chat_tokenizer())(rows.to_list())
+    features = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    with torch.no_grad():
+        logits = student(**features).logits, teacher(**features).logits
+    expected = lm_distillation_loss(*logits, batch["labels"], alpha=0.4, temperature=2.0).total
+
+    trainer = make_trainer(
+        "llama-lm", tmp_path, student=student, teacher=teacher, rows=rows, eval_rows=rows, collator=TRAINERS_OWN,
+        processing_class=make_chat_tokenizer(),
+    )  # fmt: skip
+    assert trainer.evaluate()["eval_loss"] == pytest.approx(expected.item(), rel=1e-5)
+    assert logged_loss(trainer) == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_a_language_model_has_a_collator_that_pads_labels(tmp_path):
+    """Uneven rows with labels are an error of the Trainer's own collator; one that is passed stays."""
+    rows = make_rows("gpt2-lm")
+    settings = {"rows": rows, "processing_class": make_tokenizer()}
+    own = make_trainer("gpt2-lm", tmp_path / "a", **settings)
+    default = make_trainer("gpt2-lm", tmp_path / "b", collator=TRAINERS_OWN, **settings)
+    assert isinstance(default.data_collator, LanguageModelCollator)
+    assert logged_loss(default) == logged_loss(own)
+    passed = DataCollatorForSeq2Seq(make_tokenizer())
+    assert make_trainer("gpt2-lm", tmp_path / "c", collator=passed, **settings).data_collator is passed
