@@ -52,9 +52,9 @@ test-quick: $(VENV)/.test-ready assets ## Check everything but the notebooks
 	$(BIN)/lint-imports --no-logo
 	$(RUN) pytest -n 2 --dist loadfile -m "not slow" --junitxml build/tests.xml
 
-test-deep: $(VENV)/.test-ready assets ## Try fifty thousand random cases, every lesson twice, interrupted, and as a learner (about 40 minutes)
+test-deep: $(VENV)/.test-ready assets ## Try fifty thousand random cases, every lesson twice, interrupted, and as a learner; three ports (about 40 minutes)
 	KDCOURSE_DEEP=1 $(RUN) pytest -n 2 --dist loadfile tests/test_properties.py tests/notebooks/test_twice.py \
-		tests/course/test_run.py tests/course/test_editions.py
+		tests/course/test_run.py tests/course/test_editions.py tests/ports
 
 test-faults: $(VENV)/.test-ready assets ## Break the course in thirty ways, and see that the lessons find each (about 10 minutes)
 	$(RUN) pytest -n 2 tests/faults/faults.py

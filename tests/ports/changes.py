@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 SCRIPTS = ("gkd", "image_distillation", "run_glue")
 WHEN = ("before", "after")
 MOST_SHOWN = 3
-"""Lines that only go are shown one by one up to this number, and else by the first of them."""
+"""Of more lines that go at once, the first and the last are shown."""
 
 
 class Change(NamedTuple):
@@ -48,7 +48,7 @@ def table(name):
     """The changes as a Markdown table of two columns, a row for each line."""
     rows = ["| before | after |", "|---|---|"]
     for before, after in changes(name):
-        shown = before if len(before) <= MOST_SHOWN else [before[0], f"… and {len(before) - 1} lines more"]
+        shown = before if len(before) <= MOST_SHOWN else [before[0], f"… {len(before) - 2} lines …", before[-1]]
         for number in range(max(len(shown), len(after))):
             cells = (_cell(lines[number]) if number < len(lines) else "" for lines in (shown, after))
             rows.append("| {} | {} |".format(*cells))
