@@ -183,9 +183,7 @@ class DistillationTrainer(Trainer):
         labels = inputs.get("labels")
         with torch.no_grad(), self.compute_loss_context_manager():
             logits = logits_of(self._ask_student(model, inputs))
-            loss = self._evaluate_batch(
-                logits, self._ask_teacher(inputs), self._own_labels(inputs), is_packed(inputs)
-            )
+            loss = self._evaluate_batch(logits, self._ask_teacher(inputs), self._own_labels(inputs), is_packed(inputs))
         return (loss, None, None) if prediction_loss_only else (loss, logits, labels)
 
     def evaluation_loop(
