@@ -46,9 +46,10 @@ class Run(NamedTuple):
 
 def run(script, folder, *arguments, **variables):
     """Run a script in a folder, as its user would; `variables` are added to its environment."""
+    settings = OFFLINE | {"HF_HOME": str(folder / "cache")} | variables
     done = subprocess.run(
         [sys.executable, HERE / "watched.py", folder / script, HERE / f"{script}.py", *map(str, arguments)],
-        cwd=folder, env=os.environ | OFFLINE | variables, capture_output=True, text=True, timeout=SECONDS, check=False,
+        cwd=folder, env=os.environ | settings, capture_output=True, text=True, timeout=SECONDS, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     logs = json.loads((folder / f"{script}.json").read_text(encoding="utf-8"))
@@ -249,7 +250,9 @@ def test_run_glue_asks_bert_about_both_sentences(padding, pairs, undistilled):
     assert after.first["hard_loss"] == pytest.approx(undistilled.first["loss"], **CLOSE)
     parts = after.first["hard_loss"], after.first["soft_loss"]
     assert numbers_of_the_page("transformers") == rounded(undistilled.first["loss"], after.first["loss"], *parts)
-    assert len(re.findall(r"^\d\t[01]$", (pairs / "after" / "predict_results.txt").read_text(), re.MULTILINE)) == 6
+    assert (
+        len(re.findall(r"^\d\t[01]$", (pairs / "after" / "predict_results.txt").read_text("utf-8"), re.MULTILINE)) == 6
+    )
 
 
 @deep
