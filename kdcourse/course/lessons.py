@@ -22,6 +22,12 @@ COPY = "kd-course"
 """Where `kdcourse start` puts a working copy, if no other folder is named."""
 
 
+LARGEST = 100_000_000
+"""Bytes of a lesson with all its pictures; what is larger is something else, and may not fit into memory."""
+
+FORMAT = (4, 5)
+"""The notebook format from which on each cell has an id."""
+
 EXERCISE = re.compile(r"^### Exercise (\S+) · (.+)\n+(?:★+☆* · (\d+) minutes)?", re.MULTILINE)
 MINUTES = re.compile(r"\*\*(\d+) minutes\*\*")
 
@@ -58,14 +64,19 @@ class Lesson:
         return self.name.partition("_")[0]
 
     @cached_property
+    def problem(self) -> str:
+        """Why the file cannot be read as a lesson, in a sentence; empty if it can. Such a lesson has no cells."""
+        return "" if isinstance(self._content, dict) else self._content
+
+    @cached_property
     def title(self) -> str:
         """The notebook's first heading."""
         return self._header[0].lstrip("# ").strip() if self._header else self.name
 
     @cached_property
     def question(self) -> str:
-        """The one question that the lesson answers: the first line that is set in bold italics."""
-        return next((line.strip("*_ ") for line in self._header if line.startswith("***")), "")
+        """The one question that the lesson answers: the first line in bold italics. Or else, what is wrong with it."""
+        return self.problem or next((line.strip("*_ ") for line in self._header if line.startswith("***")), "")
 
     @cached_property
     def minutes(self) -> int | None:
@@ -86,28 +97,56 @@ class Lesson:
     @property
     def cells(self) -> list[dict[str, Any]]:
         """The cells as the file has them."""
-        return list(self._content["cells"])
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        return dict(self._content["metadata"])
+        return list(self._content["cells"]) if isinstance(self._content, dict) else []
 
     @cached_property
-    def _content(self) -> dict[str, Any]:
-        """The file as it is.
-
-        Raises:
-            LessonError: it is no notebook.
-        """
+    def _content(self) -> dict[str, Any] | str:
+        """The file as it is, or what is wrong with it: one bad file must not stop what is done with the others."""
         try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
-            return {"cells": content["cells"], "metadata": content["metadata"]}
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise LessonError(f"{self.path} cannot be read as a notebook ({type(error).__name__}: {error}).") from None
+            return _read_notebook(self.path)
+        except (OSError, ValueError, RecursionError) as error:
+            return f"It cannot be read as a notebook: {_in_a_line(error)}."
 
     @cached_property
     def _header(self) -> list[str]:
         return [line for line in source_of(self.cells[0]).splitlines() if line.strip()] if self.cells else []
+
+
+def _read_notebook(path: Path) -> dict[str, Any]:
+    """The JSON of a notebook, of which every cell has what a lesson's cells have.
+
+    Raises:
+        OSError, ValueError, RecursionError: it is something else.
+    """
+    if not path.is_file():
+        raise ValueError("it is no file")
+    if path.stat().st_size > LARGEST:
+        raise ValueError(f"it has {path.stat().st_size / 1e6:,.0f} MB, and a lesson at most {LARGEST / 1e6:,.0f}")
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict) or "nbformat" not in content:
+        raise ValueError("its JSON is not that of a notebook")
+    version = (content["nbformat"], content.get("nbformat_minor", 0))
+    if not all(isinstance(part, int) for part in version) or not FORMAT <= version < (FORMAT[0] + 1,):
+        is_in, should_be = (".".join(map(str, each)) for each in (version, FORMAT))
+        raise ValueError(f"it is in format {is_in}, and lessons are in {should_be}, where every cell has an id")
+    cells, metadata = content.get("cells"), content.get("metadata")
+    if not isinstance(metadata, dict) or not isinstance(cells, list) or not all(map(_is_cell, cells)):
+        raise ValueError("its cells or its metadata are not those of a notebook")
+    return content
+
+
+def _is_cell(cell: Any) -> bool:
+    if not isinstance(cell, dict) or not isinstance(cell.get("metadata"), dict):
+        return False
+    source, tags = cell.get("source"), cell["metadata"].get("tags", [])
+    words = [cell.get("id"), cell.get("cell_type"), *(source if isinstance(source, list) else [source])]
+    return isinstance(tags, list) and all(isinstance(word, str) for word in words + tags)
+
+
+def _in_a_line(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "its JSON is nested too deeply"
+    return str(getattr(error, "strerror", None) or error).partition("\n")[0]
 
 
 def source_of(cell: dict[str, Any]) -> str:
