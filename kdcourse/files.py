@@ -1,11 +1,16 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and files of others that are kept."""
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
+
+OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -17,9 +22,27 @@ def write_whole(path: Path, text: str) -> None:
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to; it takes the place of `path` at the end, and disappears after an error."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
         yield unfinished
-        unfinished.replace(path)
+        replace_file(path, unfinished)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def replace_file(path: Path, finished: Path) -> None:
+    """Put a file in the place of another, whose permissions it takes over: what was private stays private."""
+    if path.exists():
+        shutil.copymode(path, finished)
+    finished.replace(path)
+
+
+def set_aside(path: Path) -> Path:
+    """Rename somebody's file, or the link that it is, so that another can take its place; its new name."""
+    return path.rename(free_name(path))
+
+
+def free_name(path: Path) -> Path:
+    """`01_kl_derivation.yours-1.ipynb`, or the next number that is free."""
+    names = (path.with_name(f"{path.stem}.yours-{number}{path.suffix}") for number in count(1))
+    return next(name for name in names if not (name.exists() or name.is_symlink()))

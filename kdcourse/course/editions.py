@@ -9,12 +9,11 @@ slides/       one page per lesson that needs no network, without solutions and h
 from __future__ import annotations
 
 import copy
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import count
 from pathlib import Path, PurePosixPath
 
+import filelock
 import nbconvert
 import nbformat
 from nbformat import NotebookNode
@@ -23,16 +22,13 @@ from nbformat.v4 import new_markdown_cell
 from kdcourse.course.exercises.catalogue import all_exercises
 from kdcourse.course.exercises.exercise import Exercise
 from kdcourse.course.html_pages import TEMPLATES
-from kdcourse.course.lessons import Lesson, LessonError, all_lessons
+from kdcourse.course.lessons import Lesson, LessonError, all_lessons, require_apart
+from kdcourse.course.own_files import own_files
 from kdcourse.course.slides import HEADING, cut
-from kdcourse.files import written_whole
-from kdcourse.hashing import hash_bytes
 
 SOLUTION, EXERCISE, PREDICTION = "solution", "exercise", "prediction"
 ANSWERS = (EXERCISE, PREDICTION)
 """Tags of cells that a learner fills in."""
-RECORD = ".kdcourse-editions.json"
-"""Beside the editions: what was written, so that nothing else is ever deleted."""
 FOLLOWS = "follows"
 """Metadata of a cell in a solutions notebook: the id of the cell that it follows in the source."""
 
@@ -48,21 +44,26 @@ def write_editions(lessons: Sequence[Lesson], out: Path) -> dict[Path, Path]:
         The files that were set aside, each with its new name.
 
     Raises:
-        LessonError: `out` cannot be written.
+        LessonError: a lesson cannot be read, `out` holds the lessons themselves or cannot be written, or another
+            process is writing there.
     """
+    for lesson in lessons:
+        if lesson.problem:
+            raise LessonError(f"There are no editions of {lesson.path}. {lesson.problem}")
+    set_aside = {}
     try:
-        written, set_aside = _written_before(out), {}
-        for lesson in lessons:
-            for name, text in _editions_of(lesson):
-                path, content = out / name, (text.rstrip("\n") + "\n").encode()
-                before, written[name] = written.get(name), hash_bytes(content)
-                if _is_changed(path, {before, written[name]}):
-                    set_aside[path] = path.rename(free_name(path))
-                _write(path, content)
-        for name in _of_lessons_that_are_gone(written):
-            if not _is_changed(out / name, {written.pop(name)}):
-                (out / name).unlink(missing_ok=True)
-        _write(out / RECORD, json.dumps(written, indent=1, sort_keys=True).encode())
+        for folder in FOLDERS:
+            require_apart(out / folder, lessons, "choose another --out")
+        with own_files(out) as own:
+            for lesson in lessons:
+                for name, text in _editions_of(lesson):
+                    _write(own.unfinished / name, text)
+                    if kept := own.publish(name):
+                        set_aside[out / name] = kept
+            for name in _of_lessons_that_are_gone(own.written()):
+                own.delete(name)
+    except filelock.Timeout:
+        raise LessonError(f"Another process is writing to {out}; wait for it, or choose another --out.") from None
     except OSError as error:
         raise LessonError(f"Editions cannot be written to {out} ({error.strerror}); choose another --out.") from None
     return set_aside
@@ -173,8 +174,10 @@ def _shown_on_slides(source: NotebookNode) -> Iterator[NotebookNode]:
 
 def _exercise_of(cell: NotebookNode) -> Exercise:
     """The exercise that a solution cell verifies itself against."""
-    (name,) = re.findall(r'exercises\.verify\("([\w.]+)"', cell.source)
-    return all_exercises()[name]
+    found = re.search(r'exercises\.verify\("([\w.]+)"', cell.source)
+    if found is None or found[1] not in all_exercises():
+        raise LessonError(f"A solution verifies an exercise that there is; the cell {cell.id} does not.")
+    return all_exercises()[found[1]]
 
 
 def _folded(cell: NotebookNode) -> NotebookNode:
@@ -219,30 +222,10 @@ def _note(exercise: Exercise) -> str:
     )
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, text: str) -> None:
     """Bytes, so that they are the same on every platform."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as unfinished:
-        unfinished.write_bytes(content)
-
-
-def _is_changed(path: Path, digests: Iterable[str | None]) -> bool:
-    """Whether there is a file with a content that is not ours."""
-    return path.is_file() and hash_bytes(path.read_bytes()) not in digests
-
-
-def free_name(path: Path) -> Path:
-    """`01_kl_derivation.yours-1.ipynb`, or the next number that is free."""
-    names = (path.with_name(f"{path.stem}.yours-{number}{path.suffix}") for number in count(1))
-    return next(name for name in names if not name.exists())
-
-
-def _written_before(out: Path) -> dict[str, str]:
-    """What earlier runs wrote below `out`: the SHA-256 of each file; nothing if their record is not readable."""
-    try:
-        return dict(json.loads((out / RECORD).read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError, TypeError):
-        return {}
+    path.write_bytes((text.rstrip("\n") + "\n").encode())
 
 
 def _of_lessons_that_are_gone(names: Iterable[str]) -> list[str]:

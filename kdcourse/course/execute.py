@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,11 +17,11 @@ from papermill.engines import Engine, NotebookExecutionManager, papermill_engine
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
+from kdcourse.files import OUT_OF_SPACE
+
 # Code and outputs go over a local port, where other users of the machine can listen. Kernels warn of that whenever they
 # start, unless the connection is encrypted.
 ENCRYPTION = "auto" if zmq.has("curve") else "disabled"
-
-OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 OnCell = Callable[[str, int, int], None]
 """Told of each code cell that begins: its id, its place among the code cells from 1, and how many there are."""
@@ -42,7 +42,7 @@ def execute(source: Path, executed: Path, parameters: Mapping[str, Any], *, cell
             on_cell=on_cell,
         )
     except PapermillExecutionError as error:
-        if error.ename == "OSError" and any(f"[Errno {number}]" in error.evalue for number in OUT_OF_SPACE):
+        if any(os.strerror(number) in error.evalue for number in OUT_OF_SPACE):  # whichever library it is that says so
             return "The disk is full: a cell could not write."
         return f"It raised {error.ename}: {error.evalue}"
     except CellTimeoutError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -187,6 +187,18 @@ def course_notebooks() -> Path:
 def lessons_in(folder: Path) -> list[Lesson]:
     """In the order of their numbers; not what was set aside, such as `03_….yours-1.ipynb`."""
     return [Lesson(path) for path in sorted(folder.glob("[0-9][0-9]_*.ipynb")) if "." not in path.stem]
+
+
+def require_apart(folder: Path, lessons: Iterable[Lesson], advice: str) -> None:
+    """Whatever is written into `folder`, it is not written over these lessons.
+
+    Raises:
+        LessonError: it is their folder, under whichever name.
+        OSError: that cannot be found out.
+    """
+    for place in {lesson.path.parent for lesson in lessons}:
+        if folder.exists() and folder.samefile(place):
+            raise LessonError(f"{folder} is the folder of the lessons themselves; {advice}.")
 
 
 def course_lessons() -> list[Lesson]:

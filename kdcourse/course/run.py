@@ -1,7 +1,8 @@
 """Run lessons from top to bottom, and keep what came out.
 
 An executed notebook is written whole or not at all. Its metadata says how the lesson went, and has a fingerprint of all
-that the result depends on. So a folder of executed notebooks is the state of a run: `resume` looks at nothing else.
+that the result depends on, and a digest of all that the notebook holds. So a folder of executed notebooks is the state
+of a run: `resume` looks at nothing else, and believes none that somebody has changed.
 """
 
 from __future__ import annotations
@@ -9,31 +10,35 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import filelock
 import nbformat
-import papermill
 from nbformat import NotebookNode
+from papermill.translators import PythonTranslator
 
-from kdcourse.course.claims import claims_of
+from kdcourse.course.claims import claim_from, claims_of
 from kdcourse.course.environment import COLLECT_CLAIMS, device_name, kernel_environment
-from kdcourse.course.execute import OUT_OF_SPACE, OnCell, execute
+from kdcourse.course.execute import OnCell, execute
 from kdcourse.course.fingerprint import circumstances, fingerprint
-from kdcourse.course.lessons import Lesson, LessonError
+from kdcourse.course.lessons import Lesson, LessonError, lessons_in, require_apart, source_of
 from kdcourse.course.not_compared import reason_of
-from kdcourse.course.outcome import METADATA_KEY, Outcome, Record, read_record
+from kdcourse.course.outcome import Outcome, Record, is_of_a_run, read_record, write_executed
+from kdcourse.course.own_files import OwnFiles, own_files
 from kdcourse.course.settings import Settings
-from kdcourse.files import written_whole
+from kdcourse.files import OUT_OF_SPACE
+
+PARAMETERS = "parameters"
+"""Tag of the cell whose names can be set; the one that papermill looks for."""
 
 
 class Watcher:
     """Is told how a run goes; this one keeps it to itself."""
 
     def says(self, text: str) -> None:
-        """Anything that takes its time before the first lesson."""
+        """Anything that is worth a line of its own."""
 
     def lesson_begins(self, lesson: Lesson, place: int, count: int) -> None:
         """`place` counts from 1."""
@@ -45,6 +50,15 @@ class Watcher:
         """Also for a lesson that an earlier run has finished, which then never began."""
 
 
+@dataclass(frozen=True)
+class Planned:
+    """A lesson, the parameters that it knows of those that were asked for, and why it cannot be run, if so."""
+
+    lesson: Lesson
+    parameters: Mapping[str, Any]
+    problem: str = ""
+
+
 def run_lessons(
     lessons: Sequence[Lesson],
     out: Path,
@@ -53,39 +67,53 @@ def run_lessons(
     resume: bool = False,
     watcher: Watcher | None = None,
 ) -> Iterator[Outcome]:
-    """Execute each lesson into `out`, one after the other; one that fails does not stop the others.
+    """Execute each lesson into `out`, one after the other; one that fails, or cannot be read, does not stop the others.
+
+    Files in `out` that this program did not write, or that somebody has changed since, are renamed and not replaced.
 
     Args:
         out: folder for the executed notebooks.
         resume: do not run again what went well in `out` with the same notebook, package, versions and parameters.
 
     Raises:
-        LessonError: no lesson knows a parameter, or the device is not there, both before anything is written; or `out`
-            cannot be written, or another run is writing there.
+        LessonError: `out` holds lessons, no lesson knows a parameter, or the device is not there, all before anything
+            is written; or `out` cannot be written, or another run is writing there.
     """
-    settings = settings or Settings()
-    plan = _plan(lessons, settings)
-    device = device_name(settings.device)
-    return _run(plan, out, settings, device, resume, watcher or Watcher())
+    settings, watcher = settings or Settings(), watcher or Watcher()
+    try:
+        _require_no_lessons(out, lessons)
+    except OSError as error:
+        raise cannot_write(out, error) from None
+    return _run(_plan(lessons, settings), out, settings, device_name(settings.device), resume, watcher)
+
+
+def _require_no_lessons(out: Path, lessons: Sequence[Lesson]) -> None:
+    """Notebooks that are no run's are not written over, whether they are those that shall run or somebody else's."""
+    require_apart(out, lessons, "choose another --out")
+    own = OwnFiles(out).written()
+    for found in lessons_in(out):
+        if found.path.name not in own and not is_of_a_run(found.path):
+            raise LessonError(
+                f"{out} holds lessons: {found.path.name} is there, and no run has written it; choose another --out."
+            )
 
 
 def _run(
-    plan: Mapping[Lesson, Mapping[str, Any]], out: Path, settings: Settings, device: str, resume: bool, watcher: Watcher
+    plan: Sequence[Planned], out: Path, settings: Settings, device: str, resume: bool, watcher: Watcher
 ) -> Iterator[Outcome]:
     os.environ.update(kernel_environment(settings.device) | COLLECT_CLAIMS)
     try:
-        out.mkdir(parents=True, exist_ok=True)  # found out before a lesson runs for minutes
-        with filelock.FileLock(out / ".lock", timeout=0):
-            _remove_leftovers(out)
-            for place, (lesson, known) in enumerate(plan.items(), 1):
-                executed, mark = out / lesson.path.name, fingerprint(lesson, injected(known), device)
-                earlier = read_record(executed) if resume else None
+        with own_files(out) as own:  # found out before a lesson runs for minutes
+            for place, planned in enumerate(plan, 1):
+                lesson, executed = planned.lesson, out / planned.lesson.path.name
+                mark = _mark(planned, device)
+                earlier = read_record(executed) if resume and mark else None
                 if earlier is not None and earlier.fingerprint == mark and not earlier.problem:
                     outcome = Outcome(lesson, executed, earlier, reused=True)
                 else:
                     watcher.lesson_begins(lesson, place, len(plan))
-                    begun = Record(mark, 0.0, circumstances=circumstances(device, known))
-                    outcome = _outcome(lesson, executed, begun, injected(known), settings, watcher.cell_begins)
+                    begun = Record(mark, 0.0, circumstances=circumstances(device, planned.parameters))
+                    outcome = _outcome(planned, own, begun, settings, watcher)
                 yield outcome
     except filelock.Timeout:
         raise LessonError(
@@ -95,37 +123,63 @@ def _run(
         raise cannot_write(out, error) from None
 
 
+def _mark(planned: Planned, device: str) -> str:
+    """The fingerprint of what shall run; none for a lesson that cannot be read, which is therefore never finished."""
+    try:
+        return "" if planned.problem else fingerprint(planned.lesson, injected(planned.parameters), device)
+    except (OSError, ValueError, AttributeError):  # it could be read when the run began
+        return ""
+
+
 def cannot_write(out: Path, error: OSError) -> LessonError:
     """What to say when the folder of a run, or a file in it, cannot be written."""
+    if error.errno in OUT_OF_SPACE:
+        return LessonError(
+            f"The disk is full: {error.filename or out} could not be written; free some space, or choose another "
+            f"--out than {out}."
+        )
     return LessonError(
         f"{error.filename or out} cannot be written ({error.strerror}); choose another --out than {out}."
     )
 
 
-def _plan(lessons: Iterable[Lesson], settings: Settings) -> dict[Lesson, dict[str, Any]]:
+def say_aside(kept: Path, watcher: Watcher) -> None:
+    """Whose it was is not known, so somebody should know where it is."""
+    watcher.says(f"A file that this run would have replaced is not as a run wrote it; it is now {kept}.")
+
+
+def _plan(lessons: Iterable[Lesson], settings: Settings) -> list[Planned]:
     """Each lesson with the parameters that it knows.
 
     Raises:
         LessonError: none of the lessons knows a parameter that was asked for; papermill would only warn.
     """
-    known = {lesson: _parameters_of(lesson) for lesson in lessons}
-    names = list(dict.fromkeys(name for of_lesson in known.values() for name in of_lesson))
+    read = [_looked_at(lesson) for lesson in lessons]
+    known = list(dict.fromkeys(name for _, names, _ in read for name in names))
     for name in settings.parameters:
-        if name not in names:
+        if name not in known:
             raise LessonError(
-                f"None of the chosen lessons has a parameter {name}; they have {', '.join(names) or 'none at all'}."
+                f"None of the chosen lessons has a parameter {name}; they have {', '.join(known) or 'none at all'}."
             )
     asked = settings.all_parameters
-    return {lesson: {name: asked[name] for name in asked if name in of_lesson} for lesson, of_lesson in known.items()}
+    return [
+        Planned(lesson, {name: asked[name] for name in asked if name in names}, problem)
+        for lesson, names, problem in read
+    ]
 
 
-def _parameters_of(lesson: Lesson) -> list[str]:
-    """Their names; a lesson without a cell for them has none.
-
-    Raises:
-        LessonError: the file is no notebook.
-    """
-    return list(papermill.inspect_notebook(str(lesson.path))) if lesson.cells else []
+def _looked_at(lesson: Lesson) -> tuple[Lesson, list[str], str]:
+    """A lesson with the names of its parameters, or what is wrong with it."""
+    if lesson.problem:
+        return lesson, [], lesson.problem
+    notebook = nbformat.from_dict({"cells": lesson.cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
+    try:
+        nbformat.validate(notebook)
+    except nbformat.ValidationError as error:
+        return lesson, [], f"It cannot be read as a notebook: {str(error).partition(chr(10))[0]}"
+    cell = next((cell for cell in notebook.cells if PARAMETERS in cell.metadata.get("tags", [])), None)
+    names = [] if cell is None else PythonTranslator.inspect(NotebookNode(source=source_of(cell)))
+    return lesson, [each.name for each in names], ""
 
 
 def injected(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,42 +191,56 @@ def injected(parameters: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in parameters.items() if name not in defaults or value != defaults[name]}
 
 
-def _remove_leftovers(out: Path) -> None:
-    """What `written_whole` was writing when an earlier run was killed."""
-    for path in out.glob(".*.[0-9]*"):
-        path.unlink()
-
-
-def _outcome(
-    lesson: Lesson, executed: Path, begun: Record, parameters: Mapping[str, Any], settings: Settings, on_cell: OnCell
-) -> Outcome:
+def _outcome(planned: Planned, own: OwnFiles, begun: Record, settings: Settings, watcher: Watcher) -> Outcome:
     started = time.monotonic()
-    unfinished = executed.with_name(f".{executed.name}")  # papermill writes it anew after every cell
+    name = planned.lesson.path.name
     try:
-        stopped = execute(lesson.path, unfinished, parameters, cell_seconds=settings.cell_seconds, on_cell=on_cell)
-        notebook = nbformat.read(unfinished if unfinished.exists() else lesson.path, as_version=4)
-        problem, cell = (stopped, _last_cell(notebook)) if stopped else look_over(notebook)
+        notebook, problem, cell = _executed(planned, own.unfinished / name, settings, watcher.cell_begins)
         record = replace(begun, seconds=time.monotonic() - started, problem=problem, cell=cell)
-        notebook.metadata[METADATA_KEY] = asdict(record)
-        with written_whole(executed) as path:
-            nbformat.write(notebook, path)
+        write_executed(notebook, record, own.unfinished / name)
+        if kept := own.publish(name):
+            say_aside(kept, watcher)
     except OSError as error:
-        executed.unlink(missing_ok=True)  # of an earlier run, which this outcome is not about
         record = replace(begun, seconds=time.monotonic() - started, problem=_words_for(error))
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return Outcome(lesson, executed, record)
+    return Outcome(planned.lesson, own.folder / name, record)
+
+
+def _executed(planned: Planned, unfinished: Path, settings: Settings, on_cell: OnCell) -> tuple[NotebookNode, str, str]:
+    """A notebook, what is wrong with it, and in which cell.
+
+    Raises:
+        OSError: the notebook cannot be written; papermill does so after every cell.
+    """
+    if planned.problem:
+        return _page_about(planned, planned.problem), planned.problem, ""
+    source, parameters = planned.lesson.path, injected(planned.parameters)
+    try:
+        stopped = execute(source, unfinished, parameters, cell_seconds=settings.cell_seconds, on_cell=on_cell)
+        notebook = nbformat.read(unfinished if unfinished.exists() else source, as_version=4)
+        return notebook, *((stopped, _last_cell(notebook)) if stopped else look_over(notebook))
+    except OSError:
+        raise
+    except Exception as error:  # five libraries have read this notebook: whatever it is, the others run
+        problem = f"It could not be run ({type(error).__name__}: {error})."
+        return _page_about(planned, problem), problem, ""
+
+
+def _page_about(planned: Planned, problem: str) -> NotebookNode:
+    """What is left of a lesson that cannot be run: a heading, and why, as text and not as markup."""
+    lines = "\n".join(f"    {line}" for line in problem.splitlines())
+    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(f"# {planned.lesson.name}\n\n{lines}")])
 
 
 def look_over(notebook: NotebookNode) -> tuple[str, str]:
     """What is wrong with a notebook that ran to its end without an error, and in which cell."""
-    code = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
-    for cell in code:
+    for cell in [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]:
         if cell.execution_count is None and reason_of(cell) != "interactive":
             return "A cell was passed over: it has not run.", cell.id
     claims = claims_of(notebook)
     if not claims:
         return "It states no claims, so nothing in it was checked.", ""
+    for claim in claims:
+        str(claim_from(claim))  # a record that another program made may not be one
     broken = [claim for claim in claims if not claim["holds"]]
     if broken:
         names = "; ".join(f"'{claim['name']}'" for claim in broken)

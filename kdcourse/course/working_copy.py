@@ -17,15 +17,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
 import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
 from kdcourse import __version__
-from kdcourse.course.editions import ANSWERS, free_name, has_tag, learner, without_outputs
-from kdcourse.course.lessons import COPY, Lesson, LessonError, course_lessons
-from kdcourse.files import write_whole, written_whole
+from kdcourse.course.editions import ANSWERS, has_tag, learner, without_outputs
+from kdcourse.course.lessons import COPY, Lesson, LessonError, course_lessons, require_apart
+from kdcourse.files import set_aside, write_whole, written_whole
 from kdcourse.hashing import hash_text
 
 RECORD = ".kdcourse.json"
@@ -46,9 +47,15 @@ class Record:
     @classmethod
     def read(cls, folder: Path) -> Record:
         try:
-            return cls(**json.loads((folder / RECORD).read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            record = cls(**json.loads((folder / RECORD).read_text(encoding="utf-8")))
+            return record if record._is_sound else cls()
+        except (OSError, ValueError, TypeError, RecursionError):
             return cls()
+
+    @property
+    def _is_sound(self) -> bool:
+        is_known, lessons = self.edition in EDITIONS, self.lessons
+        return is_known and isinstance(lessons, dict) and all(isinstance(cells, dict) for cells in lessons.values())
 
     def write(self, folder: Path) -> None:
         write_whole(folder / RECORD, json.dumps(asdict(self), indent=1, sort_keys=True))
@@ -61,7 +68,7 @@ class Copied:
     new: list[str] = field(default_factory=list)
     updated: list[str] = field(default_factory=list)
     set_aside: dict[Path, Path] = field(default_factory=dict)
-    """What was no notebook any more, with its new name."""
+    """What was no notebook of ours any more, with its new name."""
 
 
 def start(folder: Path = Path(COPY), *, solutions: bool | None = None) -> Copied:
@@ -80,7 +87,10 @@ def start(folder: Path = Path(COPY), *, solutions: bool | None = None) -> Copied
         handed = dict(record.lessons)
         for lesson in course_lessons():
             fresh = _edition(lesson, edition)
-            _hand_out(fresh, notebooks_of(folder) / lesson.path.name, handed.get(lesson.name, {}), copied)
+            path = notebooks_of(folder) / lesson.path.name
+            if handed and lesson.name not in handed and _is_there(path):  # somebody's own, of a name that is now ours
+                copied.set_aside[path] = set_aside(path)
+            _hand_out(fresh, path, handed.get(lesson.name, {}), copied)
             handed[lesson.name] = _sources(fresh)
         Record(edition, handed).write(folder)
     return copied
@@ -97,8 +107,7 @@ def reset(lesson: Lesson, folder: Path = Path(COPY)) -> Path | None:
     record, path = Record.read(folder), notebooks_of(folder) / lesson.path.name
     fresh = _edition(lesson, record.edition)
     with _explained(folder):
-        kept = path.rename(free_name(path)) if path.exists() else None
-        _write(fresh, path)
+        kept = _write(fresh, path, keep=True)
         replace(record, lessons={**record.lessons, lesson.name: _sources(fresh)}).write(folder)
     return kept
 
@@ -147,7 +156,8 @@ def _kept_beneath(mine: NotebookNode) -> NotebookNode:
     """A cell that both have changed: shown, not run, since the cells around it are those of the new lesson."""
     shown = f"```python\n{mine.source}\n```" if mine.cell_type == "code" else mine.source
     name = f"yours-{hash_text(mine.id + mine.source)[:8]}"
-    return new_markdown_cell(f"**Yours, before the update of the cell above.**\n\n{shown}", id=name)
+    kept = new_markdown_cell(f"**Yours, before the update of the cell above.**\n\n{shown}", id=name)
+    return NotebookNode(kept | {"attachments": mine.attachments} if "attachments" in mine else kept)
 
 
 def _is_changed(cell: NotebookNode, handed: str | None) -> bool:
@@ -160,25 +170,33 @@ def _index_behind(cell_id: str | None, cells: list[NotebookNode]) -> int:
 
 def _hand_out(fresh: NotebookNode, path: Path, handed: Handed, copied: Copied) -> None:
     """Write one lesson into the copy, merged with what is there."""
-    if not path.exists():
+    if not _is_there(path):
         _write(fresh, path)
         copied.new.append(path.stem)
         return
-    try:
-        mine = _read(path)
-    except (ValueError, AttributeError, KeyError):  # what nbformat says of a file that is no notebook
-        copied.set_aside[path] = path.rename(free_name(path))
-        _write(fresh, path)
+    mine = _read_of_a_learner(path)
+    if mine is None:
+        copied.set_aside[path] = cast(Path, _write(fresh, path, keep=True))
         return
     result = merged(mine, fresh, handed)
     if result != mine:
-        _write(result, path)
+        _write(result, path, keep=path.is_symlink())  # what a link leads to is not ours to change
         copied.updated.append(path.stem)
+
+
+def _is_there(path: Path) -> bool:
+    return path.exists() or path.is_symlink()
+
+
+def _read_of_a_learner(path: Path) -> NotebookNode | None:
+    """A notebook with an id for each cell; nothing if the file is something else, such as one that Colab has saved."""
+    return None if Lesson(path).problem else _read(path)
 
 
 def _require_a_copy_or_room(folder: Path) -> None:
     """Nothing is written over notebooks that were not handed out, such as the course's own."""
-    there = [path for lesson in course_lessons() if (path := notebooks_of(folder) / lesson.path.name).exists()]
+    require_apart(notebooks_of(folder), course_lessons(), "name another folder")
+    there = [path for lesson in course_lessons() if _is_there(path := notebooks_of(folder) / lesson.path.name)]
     if there and not is_copy(folder):
         raise LessonError(f"{there[0]} is there already, and `kdcourse start` did not write it; name another folder.")
 
@@ -194,6 +212,8 @@ def _explained(folder: Path) -> Iterator[None]:
 
 
 def _edition(lesson: Lesson, name: str) -> NotebookNode:
+    if lesson.problem:
+        raise LessonError(f"{lesson.path} cannot be handed out. {lesson.problem}")
     return EDITIONS[name](_read(lesson.path))
 
 
@@ -205,7 +225,9 @@ def _read(path: Path) -> NotebookNode:
     return nbformat.read(path, as_version=4)
 
 
-def _write(notebook: NotebookNode, path: Path) -> None:
+def _write(notebook: NotebookNode, path: Path, *, keep: bool = False) -> Path | None:
+    """Write a notebook; with `keep`, what stood there is renamed in the last moment, and its new name returned."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as unfinished:
         nbformat.write(notebook, unfinished)
+        return set_aside(path) if keep and _is_there(path) else None

@@ -168,8 +168,8 @@ def test_the_same_source_gives_the_same_files(tmp_path):
     (lesson,) = find_lessons(["02"])
     for folder in ("one", "two"):
         editions.write_editions([lesson], tmp_path / folder)
-    files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*"))
-    assert [str(path.parent) for path in files] == [".", "instructor", "learner", "slides", "solutions"]
+    files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*") if path.is_file())
+    assert [str(path.parent) for path in files] == [".kdcourse", "instructor", "learner", "slides", "solutions"]
     for path in files:
         assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes()
 
@@ -194,7 +194,7 @@ def test_what_is_deleted_was_written_and_not_touched_since(notebooks, tmp_path):
     own.write_text("mine", encoding="utf-8")
     (notebooks / "02_goes.ipynb").unlink()
     editions.write_editions(find_lessons(["01"]), out)
-    names = {str(path.relative_to(out).as_posix()) for path in out.rglob("*.*") if path.parent != out}
+    names = {path.relative_to(out).as_posix() for path in out.glob("[!.]*/*")}
     stays = {f"{folder}/01_stays.ipynb" for folder in ("learner", "solutions", "instructor")} | {"slides/01_stays.html"}
     assert names == stays | {"learner/02_goes.ipynb", "learner/02_mine.ipynb"}
 
@@ -207,7 +207,9 @@ def test_one_lesson_does_not_take_the_others_away(tmp_path):
     assert len(list((tmp_path / "learner").iterdir())) == 2
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", '{"../own.ipynb": "0"}', '{"learner/own.ipynb": "0"}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[1]", '{"learner/own.ipynb": 0}', '{"../own.ipynb": ["0"]}', '{"learner/own.ipynb": ["0"]}']
+)
 def test_a_record_that_is_not_one_deletes_nothing(tmp_path, text):
     """A traceback about a hidden file, or a file outside that it names."""
     out = tmp_path / "dist"
@@ -215,7 +217,8 @@ def test_a_record_that_is_not_one_deletes_nothing(tmp_path, text):
     kept = [tmp_path / "own.ipynb", out / "learner" / "own.ipynb"]
     for path in kept:
         path.touch()
-    (out / editions.RECORD).write_text(text, encoding="utf-8")
+    (out / ".kdcourse").mkdir()
+    (out / ".kdcourse" / "written.json").write_text(text, encoding="utf-8")
     editions.write_editions(find_lessons(["00"]), out)
     assert all(path.exists() for path in kept)
     assert (out / "learner" / "00_start_here.ipynb").exists()
@@ -259,7 +262,7 @@ def test_the_command_writes_what_it_says(tmp_path):
     """A folder that is announced and not there; a traceback for a folder that cannot be written."""
     result = CliRunner().invoke(cli.app, ["editions", "02", "--out", str(tmp_path / "dist")])
     assert result.exit_code == 0
-    folders = {path.name for path in (tmp_path / "dist").iterdir() if path.is_dir()}
+    folders = {path.name for path in (tmp_path / "dist").glob("[!.]*")}
     assert folders == {"learner", "solutions", "instructor", "slides"}
     answered = tmp_path / "dist" / "learner" / "02_goes.ipynb"
     answered.write_text("answers", encoding="utf-8")
