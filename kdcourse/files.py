@@ -13,6 +13,11 @@ from pathlib import Path
 OUT_OF_SPACE = (errno.ENOSPC, errno.EDQUOT)
 
 
+def says_full(error: str) -> bool:
+    """Whether an error's text is about a full disk, whichever library has raised it."""
+    return any(os.strerror(number) in error for number in OUT_OF_SPACE)
+
+
 def write_whole(path: Path, text: str) -> None:
     """Write a text in UTF-8, whole or not at all."""
     with written_whole(path) as unfinished:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +16,7 @@ from papermill.engines import Engine, NotebookExecutionManager, papermill_engine
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
-from kdcourse.files import OUT_OF_SPACE
+from kdcourse.files import says_full
 
 # Code and outputs go over a local port, where other users of the machine can listen. Kernels warn of that whenever they
 # start, unless the connection is encrypted.
@@ -42,7 +41,7 @@ def execute(source: Path, executed: Path, parameters: Mapping[str, Any], *, cell
             on_cell=on_cell,
         )
     except PapermillExecutionError as error:
-        if any(os.strerror(number) in error.evalue for number in OUT_OF_SPACE):  # whichever library it is that says so
+        if says_full(error.evalue):
             return "The disk is full: a cell could not write."
         return f"It raised {error.ename}: {error.evalue}"
     except CellTimeoutError:

@@ -1,16 +1,20 @@
 """The arms of an experiment: students that differ in what they learn from, and in nothing else (lesson 07).
 
 An arm is run once for each seed. What comes out, the trained student and its answers on the test sets, is kept in a
-folder whose name ends in a fingerprint of everything that it depends on. A folder that is there is complete, so an
-experiment that was interrupted resumes where it was: with the next arm, and in a long one with its last checkpoint.
+folder whose name ends in a fingerprint of everything that it depends on, with the SHA-256 of each file. A folder that
+is there is complete, so an experiment that was interrupted resumes where it was: with the next arm, and in a long one
+with its last checkpoint. What has been damaged since is set aside, and trained anew.
 """
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -21,11 +25,13 @@ import safetensors.torch
 import torch
 from filelock import FileLock
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, PrinterCallback, Trainer
+from transformers import AutoModelForSequenceClassification, PrinterCallback, Trainer, TrainerCallback
 
+from kdcourse.checkpoints import require_whole
 from kdcourse.collators import collator
 from kdcourse.columns import LOGITS_COLUMN
-from kdcourse.hashing import hash_columns, hash_json, hash_weights
+from kdcourse.files import says_full, set_aside
+from kdcourse.hashing import hash_columns, hash_file, hash_json, hash_weights
 from kdcourse.teacher import score
 from kdcourse.trainer import DistillationArguments, DistillationTrainer
 
@@ -33,10 +39,12 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-LOGITS_FILE, COST_FILE = "logits.safetensors", "cost.json"
+LOGITS_FILE, COST_FILE, DIGESTS_FILE = "logits.safetensors", "cost.json", "digests.json"
 COLUMNS = ("input_ids", "attention_mask", "label", LOGITS_COLUMN)
 CHECKPOINTS = 4
 """How many times a run is saved on its way: an interruption loses at most this share of it."""
+FULL = 1_000_000
+"""Bytes of a disk on which nothing of an arm has room."""
 
 
 @dataclass(frozen=True)
@@ -106,22 +114,71 @@ class Experiment:
     tests: Mapping[str, Dataset]
 
     def run(self, arm: Arm, seed: int) -> Run:
-        """Train and score one student, or fetch what an earlier call has left."""
+        """Train and score one student, or fetch what an earlier call has left.
+
+        Raises:
+            OSError: the disk is full; what was finished before is kept.
+        """
         student = self.make_student(seed)
         name = f"{arm.name.replace(' ', '-')}-{seed}-{self._digest(arm, seed, student)[:16]}"
         finished, unfinished = self.folder / name, self.folder / f".{name}"
         self.folder.mkdir(parents=True, exist_ok=True)
         with FileLock(self.folder / f".{name}.lock"):
+            if finished.exists() and not _is_whole(finished):
+                print(f"{finished} was damaged: it is now {set_aside(finished).name}, and is trained anew.")
             if not finished.exists():
-                cost = self._train(arm, seed, student, unfinished / "checkpoints")
-                self._write(student, cost, unfinished / "run")
-                (unfinished / "run").rename(finished)
+                with self._room_for(name):
+                    student, cost = self._train(arm, seed, student, unfinished / "checkpoints")
+                    self._write(student, cost, unfinished / "run")
+                    (unfinished / "run").rename(finished)
             shutil.rmtree(unfinished, ignore_errors=True)
         cost = json.loads((finished / COST_FILE).read_text(encoding="utf-8"))
         return Run(finished, safetensors.torch.load_file(finished / LOGITS_FILE), cost)
 
-    def _train(self, arm: Arm, seed: int, student: PreTrainedModel, checkpoints: Path) -> dict[str, float]:
-        """Train `student` in place; what that cost."""
+    @contextmanager
+    def _room_for(self, name: str) -> Iterator[None]:
+        """Say of a full disk what it is: of PyTorch's own words nobody can tell."""
+        try:
+            yield
+        except Exception as error:
+            if not says_full(str(error)) and shutil.disk_usage(self.folder).free > FULL:
+                raise
+            raise OSError(
+                errno.ENOSPC,
+                f"{os.strerror(errno.ENOSPC)} in {self.folder} for {name}; free some, and run it again: what was "
+                "finished before is kept",
+            ) from None
+
+    def _train(
+        self, arm: Arm, seed: int, student: PreTrainedModel, checkpoints: Path
+    ) -> tuple[PreTrainedModel, dict[str, float]]:
+        """Train `student` in place, from the last checkpoint of an earlier call; what that cost.
+
+        Where the checkpoint is damaged, it is another student: a new one, from the beginning.
+        """
+        checkpoint, first_step = last_checkpoint(checkpoints), FirstStep()
+        if checkpoint is None:
+            return student, self._fit(arm, seed, student, checkpoints, first_step)
+        try:
+            require_whole(checkpoint)
+            return student, self._fit(arm, seed, student, checkpoints, first_step, checkpoint)
+        except Exception as error:
+            if first_step.was_made or says_full(str(error)):
+                raise
+            print(f"{arm.name}, seed {seed}, is trained from the beginning: its {checkpoint.name} is damaged.")
+            set_aside(checkpoints)  # and not deleted: its files may not be what was wrong
+        student = self.make_student(seed)
+        return student, self._fit(arm, seed, student, checkpoints, first_step)
+
+    def _fit(
+        self,
+        arm: Arm,
+        seed: int,
+        student: PreTrainedModel,
+        checkpoints: Path,
+        first_step: FirstStep,
+        checkpoint: Path | None = None,
+    ) -> dict[str, float]:
         started, cpu_started = time.perf_counter(), time.process_time()
         budget = self.budget
         arguments = DistillationArguments(
@@ -147,7 +204,8 @@ class Experiment:
         rows = arm.rows.select_columns(columns).to_list()
         trainer = arm.trainer(student, arguments, train_dataset=rows, data_collator=collator(self.tokenizer))
         trainer.remove_callback(PrinterCallback)
-        trainer.train(resume_from_checkpoint=last_checkpoint(checkpoints))
+        trainer.add_callback(first_step)
+        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         return {"seconds": time.perf_counter() - started, "cpu seconds": time.process_time() - cpu_started}
 
     def _write(self, student: PreTrainedModel, cost: Mapping[str, float], folder: Path) -> None:
@@ -157,6 +215,8 @@ class Experiment:
         logits = {name: score(student, self.tokenizer, rows) for name, rows in self.tests.items()}
         safetensors.torch.save_file(logits, folder / LOGITS_FILE)
         (folder / COST_FILE).write_text(json.dumps(dict(cost)), encoding="utf-8")
+        digests = {path.name: hash_file(path) for path in folder.iterdir()}
+        (folder / DIGESTS_FILE).write_text(json.dumps(digests, indent=1, sort_keys=True), encoding="utf-8")
 
     def _digest(self, arm: Arm, seed: int, student: PreTrainedModel) -> str:
         depends_on = {
@@ -171,8 +231,28 @@ class Experiment:
         return hash_json(depends_on)
 
 
-def last_checkpoint(folder: Path) -> str | None:
+class FirstStep(TrainerCallback):
+    """Whether a training has come to its first step: until then it reads what it goes on from."""
+
+    was_made = False
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        self.was_made = True
+
+
+def _is_whole(finished: Path) -> bool:
+    """Whether each file of a finished run is there, and as it was written."""
+    try:
+        digests = json.loads((finished / DIGESTS_FILE).read_text(encoding="utf-8"))
+        return digests.keys() >= {LOGITS_FILE, COST_FILE} and all(
+            hash_file(finished / name) == digest for name, digest in digests.items()
+        )
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return False
+
+
+def last_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that is complete: the Trainer writes its state last."""
-    complete: list[Any] = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
-    newest = max(complete, key=lambda path: int(path.name.partition("-")[2]), default=None)
-    return None if newest is None else str(newest)
+    complete = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
+    numbered = [path for path in complete if path.name.partition("-")[2].isdecimal()]
+    return max(numbered, key=lambda path: int(path.name.partition("-")[2]), default=None)

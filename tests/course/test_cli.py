@@ -294,8 +294,9 @@ def test_a_damaged_record_is_a_sentence_and_stops_no_exercise(monkeypatch, tmp_p
     path = tmp_path / "progress.json"
     path.write_text(content, encoding="utf-8")
     monkeypatch.setenv(FILE_VARIABLE, str(path))
-    record("01.entropy", "passed")
-    assert path.read_text(encoding="utf-8") == content
     result = call("progress")
     assert result.exit_code == 2
     assert str(path) in result.output
+    assert "the old one is" in record("01.entropy", "passed")
+    assert (tmp_path / "progress.yours-1.json").read_text(encoding="utf-8") == content
+    assert call("progress").exit_code == 0

@@ -137,5 +137,5 @@ def test_a_checkpoint_that_is_half_written_is_not_the_last(tmp_path):
         (tmp_path / f"checkpoint-{step}").mkdir()
         if complete:
             (tmp_path / f"checkpoint-{step}" / "trainer_state.json").touch()
-    assert last_checkpoint(tmp_path) == str(tmp_path / "checkpoint-9")
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-9"
     assert last_checkpoint(tmp_path / "nothing") is None

@@ -72,7 +72,8 @@ def check(name: str, function: Function) -> Diagnosis:
     """Check a learner's answer to the exercise `name`, and remember how it went (see `kdcourse progress`)."""
     exercise = find_exercise(name)
     diagnosis = diagnose(exercise, function)
-    progress.record(exercise.id, diagnosis.kind)
+    if said := progress.record(exercise.id, diagnosis.kind):
+        print(said)
     return diagnosis
 
 

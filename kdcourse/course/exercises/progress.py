@@ -12,9 +12,13 @@ import platformdirs
 
 from kdcourse.course.lessons import Lesson, LessonExercise
 from kdcourse.course.misuse import MisuseError
-from kdcourse.files import write_whole
+from kdcourse.files import set_aside, write_whole
 
 FILE_VARIABLE = "KDCOURSE_PROGRESS"
+
+LOCK_SECONDS = 5
+DAMAGES = (ValueError, RecursionError)
+"""What is raised for a file that is no record."""
 
 Record = dict[str, dict[str, int]]
 """For each exercise, how often each kind of diagnosis was given."""
@@ -71,30 +75,62 @@ def load() -> Record:
     """
     path = progress_file()
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return {str(name): {kind: int(count) for kind, count in counts.items()} for name, counts in content.items()}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+        return _read(path)
+    except (OSError, *DAMAGES) as error:
         raise ProgressError(
             f"{path} cannot be read as a record of exercises ({type(error).__name__}: {error}); rename or delete it, "
-            "and the next answer that you check begins a new one."
+            "or check an answer, which sets it aside and begins a new one."
         ) from None
 
 
-def record(exercise: str, kind: str) -> None:
-    """Count one diagnosis; an exercise that was not attempted leaves no trace."""
-    if kind == "not attempted":
-        return
-    from filelock import FileLock  # `kdcourse progress` only reads
+def _read(path: Path) -> Record:
+    """What a file holds; nothing if there is none."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    if not isinstance(content, dict) or not all(map(_is_of_an_exercise, content.values())):
+        raise ValueError("it is no table of exercises and counts")
+    return content
 
-    path = progress_file()
+
+def _is_of_an_exercise(counts: object) -> bool:
+    return isinstance(counts, dict) and all(type(count) is int and count >= 0 for count in counts.values())
+
+
+def record(exercise: str, kind: str) -> str:
+    """Count one diagnosis; an exercise that was not attempted leaves no trace.
+
+    Whatever is wrong with the record, an answer is worth more: nothing is raised, and nobody waits for long.
+
+    Returns:
+        What a learner should know of it, in a sentence; mostly nothing.
+    """
+    if kind == "not attempted":
+        return ""
+    from filelock import FileLock, Timeout  # `kdcourse progress` only reads
+
+    path = progress_file().resolve()  # what a link leads to is brought up to date, and stays where it is
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(f".{path.name}.lock")):
-            counts = load()
-            of_exercise = counts.setdefault(exercise, {})
-            of_exercise[kind] = of_exercise.get(kind, 0) + 1
-            write_whole(path, json.dumps(counts, indent=1, sort_keys=True))
-    except (OSError, ProgressError):
-        return  # a diagnosis is worth more than a record of it
+        with FileLock(path.with_name(f".{path.name}.lock"), timeout=LOCK_SECONDS):
+            return _count(path, exercise, kind)
+    except Timeout:
+        return f"This answer is not recorded: another program has been using {path} for {LOCK_SECONDS} s."
+    except OSError as error:
+        return f"This answer is not recorded: {path} cannot be written ({error.strerror})."
+
+
+def _count(path: Path, exercise: str, kind: str) -> str:
+    said = ""
+    try:
+        counts = _read(path)
+    except DAMAGES:
+        counts, said = (
+            {},
+            f"The record of your exercises was damaged, and is begun anew; the old one is {set_aside(path)}.",
+        )
+    of_exercise = counts.setdefault(exercise, {})
+    of_exercise[kind] = of_exercise.get(kind, 0) + 1
+    write_whole(path, json.dumps(counts, indent=1, sort_keys=True))
+    return said
