@@ -105,7 +105,7 @@ class Lesson:
         try:
             return _read_notebook(self.path)
         except (OSError, ValueError, RecursionError) as error:
-            return f"It cannot be read as a notebook: {_in_a_line(error)}."
+            return f"It cannot be read as a notebook: {in_a_line(error)}."
 
     @cached_property
     def _header(self) -> list[str]:
@@ -140,10 +140,14 @@ def _is_cell(cell: Any) -> bool:
         return False
     source, tags = cell.get("source"), cell["metadata"].get("tags", [])
     words = [cell.get("id"), cell.get("cell_type"), *(source if isinstance(source, list) else [source])]
-    return isinstance(tags, list) and all(isinstance(word, str) for word in words + tags)
+    if not isinstance(tags, list) or not all(isinstance(word, str) for word in words + tags):
+        return False
+    "".join(words + tags).encode()  # JSON can hold halves of characters, which no file can
+    return True
 
 
-def _in_a_line(error: Exception) -> str:
+def in_a_line(error: Exception) -> str:
+    """What an error says, without the pages that some libraries add."""
     if isinstance(error, RecursionError):
         return "its JSON is nested too deeply"
     return str(getattr(error, "strerror", None) or error).partition("\n")[0]

@@ -23,7 +23,7 @@ from kdcourse.course.claims import claim_from, claims_of
 from kdcourse.course.environment import COLLECT_CLAIMS, device_name, kernel_environment
 from kdcourse.course.execute import OnCell, execute
 from kdcourse.course.fingerprint import circumstances, fingerprint
-from kdcourse.course.lessons import Lesson, LessonError, lessons_in, require_apart, source_of
+from kdcourse.course.lessons import Lesson, LessonError, in_a_line, lessons_in, require_apart, source_of
 from kdcourse.course.not_compared import reason_of
 from kdcourse.course.outcome import Outcome, Record, is_of_a_run, read_record, write_executed
 from kdcourse.course.own_files import OwnFiles, own_files
@@ -172,11 +172,13 @@ def _looked_at(lesson: Lesson) -> tuple[Lesson, list[str], str]:
     """A lesson with the names of its parameters, or what is wrong with it."""
     if lesson.problem:
         return lesson, [], lesson.problem
+    if len({cell["id"] for cell in lesson.cells}) < len(lesson.cells):
+        return lesson, [], "It cannot be run: two of its cells have the same id."
     notebook = nbformat.from_dict({"cells": lesson.cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
     try:
         nbformat.validate(notebook)
     except nbformat.ValidationError as error:
-        return lesson, [], f"It cannot be read as a notebook: {str(error).partition(chr(10))[0]}"
+        return lesson, [], f"It cannot be read as a notebook: {in_a_line(error)}."
     cell = next((cell for cell in notebook.cells if PARAMETERS in cell.metadata.get("tags", [])), None)
     names = [] if cell is None else PythonTranslator.inspect(NotebookNode(source=source_of(cell)))
     return lesson, [each.name for each in names], ""
@@ -221,7 +223,7 @@ def _executed(planned: Planned, unfinished: Path, settings: Settings, on_cell: O
     except OSError:
         raise
     except Exception as error:  # five libraries have read this notebook: whatever it is, the others run
-        problem = f"It could not be run ({type(error).__name__}: {error})."
+        problem = f"It could not be run ({type(error).__name__}: {in_a_line(error)})."
         return _page_about(planned, problem), problem, ""
 
 

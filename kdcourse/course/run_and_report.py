@@ -9,7 +9,7 @@ from pathlib import Path
 from kdcourse.course.environment import device_name
 from kdcourse.course.fingerprint import circumstances
 from kdcourse.course.html_pages import page_name, write_lesson, write_reports
-from kdcourse.course.lessons import Lesson, all_lessons
+from kdcourse.course.lessons import Lesson, all_lessons, in_a_line
 from kdcourse.course.outcome import Outcome, earlier_outcomes
 from kdcourse.course.own_files import OwnFiles
 from kdcourse.course.run import Watcher, cannot_write, injected, run_lessons, say_aside
@@ -80,6 +80,6 @@ def _with_page(outcome: Outcome, folder: Path) -> Outcome:
     except OSError:
         raise
     except Exception as error:  # an output of this lesson that nbconvert cannot show: the others have their pages
-        problem = outcome.problem or f"Its page could not be made ({type(error).__name__}: {error})."
+        problem = outcome.problem or f"Its page could not be made ({type(error).__name__}: {in_a_line(error)})."
         return replace(outcome, record=replace(outcome.record, problem=problem))
     return outcome

@@ -25,7 +25,15 @@ import safetensors.torch
 import torch
 from filelock import FileLock
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, PrinterCallback, Trainer, TrainerCallback
+from transformers import (
+    AutoModelForSequenceClassification,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from kdcourse.checkpoints import require_whole
 from kdcourse.collators import collator
@@ -40,6 +48,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 LOGITS_FILE, COST_FILE, DIGESTS_FILE = "logits.safetensors", "cost.json", "digests.json"
+ORDER_FILE = "order.safetensors"
 COLUMNS = ("input_ids", "attention_mask", "label", LOGITS_COLUMN)
 CHECKPOINTS = 4
 """How many times a run is saved on its way: an interruption loses at most this share of it."""
@@ -156,19 +165,19 @@ class Experiment:
 
         Where the checkpoint is damaged, it is another student: a new one, from the beginning.
         """
-        checkpoint, first_step = last_checkpoint(checkpoints), FirstStep()
+        checkpoint, progress = last_checkpoint(checkpoints), Progress()
         if checkpoint is None:
-            return student, self._fit(arm, seed, student, checkpoints, first_step)
+            return student, self._fit(arm, seed, student, checkpoints, progress)
         try:
             require_whole(checkpoint)
-            return student, self._fit(arm, seed, student, checkpoints, first_step, checkpoint)
+            return student, self._fit(arm, seed, student, checkpoints, progress, checkpoint)
         except Exception as error:
-            if first_step.was_made or says_full(str(error)):
+            if progress.has_begun or says_full(str(error)):
                 raise
             print(f"{arm.name}, seed {seed}, is trained from the beginning: its {checkpoint.name} is damaged.")
             set_aside(checkpoints)  # and not deleted: its files may not be what was wrong
         student = self.make_student(seed)
-        return student, self._fit(arm, seed, student, checkpoints, first_step)
+        return student, self._fit(arm, seed, student, checkpoints, progress)
 
     def _fit(
         self,
@@ -176,7 +185,7 @@ class Experiment:
         seed: int,
         student: PreTrainedModel,
         checkpoints: Path,
-        first_step: FirstStep,
+        progress: Progress,
         checkpoint: Path | None = None,
     ) -> dict[str, float]:
         started, cpu_started = time.perf_counter(), time.process_time()
@@ -204,7 +213,7 @@ class Experiment:
         rows = arm.rows.select_columns(columns).to_list()
         trainer = arm.trainer(student, arguments, train_dataset=rows, data_collator=collator(self.tokenizer))
         trainer.remove_callback(PrinterCallback)
-        trainer.add_callback(first_step)
+        trainer.add_callback(progress)
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         return {"seconds": time.perf_counter() - started, "cpu seconds": time.process_time() - cpu_started}
 
@@ -231,13 +240,33 @@ class Experiment:
         return hash_json(depends_on)
 
 
-class FirstStep(TrainerCallback):
-    """Whether a training has come to its first step: until then it reads what it goes on from."""
+class Progress(TrainerCallback):
+    """What a training that is resumed needs to be the one that was interrupted, and that the Trainer does not keep.
 
-    was_made = False
+    The order of an epoch is drawn when it begins; the state of the random numbers in a checkpoint is that of a step.
+    """
 
-    def on_step_begin(self, *_: Any, **__: Any) -> None:
-        self.was_made = True
+    has_begun = False
+    """Whether it has come to a step: until then it reads what it goes on from."""
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self._resumed_at = checkpoint_in(Path(str(args.output_dir)), state.global_step)
+
+    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        if self._resumed_at.exists() and not self.has_begun:
+            torch.set_rng_state(safetensors.torch.load_file(self._resumed_at / ORDER_FILE)["order"])
+        self._order = torch.get_rng_state()
+
+    def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        self.has_begun = True
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        checkpoint = checkpoint_in(Path(str(args.output_dir)), state.global_step)
+        safetensors.torch.save_file({"order": self._order}, checkpoint / ORDER_FILE)
+
+
+def checkpoint_in(folder: Path, step: int) -> Path:
+    return folder / f"checkpoint-{step}"
 
 
 def _is_whole(finished: Path) -> bool:
@@ -252,7 +281,7 @@ def _is_whole(finished: Path) -> bool:
 
 
 def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that is complete: the Trainer writes its state last."""
-    complete = [path.parent for path in folder.glob("checkpoint-*/trainer_state.json")]
+    """The newest checkpoint that is complete: the order of its epoch is written last."""
+    complete = [path.parent for path in folder.glob(f"checkpoint-*/{ORDER_FILE}")]
     numbered = [path for path in complete if path.name.partition("-")[2].isdecimal()]
     return max(numbered, key=lambda path: int(path.name.partition("-")[2]), default=None)

@@ -136,6 +136,6 @@ def test_a_checkpoint_that_is_half_written_is_not_the_last(tmp_path):
     for step, complete in ((6, True), (9, True), (10, False)):
         (tmp_path / f"checkpoint-{step}").mkdir()
         if complete:
-            (tmp_path / f"checkpoint-{step}" / "trainer_state.json").touch()
+            (tmp_path / f"checkpoint-{step}" / experiments.ORDER_FILE).touch()
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-9"
     assert last_checkpoint(tmp_path / "nothing") is None
