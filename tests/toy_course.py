@@ -23,7 +23,8 @@ def lesson(name, text="Read."):
         new_code_cell('PROFILE = "quick"', id="parameters", metadata={"tags": ["parameters"]}),
         new_code_cell("1 + 1", id="claims"),
     ]
-    return new_notebook(cells=cells)
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return new_notebook(cells=cells, metadata={"kernelspec": kernel})
 
 
 def write_lesson(folder, name, text="Read."):
