@@ -54,7 +54,7 @@ test-quick: $(VENV)/.test-ready assets ## Check everything but the notebooks
 
 test-deep: $(VENV)/.test-ready assets ## Try fifty thousand random cases, every lesson twice, interrupted, and as a learner; three ports (about 40 minutes)
 	KDCOURSE_DEEP=1 $(RUN) pytest -n 2 --dist loadfile tests/test_properties.py tests/notebooks/test_twice.py \
-		tests/course/test_run.py tests/course/test_editions.py tests/ports
+		tests/course/test_run.py tests/course/test_editions.py tests/attacks/test_attacks_on_files.py tests/ports
 
 test-faults: $(VENV)/.test-ready assets ## Break the course in thirty ways, and see that the lessons find each (about 10 minutes)
 	$(RUN) pytest -n 2 tests/faults/faults.py

@@ -210,9 +210,9 @@ def fetch(name: str, *, repair: bool = False, announce: Callable[[str], object] 
 
 def _install(asset: Asset) -> None:
     """Download and unpack next to the final place, then rename: a folder that exists is complete."""
-    for leftover in cache_dir().glob(f".{asset.name}-*"):  # of a process that was killed; the lock says that none runs
+    for leftover in cache_dir().glob(f".kdcourse-{asset.name}-*"):  # of a process that was killed, says the lock
         shutil.rmtree(leftover, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=f".{asset.name}-", dir=cache_dir()) as scratch:
+    with tempfile.TemporaryDirectory(prefix=f".kdcourse-{asset.name}-", dir=cache_dir()) as scratch:
         archive = _download(asset.package, Path(scratch))
         unpacked = Path(scratch, "unpacked")
         unpacked.mkdir()
