@@ -152,12 +152,14 @@ def _plan(lessons: Iterable[Lesson], settings: Settings) -> list[Planned]:
     """Each lesson with the parameters that it knows.
 
     Raises:
-        LessonError: none of the lessons knows a parameter that was asked for; papermill would only warn.
+        LessonError: none of the lessons knows a parameter that was asked for; papermill would only warn. Where one
+            cannot be read, nobody can tell.
     """
     read = [_looked_at(lesson) for lesson in lessons]
     known = list(dict.fromkeys(name for _, names, _ in read for name in names))
+    all_read = not any(problem for _, _, problem in read)
     for name in settings.parameters:
-        if name not in known:
+        if name not in known and all_read:
             raise LessonError(
                 f"None of the chosen lessons has a parameter {name}; they have {', '.join(known) or 'none at all'}."
             )

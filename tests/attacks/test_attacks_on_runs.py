@@ -228,6 +228,14 @@ def test_a_bad_lesson_is_one_line_of_the_report(bad, tmp_path):
     assert [outcome.reused for outcome in again] == [False] * len(bad) + [True]
 
 
+def test_a_parameter_that_only_a_bad_lesson_may_know_stops_no_other(folder, tmp_path):
+    """ "None of the chosen lessons has a parameter STEPS", because the one that has it was saved by half."""
+    (folder / "00_bad.ipynb").write_text("{", encoding="utf-8")
+    write_lesson(folder, "01_toy")
+    outcomes = run.run_lessons(lessons.all_lessons(), tmp_path / "out", run.Settings(parameters={"STEPS": 3}))
+    assert [outcome.passed for outcome in outcomes] == [False, True]
+
+
 def test_bad_lessons_are_listed_beside_the_others(bad, folder):
     """`kdcourse list` and `progress` that end at the first of them."""
     found = lessons.find_lessons([])
