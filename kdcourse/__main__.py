@@ -6,10 +6,12 @@ import signal
 import sys
 
 from kdcourse.course.misuse import INTERRUPTED, MISUSED
+from kdcourse.course.text import show_on_any_console
 
 
 def main() -> None:
     """Run the command that was typed."""
+    show_on_any_console()
     try:
         from kdcourse.course.cli import app
 

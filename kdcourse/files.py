@@ -19,9 +19,9 @@ def says_full(error: str) -> bool:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a text in UTF-8, whole or not at all."""
+    """Write a text in UTF-8, whole or not at all; what UTF-8 has no bytes for (half a character) as its escape."""
     with written_whole(path) as unfinished:
-        unfinished.write_text(text, encoding="utf-8")
+        unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 @contextmanager

@@ -8,21 +8,33 @@ A claim prints a line and leaves its exact value in the metadata of the cell's o
 The line shows the value only as far as the tolerance goes, so that it is the same on every machine on which the claim
 holds; beside a bound it shows three digits, which no comparison of outputs looks at. One that does not hold raises
 `ClaimError`; in a run (`KDCOURSE_CLAIMS=collect`) it is recorded, the lesson goes on, and the run fails at the end with
-all that did not hold.
+all that did not hold. A cell can hide its outputs (`%%capture`, `clear_output()`), so in a run each claim is also
+written to a file; see `kdcourse.course.ledger`.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
+import reprlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 METADATA_KEY = "kdcourse_claim"
+HIDDEN_KEY = "kdcourse_hidden_claims"
+"""In a cell's metadata: the claims that it made, and that its outputs do not show."""
 MODE_VARIABLE = "KDCOURSE_CLAIMS"
 """Set to `collect`, claims that do not hold are recorded and not raised."""
+LEDGER_VARIABLE = "KDCOURSE_CLAIMS_FILE"
+"""The file to which each claim of a run is written, as a line of JSON."""
+
+NUMBERS = ("value", "expected", "tolerance", "at_least", "at_most", "spread")
+NOT_FINITE = {str(number): number for number in (math.nan, math.inf, -math.inf)}
+"""What JSON has no number for, by the word that stands for it in a record."""
 
 PerDevice = float | Mapping[str, float]
 """One number, or one for each kind of device where arithmetic differs: `{"cpu": 1e-6, "cuda": 1e-4}`."""
@@ -130,7 +142,9 @@ def claim(
         raise ValueError(f"The claim '{name}' needs an expected number with its tolerance, or at_least, or at_most.")
     stated = Claim(name, float(value), expected, tolerance, at_least, at_most, is_truth, spread)
     _made[stated.name] = stated
-    _show(stated)
+    record = record_of(stated)
+    _write_down(record)
+    _show(stated, record)
     if not stated.holds and os.environ.get(MODE_VARIABLE) != "collect":
         raise ClaimError(f"'{name}' does not hold: it is {stated.value:.6g}, {stated.condition}.")
 
@@ -146,29 +160,101 @@ def claims_of(notebook: Any) -> list[dict[str, Any]]:
     A value that JSON has no number for, such as NaN, is its name in a string; `float()` reads both.
     """
     return [
-        {"cell": cell.id, **output.metadata[METADATA_KEY]}
+        {**(record if isinstance(record, Mapping) else {}), "cell": cell.id}
         for cell in notebook.cells
-        for output in cell.get("outputs", [])
-        if METADATA_KEY in output.get("metadata", {})
+        for record in (*shown_claims(cell), *_listed(cell.metadata.get(HIDDEN_KEY, [])))
     ]
 
 
-def claim_from(record: Mapping[str, Any]) -> Claim:
-    """A claim as `claims_of` or a `claims.json` has it."""
-    known: dict[str, Any] = {each.name: record[each.name] for each in fields(Claim) if each.name in record}
-    return Claim(**{**known, "value": float(record["value"])})
+def _listed(records: Any) -> list[Any]:
+    return records if isinstance(records, list) else [records]
 
 
-def _show(stated: Claim) -> None:
+def shown_claims(cell: Any) -> list[Any]:
+    """The records in the outputs of a cell."""
+    metadata = [output.get("metadata", {}) for output in cell.get("outputs", [])]
+    return [each[METADATA_KEY] for each in metadata if METADATA_KEY in each]
+
+
+def checked_claims(notebook: Any) -> list[dict[str, Any]]:
+    """`claims_of` a notebook that was just run, such that reports can rely on each field, and on `holds`.
+
+    A record that no `claim` has written stands as a claim that does not hold.
+    """
+    return [{**_checked(record), "cell": record["cell"]} for record in claims_of(notebook)]
+
+
+def _checked(record: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        return record_of(claim_from(record))
+    except ValueError as error:
+        return record_of(Claim(f"a claim that cannot be read: {error}", math.nan, at_least=1.0, is_truth=True))
+
+
+def record_of(stated: Claim) -> dict[str, Any]:
+    """A claim as a notebook and a `claims.json` have it, without what was not given."""
+    given = {name: part for name, part in asdict(stated).items() if part is not None}
+    return {**given, **{name: _as_json(given[name]) for name in NUMBERS if name in given}, "holds": stated.holds}
+
+
+def _as_json(number: float) -> float | str:
+    """The number as Python's own, or the word for it; a NumPy scalar is not known to JSON."""
+    if not math.isfinite(number):
+        return str(float(number))
+    return number if isinstance(number, int) else float(number)
+
+
+def claim_from(record: object) -> Claim:
+    """A claim as a notebook or a `claims.json` has it.
+
+    Raises:
+        ValueError: a field does not hold what it should; the message says which, and what it holds.
+    """
+    if not isinstance(record, Mapping):
+        raise ValueError(f"it is {reprlib.repr(record)}, and no object with a name and a value")
+    name, is_truth = record.get("name"), record.get("is_truth", False)
+    if not isinstance(name, str):
+        raise ValueError(f"name is {reprlib.repr(name)}, which is no text")
+    if not isinstance(is_truth, bool):
+        raise ValueError(f"is_truth is {reprlib.repr(is_truth)}, which is neither true nor false")
+    value, expected, tolerance, at_least, at_most, spread = (_number(record, field) for field in NUMBERS)
+    if value is None:
+        raise ValueError("value is missing")
+    if (expected is None) != (tolerance is None):
+        raise ValueError("expected and tolerance only go together")
+    if tolerance is None and at_least is None and at_most is None:
+        raise ValueError("it is held against nothing: tolerance, at_least and at_most are missing")
+    return Claim(name, value, expected, tolerance, at_least, at_most, is_truth, spread)
+
+
+def _number(record: Mapping[str, Any], field: str) -> float | None:
+    number = record.get(field)
+    if number is None:
+        return None
+    if isinstance(number, int | float) and not isinstance(number, bool):
+        try:
+            return float(number)
+        except OverflowError:
+            raise ValueError(f"{field} is larger than any float") from None
+    if isinstance(number, str) and number in NOT_FINITE:
+        return NOT_FINITE[number]
+    raise ValueError(f"{field} is {reprlib.repr(number)}, which is no number")
+
+
+def _write_down(record: Mapping[str, Any]) -> None:
+    """Where a run asks for it, to a file that no cell shows or hides."""
+    if ledger := os.environ.get(LEDGER_VARIABLE):
+        with Path(ledger).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+
+def _show(stated: Claim, record: Mapping[str, Any]) -> None:
     from IPython import get_ipython
     from IPython.display import display
 
     if get_ipython() is None:
         print(stated)
         return
-    value = stated.value if math.isfinite(stated.value) else str(stated.value)
-    given = {name: part for name, part in asdict(stated).items() if part is not None}
-    record = {**given, "value": value, "holds": stated.holds}
     display({"text/plain": str(stated)}, metadata={METADATA_KEY: record}, raw=True)
 
 

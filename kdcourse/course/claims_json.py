@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kdcourse.course.compare import FORMAT
 from kdcourse.course.fingerprint import versions
 from kdcourse.course.outcome import Outcome
 from kdcourse.files import write_whole
@@ -26,6 +27,7 @@ def write_claims(outcomes: Sequence[Outcome], out: Path, device: str) -> Path:
 
 def claims_report(outcomes: Sequence[Outcome], device: str) -> dict[str, Any]:
     return {
+        "format": FORMAT,
         "python": platform.python_version(),
         "versions": versions(),
         "device": device,

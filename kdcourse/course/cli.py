@@ -19,6 +19,7 @@ import kdcourse
 from kdcourse.course.lessons import COPY
 from kdcourse.course.misuse import FAILED, INTERRUPTED, MISUSED, MisuseError
 from kdcourse.course.settings import CELL_SECONDS, Device, Profile, Settings
+from kdcourse.course.text import command_for
 
 SET_UP, LEARN, RUN, TEACH = "Set up", "Learn", "Run and compare", "Teach"
 """The groups of commands in `kdcourse --help`."""
@@ -329,8 +330,8 @@ def compare(
     from kdcourse.course.terminal import MARKS, say, table
 
     found = compare_reports(read_report(before), read_report(after))
-    for note in found.notes:
-        say(note)
+    if found.notes:
+        say("\n".join(found.notes))
     if shown := found.worth_showing(threshold):
         headings = ("", "claim", "before", "after", "of what is allowed", "of the spread")
         table(((MARKS[move.level], *move.words) for move in shown), *headings)
@@ -365,7 +366,7 @@ def editions(
 
 def _call(command: str, folder: Path) -> str:
     """The command for this folder, which goes without saying where it is the usual one."""
-    return command if folder == Path(COPY) else f"{command} {folder}"
+    return command if folder == Path(COPY) else command_for(command, folder)
 
 
 def _parameters(pairs: list[str]) -> dict[str, Any]:

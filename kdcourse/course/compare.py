@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+import os
+import reprlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +17,15 @@ from kdcourse.course.misuse import MisuseError
 
 Verdict = Literal["held", "broke", "mended", "still broken", "gone", "new"]
 BREAKS: tuple[Verdict, ...] = ("broke", "gone")
+
+FORMAT = 1
+"""Of a `claims.json`; one that does not say has the first."""
+
+MOST_IN_FULL = 1e4
+"""A larger share of what is allowed is written with an exponent."""
+
+Key = tuple[str, int]
+"""A claim's name, and which of its namesakes in the lesson it is, from 1: none hides another."""
 
 
 class ReportError(MisuseError):
@@ -51,35 +64,41 @@ class Move:
             f"{self.lesson[:2]} {self.name}{verdict}",
             f"{self.before.value:.6g}" if self.before else "–",
             f"{self.after.value:.6g}" if self.after else "–",
-            f"{self.share_of_room:.0%}",
+            _percent(self.share_of_room),
             "–" if self.share_of_spread is None else f"{self.share_of_spread:.1f}",
         )
 
     @property
     def difference(self) -> float:
-        """After minus before, in the claim's unit; 0 if one is missing, NaN if one of them is."""
-        return self.after.value - self.before.value if self.before and self.after else 0.0
+        """After minus before, in the claim's unit; 0 if one is missing or nothing moved, NaN if one of them is."""
+        if self.before is None or self.after is None or str(self.before.value) == str(self.after.value):
+            return 0.0  # also between two NaN, or two infinities
+        return self.after.value - self.before.value
 
     @property
     def share_of_room(self) -> float:
         """The difference against what the claim allowed before: its tolerance, or the distance from its bound."""
         if self.difference == 0 or self.before is None:
             return 0.0
-        return abs(self.difference) / self.before.room if self.before.room else float("inf")
+        share = abs(self.difference) / self.before.room if self.before.room else math.inf
+        return math.inf if math.isnan(share) else share
 
     @property
     def share_of_spread(self) -> float | None:
         """The difference against the standard deviation over seeds; nothing where no spread was measured."""
         spread = self.before.spread if self.before else None
-        return abs(self.difference) / spread if spread else None
+        if spread is None or not spread > 0:  # over one seed it is NaN
+            return None
+        share = abs(self.difference) / spread
+        return None if math.isnan(share) else share
 
 
 @dataclass(frozen=True)
 class Report:
-    """A `claims.json`: what it was measured with, and the claims by lesson and name."""
+    """A `claims.json`: what it was measured with, and the claims by lesson and key."""
 
     circumstances: Mapping[str, str]
-    lessons: Mapping[str, Mapping[str, Claim]]
+    lessons: Mapping[str, Mapping[Key, Claim]]
     earlier_runs: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Lessons that were run before the others, with something else."""
 
@@ -89,7 +108,7 @@ class Comparison:
     """All that `compare` found."""
 
     moves: Sequence[Move]
-    """Of the lessons that both runs hold: those that broke first, then by how far they moved."""
+    """Of the lessons that both runs hold, and what does not hold in a new one; what broke first, then by how far."""
     missing: Sequence[str]
     """Lessons of the first run only; each counts as broken."""
     notes: Sequence[str]
@@ -118,41 +137,84 @@ def read_report(path: Path) -> Report:
     """Read a `claims.json` of `kdcourse run`.
 
     Raises:
-        ReportError: it is not there, or is something else.
+        ReportError: it is not there, or is something else; the message names the file, and the field.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return Report(
-            circumstances=_words({"python": content["python"], "device": content["device"], **content["versions"]}),
-            lessons={name: _claims(entries) for name, entries in content["lessons"].items()},
-            earlier_runs={name: _words(differs) for name, differs in content.get("earlier_runs", {}).items()},
-        )
+        text = path.read_text(encoding="utf-8-sig")  # an editor on Windows may have put a byte order mark before it
+        return _report(json.loads(text, object_pairs_hook=_with_each_key_once))
     except FileNotFoundError:
         raise ReportError(f"{path} is not there; `kdcourse run` writes a claims.json.") from None
-    except IsADirectoryError:
-        raise ReportError(f"{path} is a folder; name the claims.json in it, such as {path / 'claims.json'}.") from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ReportError(f"{path} is not a claims.json of `kdcourse run` ({type(error).__name__}: {error}).") from None
+    except OSError as error:
+        if os.path.isdir(path):  # noqa: PTH112  (Path.is_dir raises for a name that is too long)
+            raise ReportError(
+                f"{path} is a folder; name the claims.json in it, such as {path / 'claims.json'}."
+            ) from None
+        raise ReportError(f"{path} cannot be read ({error.strerror}); name a claims.json of `kdcourse run`.") from None
+    except (ValueError, RecursionError) as error:
+        raise ReportError(f"{path} is not a claims.json of `kdcourse run`: {error}.") from None
 
 
-def _words(entries: Mapping[str, object]) -> dict[str, str]:
-    return {name: str(value) for name, value in entries.items()}
-
-
-def _claims(entries: Iterable[Mapping[str, Any]]) -> dict[str, Claim]:
-    """The claims of a lesson by name.
+def _with_each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object.
 
     Raises:
-        TypeError: a field does not hold what it should.
+        ValueError: a key stands twice, and one would hide the other.
     """
-    claims = {entry["name"]: claim_from(entry) for entry in entries}
-    for claim in claims.values():
-        limits = (claim.tolerance, claim.at_least, claim.at_most)
-        numbers = (claim.expected, claim.spread, *limits)
-        if not isinstance(claim.name, str) or not all(isinstance(each, int | float | None) for each in numbers):
-            raise TypeError(f"the claim {claim.name!r} has a field that is no number")
-        if all(limit is None for limit in limits):
-            raise TypeError(f"the claim {claim.name!r} is held against nothing")
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands twice in one object")
+    return found
+
+
+def _report(content: object) -> Report:
+    """What the file holds.
+
+    Raises:
+        ValueError: a field does not hold what it should; the message names it.
+    """
+    top = _object(content, "the whole")
+    if (form := top.get("format", FORMAT)) != FORMAT:
+        raise ValueError(f"its format is {reprlib.repr(form)}, and this kdcourse reads {FORMAT}; another version may")
+    circumstances = {
+        **{name: top.get(name) for name in ("python", "device")},
+        **_object(top.get("versions"), "versions"),
+    }
+    lessons = _object(top.get("lessons"), "lessons")
+    earlier_runs = _object(top.get("earlier_runs", {}), "earlier_runs")
+    return Report(
+        circumstances=_words(circumstances, ""),
+        lessons={name: _claims(entries, name) for name, entries in lessons.items()},
+        earlier_runs={name: _words(differs, f" of earlier run {name}") for name, differs in earlier_runs.items()},
+    )
+
+
+def _object(part: object, where: str) -> Mapping[str, Any]:
+    if not isinstance(part, Mapping):
+        raise ValueError(f"{where} is {reprlib.repr(part)}, which is no object")
+    return part
+
+
+def _words(part: object, where: str) -> dict[str, str]:
+    words = _object(part, where)
+    for name, word in words.items():
+        if not isinstance(word, str):
+            raise ValueError(f"{name}{where} is {reprlib.repr(word)}, which is no text")
+    return dict(words)
+
+
+def _claims(entries: object, lesson: str) -> dict[Key, Claim]:
+    if not isinstance(entries, list):
+        raise ValueError(f"lesson {lesson} is {reprlib.repr(entries)}, which is no list of claims")
+    claims: dict[Key, Claim] = {}
+    namesakes: Counter[str] = Counter()
+    for place, entry in enumerate(entries, 1):
+        try:
+            claim = claim_from(entry)
+        except ValueError as error:
+            raise ValueError(f"claim {place} of lesson {lesson}: {error}") from None
+        namesakes[claim.name] += 1
+        claims[claim.name, namesakes[claim.name]] = claim
     return claims
 
 
@@ -162,12 +224,14 @@ def compare(before: Report, after: Report) -> Comparison:
     Raises:
         ReportError: they have no claim of the same lesson.
     """
-    moves = sorted(_moves(before, after), key=lambda move: (move.verdict in BREAKS, move.share_of_room), reverse=True)
+    moves = list(_moves(before, after))
     if not moves:
         raise ReportError(
             f"There is nothing to compare: the first run has claims of {_listed(before)}, "
             f"the second of {_listed(after)}."
         )
+    moves += _broken_in_new_lessons(before, after)
+    moves.sort(key=lambda move: (move.verdict in BREAKS, move.share_of_room), reverse=True)
     missing = [lesson for lesson in before.lessons if lesson not in after.lessons]
     return Comparison(moves, missing, list(_notes(before, after)))
 
@@ -199,9 +263,22 @@ def changed_circumstances(before: Report, after: Report) -> dict[str, tuple[str,
 
 
 def _moves(before: Report, after: Report) -> Iterator[Move]:
-    for lesson in before.lessons:
-        if lesson not in after.lessons:
-            continue
-        old, new = before.lessons[lesson], after.lessons[lesson]
-        for name in [*old, *(name for name in new if name not in old)]:
-            yield Move(lesson, name, old.get(name), new.get(name))
+    for lesson, old in before.lessons.items():
+        if lesson in after.lessons:
+            new = after.lessons[lesson]
+            yield from (_move(lesson, key, old.get(key), new.get(key)) for key in {**old, **new})
+
+
+def _broken_in_new_lessons(before: Report, after: Report) -> Iterator[Move]:
+    for lesson, claims in after.lessons.items():
+        if lesson not in before.lessons:
+            yield from (_move(lesson, key, None, claim) for key, claim in claims.items() if not claim.holds)
+
+
+def _move(lesson: str, key: Key, before: Claim | None, after: Claim | None) -> Move:
+    name, number = key
+    return Move(lesson, name if number == 1 else f"{name} ({number})", before, after)
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share < MOST_IN_FULL or math.isinf(share) else f"{100 * share:.0e}%"

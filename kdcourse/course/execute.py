@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,11 +13,13 @@ import papermill
 import zmq
 from jupyter_client.manager import AsyncKernelManager
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbformat import NotebookNode
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import Engine, NotebookExecutionManager, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
+from kdcourse.course.ledger import Ledger
 from kdcourse.files import says_full
 
 # Code and outputs go over a local port, where other users of the machine can listen. Kernels warn of that whenever they
@@ -30,8 +34,8 @@ def execute(source: Path, executed: Path, parameters: Mapping[str, Any], *, cell
     """Run one notebook into `executed`; the answer says what stopped it, or nothing."""
     try:
         papermill.execute_notebook(
-            source,
-            executed,
+            _as_template(source),
+            _as_template(executed),
             parameters=dict(parameters),
             engine_name=LessonEngine.NAME,
             kernel_name="python3",
@@ -53,6 +57,11 @@ def execute(source: Path, executed: Path, parameters: Mapping[str, Any], *, cell
     return ""
 
 
+def _as_template(path: Path) -> str:
+    """The path for papermill, which fills in what stands in braces."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
 class QuietKernelManager(AsyncKernelManager):
     """Does not interrupt a kernel that is about to be shut down.
 
@@ -65,7 +74,17 @@ class QuietKernelManager(AsyncKernelManager):
 
 
 class LessonClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill has no annotations
-    """Papermill's client, which after Ctrl-C does not wait for its kernel."""
+    """Papermill's client, which after Ctrl-C does not wait for its kernel, and keeps the claims that a cell hides."""
+
+    def __init__(self, nb_man: NotebookExecutionManager, ledger: Ledger, **options: Any) -> None:
+        super().__init__(nb_man, **options)
+        self._ledger = ledger
+
+    def execute_cell(self, cell: NotebookNode, cell_index: int, **options: Any) -> NotebookNode:
+        try:
+            return super().execute_cell(cell, cell_index, **options)
+        finally:
+            self._ledger.keep_hidden(self.nb.cells[cell_index])
 
     @contextmanager
     def setup_kernel(self, **options: Any) -> Iterator[None]:
@@ -100,15 +119,23 @@ class LessonEngine(Engine):  # type: ignore[misc]
         **_: Any,
     ) -> None:
         names = [cell.id for cell in nb_man.nb.cells if cell.cell_type == "code"]
-        LessonClient(
-            nb_man,
-            kernel_manager_class=QuietKernelManager,
-            kernel_name=kernel_name,
-            timeout=cell_seconds,
-            startup_timeout=start_timeout,
-            config=Config(KernelManager={"transport_encryption": ENCRYPTION}),
-            on_cell_execute=lambda cell, cell_index: on_cell(cell.id, names.index(cell.id) + 1, len(names)),
-        ).execute()
+        with tempfile.TemporaryDirectory(prefix="kdcourse-") as folder:
+            ledger = Ledger(Path(folder))
+            client = LessonClient(
+                nb_man,
+                ledger,
+                kernel_manager_class=QuietKernelManager,
+                kernel_name=kernel_name,
+                timeout=cell_seconds,
+                startup_timeout=start_timeout,
+                config=Config(KernelManager={"transport_encryption": ENCRYPTION}),
+                on_cell_execute=lambda cell, cell_index: on_cell(cell.id, names.index(cell.id) + 1, len(names)),
+            )
+            try:
+                client.execute(env=os.environ | ledger.environment)
+            finally:
+                if nb_man.nb.cells:  # a thread may outlive its cell
+                    ledger.keep_hidden(nb_man.nb.cells[-1])
 
 
 papermill_engines.register(LessonEngine.NAME, LessonEngine)

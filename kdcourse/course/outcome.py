@@ -12,7 +12,7 @@ from typing import Any
 import nbformat
 from nbformat import NotebookNode
 
-from kdcourse.course.claims import claims_of
+from kdcourse.course.claims import checked_claims
 from kdcourse.course.lessons import Lesson
 from kdcourse.files import write_whole
 from kdcourse.hashing import hash_json
@@ -64,7 +64,7 @@ class Outcome:
         """What the lesson stated, as far as it got; nothing if its notebook could not be written."""
         if read_record(self.executed) != self.record:  # an earlier run's is still there
             return []
-        return claims_of(nbformat.read(self.executed, as_version=4))
+        return checked_claims(nbformat.read(self.executed, as_version=4))
 
 
 def write_executed(notebook: NotebookNode, record: Record, path: Path) -> None:

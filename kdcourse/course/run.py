@@ -19,7 +19,7 @@ import nbformat
 from nbformat import NotebookNode
 from papermill.translators import PythonTranslator
 
-from kdcourse.course.claims import claim_from, claims_of
+from kdcourse.course.claims import checked_claims
 from kdcourse.course.environment import COLLECT_CLAIMS, device_name, kernel_environment
 from kdcourse.course.execute import OnCell, execute
 from kdcourse.course.fingerprint import circumstances, fingerprint
@@ -240,11 +240,9 @@ def look_over(notebook: NotebookNode) -> tuple[str, str]:
     for cell in [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]:
         if cell.execution_count is None and reason_of(cell) != "interactive":
             return "A cell was passed over: it has not run.", cell.id
-    claims = claims_of(notebook)
+    claims = checked_claims(notebook)
     if not claims:
         return "It states no claims, so nothing in it was checked.", ""
-    for claim in claims:
-        str(claim_from(claim))  # a record that another program made may not be one
     broken = [claim for claim in claims if not claim["holds"]]
     if broken:
         names = "; ".join(f"'{claim['name']}'" for claim in broken)

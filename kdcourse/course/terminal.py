@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from kdcourse.course.text import in_one_line, visible
+
 MARKS = {"ok": Text("✓", "green"), "note": Text("!", "yellow"), "problem": Text("✗", "red"), "": Text()}
 
-WIDE = 1000
-"""Columns of a pipe, which wraps nothing."""
+MANY = 1000
+"""Rows that nobody reads on a screen; rich would lay out ten thousand of them in five seconds."""
 
 
 def make_console(*, stderr: bool = False) -> Console:
     """A console that prints words as they are, in colour only on a terminal."""
-    is_terminal = (sys.stderr if stderr else sys.stdout).isatty()
-    width = None if is_terminal else WIDE
-    return Console(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
 def say(text: str, mark: str = "", *, stderr: bool = False) -> None:
     """One line, which the terminal may wrap where it likes."""
-    make_console(stderr=stderr).print(*([MARKS[mark]] if mark else []), text, soft_wrap=True)
+    make_console(stderr=stderr).print(*([MARKS[mark]] if mark else []), visible(text), soft_wrap=True)
 
 
 def busy(text: str) -> AbstractContextManager[object]:
@@ -41,7 +42,19 @@ def is_live(console: Console) -> bool:
 
 def table(rows: Iterable[Iterable[str | Text]], *headings: str) -> None:
     """Print rows under headings, or without any."""
+    listed = [list(row) for row in rows]
+    if not sys.stdout.isatty() or len(listed) > MANY:
+        sys.stdout.writelines(f"{line}\n" for line in _plain_lines([list(headings), *listed] if headings else listed))
+        return
     shown = Table(*headings, box=None, padding=(0, 1), pad_edge=False, show_header=bool(headings))
-    for row in rows:
-        shown.add_row(*row)
+    for row in listed:
+        shown.add_row(*(visible(cell) if isinstance(cell, str) else cell for cell in row))
     make_console().print(shown)
+
+
+def _plain_lines(rows: Sequence[Sequence[str | Text]]) -> Iterator[str]:
+    words = [[in_one_line(str(cell).replace("\n", " ")) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(*words, strict=True)]
+    for row in words:
+        padded = [cell + " " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)]
+        yield "  ".join(padded).rstrip()

@@ -14,6 +14,7 @@ from kdcourse.course.lessons import Lesson
 from kdcourse.course.outcome import Outcome
 from kdcourse.course.run import Watcher
 from kdcourse.course.terminal import MARKS, is_live
+from kdcourse.course.text import in_one_line, visible
 
 
 @contextmanager
@@ -34,10 +35,10 @@ class PlainLines(Watcher):
         self._console = console
 
     def says(self, text: str) -> None:
-        self._console.print(text, soft_wrap=True)
+        self._console.print(visible(text), soft_wrap=True)
 
     def lesson_begins(self, lesson: Lesson, place: int, count: int) -> None:
-        self._console.print(f"  {lesson.name} · lesson {place} of {count} begins", soft_wrap=True)
+        self._console.print(f"  {in_one_line(lesson.name)} · lesson {place} of {count} begins", soft_wrap=True)
 
     def lesson_ends(self, outcome: Outcome) -> None:
         self._console.print(summary(outcome), soft_wrap=True)
@@ -52,7 +53,7 @@ class LiveLine(PlainLines):
         self._task = progress.add_task("Getting ready …", total=None)
 
     def lesson_begins(self, lesson: Lesson, place: int, count: int) -> None:
-        self._lesson = f"{lesson.name} · lesson {place} of {count}"
+        self._lesson = f"{in_one_line(lesson.name)} · lesson {place} of {count}"
         self._progress.reset(self._task, description=f"{self._lesson} · kernel starts", total=None)
 
     def cell_begins(self, cell: str, place: int, count: int) -> None:
@@ -65,4 +66,4 @@ def summary(outcome: Outcome) -> Text:
     problem = f"  {outcome.problem}" if outcome.problem else ""
     cell = f" [cell {outcome.record.cell}]" if outcome.record.cell else ""
     mark = MARKS["ok" if outcome.passed else "problem"]
-    return Text.assemble(mark, f" {outcome.lesson.name}  {time}{problem}{cell}")
+    return Text.assemble(mark, visible(f" {outcome.lesson.name}  {time}{problem}{cell}"))
