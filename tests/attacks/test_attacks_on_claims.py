@@ -12,7 +12,7 @@ from nbformat.v4 import new_code_cell, new_notebook, new_output
 from kdcourse.course import html_pages, run
 from kdcourse.course.claims import HIDDEN_KEY, METADATA_KEY, Claim, checked_claims, claim_from, record_of
 from kdcourse.course.lessons import Lesson
-from kdcourse.course.outcome import Outcome, Record
+from kdcourse.course.outcome import Outcome, Record, write_executed
 from kdcourse.course.settings import Settings
 
 BROKEN = "claim({name!r}, 0.0, at_least=1.0)"
@@ -130,6 +130,12 @@ def notebook_with(record, *, shown=True):
     return new_notebook(cells=[cell])
 
 
+def outcome_of(notebook, folder, problem="", cell=""):
+    path, record = folder / "00_toy.ipynb", Record("", 1.0, problem, cell)
+    write_executed(notebook, record, path)
+    return Outcome(Lesson(path), path, record)
+
+
 @pytest.mark.parametrize("shown", [True, False])
 @pytest.mark.parametrize("record", RECORDS.values(), ids=RECORDS)
 def test_a_false_record_does_not_hold_and_can_be_reported(tmp_path, record, shown):
@@ -138,9 +144,7 @@ def test_a_false_record_does_not_hold_and_can_be_reported(tmp_path, record, show
     problem, cell = run.look_over(notebook)
     assert "does not hold" in problem
     assert cell == "cell-0"
-    nbformat.write(notebook, tmp_path / "00_toy.ipynb")
-    outcome = Outcome(Lesson(tmp_path / "00_toy.ipynb"), tmp_path / "00_toy.ipynb", Record("", 1.0, problem, cell))
-    html_pages.write_reports([outcome], tmp_path, "cpu")
+    html_pages.write_reports([outcome_of(notebook, tmp_path, problem, cell)], tmp_path, "cpu")
     (written,) = json.loads((tmp_path / "claims.json").read_text(encoding="utf-8"))["lessons"]["00_toy"]
     assert not written["holds"]
     assert "✗" in (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -150,9 +154,7 @@ def test_a_false_record_does_not_hold_and_can_be_reported(tmp_path, record, show
 def test_a_spread_that_is_no_number_can_be_reported(tmp_path, spread):
     """A lesson with one seed, whose spread is NaN, and a run that ends in "not JSON compliant"."""
     record = {"name": "kl", "value": 1.0, "at_least": 0.5, "spread": spread}
-    nbformat.write(notebook_with(record), tmp_path / "00_toy.ipynb")
-    outcome = Outcome(Lesson(tmp_path / "00_toy.ipynb"), tmp_path / "00_toy.ipynb", Record("", 1.0))
-    html_pages.write_reports([outcome], tmp_path, "cpu")
+    html_pages.write_reports([outcome_of(notebook_with(record), tmp_path)], tmp_path, "cpu")
     (written,) = json.loads((tmp_path / "claims.json").read_text(encoding="utf-8"))["lessons"]["00_toy"]
     assert written["holds"]
     assert written["spread"] == str(spread)
