@@ -6,7 +6,7 @@ what `kdcourse run` needs.
 
 from __future__ import annotations
 
-import ast
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 import kdcourse
 from kdcourse.course.lessons import COPY
 from kdcourse.course.misuse import FAILED, INTERRUPTED, MISUSED, MisuseError
-from kdcourse.course.settings import CELL_SECONDS, Device, Profile, Settings
+from kdcourse.course.settings import CELL_SECONDS, LARGEST_SEED, Device, Profile, Settings
 from kdcourse.course.text import command_for
 
 SET_UP, LEARN, RUN, TEACH = "Set up", "Learn", "Run and compare", "Teach"
@@ -39,6 +39,10 @@ def _said_in_a_sentence() -> Iterator[None]:
         yield
     except MisuseError as error:
         _end(MISUSED, str(error))
+    except OSError as error:
+        if not error.filename:  # a pipe that was closed, or a mistake of ours
+            raise
+        _end(MISUSED, f"{error.filename} cannot be used here: {error.strerror}.")
     except RuntimeError as error:
         from kdcourse.labs.assets import AssetError
 
@@ -267,7 +271,7 @@ def run(
     lessons: Lessons = None,
     profile: Annotated[Profile, typer.Option(help="quick: two CPU cores; full: more seeds and data.")] = "quick",
     device: Annotated[Device, typer.Option(help="auto: a GPU if there is one.")] = "auto",
-    seed: Annotated[int, typer.Option(help="The first seed of every training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="The first seed of every training.")] = 0,
     parameter: Annotated[
         list[str] | None,
         typer.Option(
@@ -290,7 +294,9 @@ def run(
     code is 1 if one of this run went wrong. After a crash or Ctrl-C, `--resume` continues with the lesson that was
     interrupted, and repeats what failed or has changed since.
     """
-    settings = Settings(profile, device, seed, _parameters(parameter or []), cell_seconds)
+    from kdcourse.course.parameters import parameters_of
+
+    settings = Settings(profile, device, seed, parameters_of(parameter or []), cell_seconds)
 
     from kdcourse.course.lessons import find_lessons
     from kdcourse.course.terminal import busy, make_console, say
@@ -325,6 +331,9 @@ def compare(
 
     Exits with 1 if a claim that held is broken or gone, if a new one does not hold, or if a lesson is missing.
     """
+    if math.isnan(threshold):
+        raise typer.BadParameter("--threshold is nan; it is a number, such as 0.01.")
+
     from kdcourse.course.compare import compare as compare_reports
     from kdcourse.course.compare import read_report
     from kdcourse.course.terminal import MARKS, say, table
@@ -367,19 +376,3 @@ def editions(
 def _call(command: str, folder: Path) -> str:
     """The command for this folder, which goes without saying where it is the usual one."""
     return command if folder == Path(COPY) else command_for(command, folder)
-
-
-def _parameters(pairs: list[str]) -> dict[str, Any]:
-    """NAME=VALUE, a value that is a Python literal as what it is, and any other as a string."""
-    parameters: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name.isidentifier():
-            raise typer.BadParameter(f"--parameter is {pair!r}; it is NAME=VALUE, such as STEPS=100.")
-        if name in Settings().all_parameters:
-            raise typer.BadParameter(f"--parameter is {pair!r}; {name} has an option of its own, --{name.lower()}.")
-        try:
-            parameters[name] = ast.literal_eval(value)
-        except (ValueError, SyntaxError):
-            parameters[name] = value
-    return parameters

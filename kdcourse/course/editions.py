@@ -21,7 +21,7 @@ from nbformat.v4 import new_markdown_cell
 
 from kdcourse.course.exercises.catalogue import all_exercises
 from kdcourse.course.exercises.exercise import Exercise
-from kdcourse.course.html_pages import TEMPLATES
+from kdcourse.course.html_pages import TEMPLATES, policy
 from kdcourse.course.lessons import Lesson, LessonError, all_lessons, require_apart
 from kdcourse.course.own_files import own_files
 from kdcourse.course.slides import HEADING, cut
@@ -145,7 +145,9 @@ def slides(source: NotebookNode, title: str) -> str:
     exporter = nbconvert.HTMLExporter(
         template_file=str(TEMPLATES / "slides.html.j2"), extra_template_paths=[str(TEMPLATES)]
     )
-    html, _ = exporter.from_notebook_node(notebook, resources={"metadata": {"name": title}})
+    script = (TEMPLATES / "slides.js").read_text(encoding="utf-8")
+    resources = {"metadata": {"name": title}, "script": script, "policy": policy(script)}
+    html, _ = exporter.from_notebook_node(notebook, resources=resources)
     return html
 
 

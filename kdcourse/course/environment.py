@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from kdcourse.course.lessons import LessonError
+from kdcourse.course.exercises.progress import FILE_VARIABLE
+from kdcourse.course.lessons import FOLDER_VARIABLE, LessonError, path_in
 from kdcourse.course.settings import DEVICES
 from kdcourse.labs import assets
+from kdcourse.labs.assets import CACHE_VARIABLE
 
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
@@ -34,10 +36,16 @@ COLLECT_CLAIMS = {"KDCOURSE_CLAIMS": "collect"}
 
 def kernel_environment(device: str = "auto") -> dict[str, str]:
     """Variables that every kernel of the course should start with."""
-    variables = ROOMY_MALLOC | DETERMINISTIC
+    variables = ROOMY_MALLOC | DETERMINISTIC | _paths()
     if assets.source() == "embedded":
         variables |= OFFLINE
     return variables | (WITHOUT_GPU if device == "cpu" else {})
+
+
+def _paths() -> dict[str, str]:
+    """What names a path, as it is from here: a kernel starts in the folder of its lesson."""
+    chosen = {name: path for name in (FOLDER_VARIABLE, FILE_VARIABLE) if (path := path_in(name))}
+    return {name: str(path) for name, path in chosen.items()} | {CACHE_VARIABLE: str(assets.cache_dir().absolute())}
 
 
 def device_name(device: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,9 +17,15 @@ from kdcourse.course.claims_json import claims_report, write_claims
 from kdcourse.course.junit_xml import write_junit
 from kdcourse.course.not_compared import REASONS, cells_not_compared
 from kdcourse.course.outcome import Outcome
+from kdcourse.course.text import visible
 from kdcourse.files import write_whole
 
 TEMPLATES = Path(__file__).parent / "templates"
+
+POLICY = (
+    "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; font-src data:; style-src 'unsafe-inline'"
+)
+"""Pictures and fonts are inside the page; an output may have styles of its own, which can do no harm."""
 
 
 def write_lesson(outcome: Outcome, out: Path) -> None:
@@ -57,8 +65,18 @@ def notebook_to_html(notebook: Path, title: str) -> str:
     """One self-contained page: pictures inside, and none of the scripts that nbconvert would load from elsewhere."""
     exporter = nbconvert.HTMLExporter(template_file=str(TEMPLATES / "lesson.html.j2"))
     cells = nbformat.read(notebook, as_version=4)
-    html, _ = exporter.from_notebook_node(cells, resources={"metadata": {"name": title}})
+    html, _ = exporter.from_notebook_node(cells, resources={"metadata": {"name": title}, "policy": policy()})
     return html
+
+
+def policy(script: str = "") -> str:
+    """A page's content security policy: nothing comes from elsewhere, and no output of a cell runs a script.
+
+    Args:
+        script: the one that may run, as it stands between its tags.
+    """
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return POLICY + "; script-src " + (f"'sha256-{digest}'" if script else "'none'")
 
 
 def _render(name: str, out: Path, **content: Any) -> Path:
@@ -67,8 +85,9 @@ def _render(name: str, out: Path, **content: Any) -> Path:
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=lambda value: visible(value) if isinstance(value, str) else value,
     ).get_template(f"{name}.j2")
-    write_whole(out / name, template.render(page_name=page_name, **content))
+    write_whole(out / name, template.render(page_name=page_name, policy=policy(), **content))
     return out / name
 
 

@@ -158,18 +158,34 @@ def source_of(cell: dict[str, Any]) -> str:
     return "".join(cell["source"])
 
 
+def path_in(variable: str) -> Path | None:
+    """The path that an environment variable names, seen from here; nothing if it is not set, or empty.
+
+    Raises:
+        LessonError: it begins with the ~ of a user who has no folder here.
+    """
+    chosen = os.environ.get(variable)
+    try:
+        return Path(chosen).expanduser().absolute() if chosen else None
+    except RuntimeError:
+        raise LessonError(
+            f"{variable} is {chosen}, and that user has no folder here; write the path in full."
+        ) from None
+
+
 def notebooks_folder() -> Path:
     """The lessons to list and run: `$KDCOURSE_NOTEBOOKS`; or those here, in `./notebooks` or a working copy; or ours.
 
     Raises:
         LessonError: `$KDCOURSE_NOTEBOOKS` is no folder.
     """
-    if chosen := os.environ.get(FOLDER_VARIABLE):
-        if not Path(chosen).is_dir():
+    if chosen := path_in(FOLDER_VARIABLE):
+        if not os.path.isdir(chosen):  # noqa: PTH112  (Path.is_dir raises for a name that is too long)
             raise LessonError(
-                f"{FOLDER_VARIABLE} is {chosen}, which is no folder; name the one that holds the lessons."
+                f"{FOLDER_VARIABLE} is {os.environ[FOLDER_VARIABLE]}, which is no folder; name the one that holds the "
+                "lessons."
             )
-        return Path(chosen)
+        return chosen
     here = Path.cwd()
     candidates = (here, here / "notebooks", here / COPY / "notebooks")
     return next((folder for folder in candidates if lessons_in(folder)), course_notebooks())

@@ -27,6 +27,7 @@ from kdcourse.course.lessons import Lesson, LessonError, in_a_line, lessons_in, 
 from kdcourse.course.not_compared import reason_of
 from kdcourse.course.outcome import Outcome, Record, is_of_a_run, read_record, write_executed
 from kdcourse.course.own_files import OwnFiles, own_files
+from kdcourse.course.parameters import require_fitting
 from kdcourse.course.settings import Settings
 from kdcourse.files import OUT_OF_SPACE
 
@@ -154,6 +155,7 @@ def _plan(lessons: Iterable[Lesson], settings: Settings) -> list[Planned]:
     Raises:
         LessonError: none of the lessons knows a parameter that was asked for; papermill would only warn. Where one
             cannot be read, nobody can tell.
+        ParameterError: it is not of the kind that a lesson has there.
     """
     read = [_looked_at(lesson) for lesson in lessons]
     known = list(dict.fromkeys(name for _, names, _ in read for name in names))
@@ -164,26 +166,29 @@ def _plan(lessons: Iterable[Lesson], settings: Settings) -> list[Planned]:
                 f"None of the chosen lessons has a parameter {name}; they have {', '.join(known) or 'none at all'}."
             )
     asked = settings.all_parameters
+    for lesson, defaults, _ in read:
+        for name in asked.keys() & defaults.keys():
+            require_fitting(name, asked[name], defaults[name], lesson.name)
     return [
         Planned(lesson, {name: asked[name] for name in asked if name in names}, problem)
         for lesson, names, problem in read
     ]
 
 
-def _looked_at(lesson: Lesson) -> tuple[Lesson, list[str], str]:
-    """A lesson with the names of its parameters, or what is wrong with it."""
+def _looked_at(lesson: Lesson) -> tuple[Lesson, dict[str, str], str]:
+    """A lesson with its parameters, each with the source of its default, or what is wrong with it."""
     if lesson.problem:
-        return lesson, [], lesson.problem
+        return lesson, {}, lesson.problem
     if len({cell["id"] for cell in lesson.cells}) < len(lesson.cells):
-        return lesson, [], "It cannot be run: two of its cells have the same id."
+        return lesson, {}, "It cannot be run: two of its cells have the same id."
     notebook = nbformat.from_dict({"cells": lesson.cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
     try:
         nbformat.validate(notebook)
     except nbformat.ValidationError as error:
-        return lesson, [], f"It cannot be read as a notebook: {in_a_line(error)}."
+        return lesson, {}, f"It cannot be read as a notebook: {in_a_line(error)}."
     cell = next((cell for cell in notebook.cells if PARAMETERS in cell.metadata.get("tags", [])), None)
-    names = [] if cell is None else PythonTranslator.inspect(NotebookNode(source=source_of(cell)))
-    return lesson, [each.name for each in names], ""
+    found = [] if cell is None else PythonTranslator.inspect(NotebookNode(source=source_of(cell)))
+    return lesson, {each.name: each.default for each in found}, ""
 
 
 def injected(parameters: Mapping[str, Any]) -> dict[str, Any]:

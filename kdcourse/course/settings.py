@@ -12,6 +12,8 @@ Device = Literal["auto", "cpu", "cuda"]
 PROFILES: tuple[Profile, ...] = get_args(Profile)
 DEVICES: tuple[Device, ...] = get_args(Device)
 CELL_SECONDS = 900
+LARGEST_SEED = 2**31
+"""NumPy takes seeds below 2 ** 32, and lessons count on from the first."""
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
 
-from kdcourse.course.lessons import Lesson, LessonExercise
+from kdcourse.course.lessons import Lesson, LessonExercise, path_in
 from kdcourse.course.misuse import MisuseError
 from kdcourse.files import set_aside, write_whole
 
@@ -63,8 +62,7 @@ def next_step(found: Sequence[Standing]) -> str:
 
 def progress_file() -> Path:
     """`$KDCOURSE_PROGRESS`, or a file in the platform's folder for user data."""
-    chosen = os.environ.get(FILE_VARIABLE)
-    return Path(chosen) if chosen else platformdirs.user_data_path("kdcourse") / "progress.json"
+    return path_in(FILE_VARIABLE) or platformdirs.user_data_path("kdcourse") / "progress.json"
 
 
 def load() -> Record:
