@@ -20,6 +20,7 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 from kdcourse.course.ledger import Ledger
+from kdcourse.course.text import writable
 from kdcourse.files import says_full
 
 # Code and outputs go over a local port, where other users of the machine can listen. Kernels warn of that whenever they
@@ -85,6 +86,9 @@ class LessonClient(PapermillNotebookClient):  # type: ignore[misc]  # papermill 
             return super().execute_cell(cell, cell_index, **options)
         finally:
             self._ledger.keep_hidden(self.nb.cells[cell_index])
+
+    def process_message(self, msg: dict[str, Any], *place: Any) -> Any:
+        return super().process_message(msg | {"content": writable(msg["content"])}, *place)
 
     @contextmanager
     def setup_kernel(self, **options: Any) -> Iterator[None]:

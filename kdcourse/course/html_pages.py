@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jinja2
 import nbconvert
@@ -87,8 +89,13 @@ def _render(name: str, out: Path, **content: Any) -> Path:
         lstrip_blocks=True,
         finalize=lambda value: visible(value) if isinstance(value, str) else value,
     ).get_template(f"{name}.j2")
-    write_whole(out / name, template.render(page_name=page_name, policy=policy(), **content))
+    write_whole(out / name, template.render(page_name=page_name, link=link, policy=policy(), **content))
     return out / name
+
+
+def link(name: str) -> str:
+    """What a browser needs to find a file of any name, `#`, `%` and bytes that are no UTF-8 included."""
+    return quote(os.fsencode(name))
 
 
 def page_name(outcome: Outcome) -> str:

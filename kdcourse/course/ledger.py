@@ -13,6 +13,7 @@ from typing import Any
 from nbformat import NotebookNode
 
 from kdcourse.course.claims import HIDDEN_KEY, LEDGER_VARIABLE, shown_claims
+from kdcourse.course.text import writable
 
 
 class Ledger:
@@ -39,4 +40,4 @@ class Ledger:
         lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
         whole = [line for line in lines if line.endswith("\n")]  # a kernel can be killed within one
         new, self._read = whole[self._read :], len(whole)
-        yield from map(json.loads, new)
+        yield from (writable(json.loads(line)) for line in new)

@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 _UNSHOWN = (
     "\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters: a terminal obeys them, and XML forbids them
@@ -32,6 +33,15 @@ def visible(text: str) -> str:
 def in_one_line(text: str) -> str:
     """`visible` text with its line breaks and tabs escaped, too."""
     return UNSHOWN_IN_A_LINE.sub(_escaped, text)
+
+
+def writable(part: Any) -> Any:
+    """Nested dictionaries, lists and texts, with escapes for what UTF-8 has no bytes for."""
+    if isinstance(part, dict):
+        return {writable(name): writable(value) for name, value in part.items()}
+    if isinstance(part, list):
+        return [writable(value) for value in part]
+    return part.encode(errors="backslashreplace").decode() if isinstance(part, str) and not part.isascii() else part
 
 
 def show_on_any_console() -> None:
