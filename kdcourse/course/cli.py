@@ -6,6 +6,7 @@ what `kdcourse run` needs.
 
 from __future__ import annotations
 
+import errno
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ import kdcourse
 from kdcourse.course.lessons import COPY
 from kdcourse.course.misuse import FAILED, INTERRUPTED, MISUSED, MisuseError
 from kdcourse.course.settings import CELL_SECONDS, LARGEST_SEED, Device, Profile, Settings
-from kdcourse.course.text import command_for
+from kdcourse.course.text import command_for, silence_output
 
 SET_UP, LEARN, RUN, TEACH = "Set up", "Learn", "Run and compare", "Teach"
 """The groups of commands in `kdcourse --help`."""
@@ -40,9 +41,11 @@ def _said_in_a_sentence() -> Iterator[None]:
     except MisuseError as error:
         _end(MISUSED, str(error))
     except OSError as error:
-        if not error.filename:  # a pipe that was closed, or a mistake of ours
+        if error.errno in (None, errno.EPIPE):  # a mistake of ours; `| head` has seen enough
             raise
-        _end(MISUSED, f"{error.filename} cannot be used here: {error.strerror}.")
+        if not error.filename:
+            silence_output()
+        _end(MISUSED, f"{error.filename or 'The output'} cannot be read or written here: {error.strerror}.")
     except RuntimeError as error:
         from kdcourse.labs.assets import AssetError
 

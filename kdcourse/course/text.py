@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import io
+import os
 import re
 import shlex
 import subprocess
@@ -45,10 +46,17 @@ def writable(part: Any) -> Any:
 
 
 def show_on_any_console() -> None:
-    """From now on, a console in cp1252 or ASCII gets `->` for an arrow; Python would raise."""
+    """From now on, a console in cp1252 or ASCII gets `->` for an arrow; a closed one, nothing. Python would raise."""
+    if sys.stdout is None:
+        silence_output()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=LOOK_ALIKE)
+
+
+def silence_output() -> None:
+    """From now on, nothing is written to standard output, which is closed or full."""
+    sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115  (until the end)
 
 
 def command_for(command: str, folder: Path) -> str:

@@ -66,4 +66,4 @@ def summary(outcome: Outcome) -> Text:
     problem = f"  {outcome.problem}" if outcome.problem else ""
     cell = f" [cell {outcome.record.cell}]" if outcome.record.cell else ""
     mark = MARKS["ok" if outcome.passed else "problem"]
-    return Text.assemble(mark, visible(f" {outcome.lesson.name}  {time}{problem}{cell}"))
+    return Text.assemble(mark, in_one_line(f" {outcome.lesson.name}  {time}{problem}{cell}"))

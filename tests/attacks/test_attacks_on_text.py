@@ -407,3 +407,16 @@ def test_lessons_run_in_folders_and_under_names_of_any_kind(tmp_path, monkeypatc
     ET.parse(out / "junit.xml")  # noqa: S314  (our own)
     assert len(json.loads((out / "claims.json").read_text(encoding="utf-8"))["lessons"]) == len(NAMES) + 1
     assert call("compare", str(out / "claims.json"), str(out / "claims.json")).exit_code == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that Linux has")
+@pytest.mark.parametrize(("output", "code"), [("> /dev/full", 2), (">&-", 0), ("| head -1", 0)])
+def test_an_output_that_takes_nothing_is_no_traceback(output, code):
+    """Twenty lines of Python, since a log is full, closed, or read by `head`."""
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" -m kdcourse list {output}', sys.executable], capture_output=True, check=False, timeout=120
+    )
+    assert done.returncode == code, done.stderr
+    assert b"Traceback" not in done.stderr
+    assert done.stderr.count(b"\n") == (code != 0)
