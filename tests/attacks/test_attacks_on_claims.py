@@ -5,7 +5,7 @@ import math
 
 import nbformat
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
@@ -168,6 +168,7 @@ ANYTHING = st.recursive(
 FIELDS = ("name", "value", "expected", "tolerance", "at_least", "at_most", "is_truth", "spread", "holds", "cell")
 
 
+@settings(deadline=None)
 @given(ANYTHING | st.dictionaries(st.sampled_from(FIELDS), ANYTHING), st.booleans())
 def test_any_record_can_be_reported(record, shown):
     """The shape of a record that nobody thought of."""
@@ -177,6 +178,7 @@ def test_any_record_can_be_reported(record, shown):
     assert claim_from(checked).condition
 
 
+@settings(deadline=None)
 @given(st.builds(Claim, st.text(), *[st.floats()] * 3))
 def test_a_claim_survives_its_record(claim):
     """A NaN or an infinity that comes back as something else."""

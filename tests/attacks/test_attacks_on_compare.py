@@ -5,7 +5,7 @@ import math
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -264,6 +264,7 @@ def path(tmp_path_factory):
     return tmp_path_factory.mktemp("reports") / "claims.json"
 
 
+@settings(deadline=None)
 @given(content=REPORTS, value=JSON, data=st.data())
 def test_any_value_in_any_place_is_a_comparison_or_a_sentence(path, content, value, data):
     """The field that nobody thought of."""
@@ -275,6 +276,7 @@ def test_any_value_in_any_place_is_a_comparison_or_a_sentence(path, content, val
         assert str(path) in str(error) or "nothing to compare" in str(error)
 
 
+@settings(deadline=None)
 @given(REPORTS)
 def test_a_run_does_not_differ_from_itself(path, content):
     """NaN is not NaN, so a number that is not there has moved."""
@@ -287,6 +289,7 @@ def test_a_run_does_not_differ_from_itself(path, content):
     assert {move.verdict for move in found.moves} <= {"held", "still broken"}
 
 
+@settings(deadline=None)
 @given(REPORTS, REPORTS)
 def test_what_one_way_mended_breaks_the_other_way(path, before, after):
     """A comparison that depends on which run is named first, for more than its sign."""

@@ -17,7 +17,7 @@ import click
 import nbformat
 import pytest
 import typer
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from typer.testing import CliRunner
@@ -165,6 +165,7 @@ def test_a_parameter_that_fits_is_taken(value, default):
     require_fitting("STEPS", parameters_of([f"STEPS={value}"])["STEPS"], default, "00_toy")
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_pair_is_a_parameter_or_a_sentence(pair):
     """The text that nobody thought of."""
@@ -183,6 +184,7 @@ def test_a_seed_that_numpy_refuses_is_refused_first(seed):
     assert "--seed" in result.output
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(categories=["Cc", "Cs", "Cf", "L"]) | st.sampled_from("\ufffe\uffff\u2028")))
 def test_what_is_shown_is_not_obeyed(hostile):
     """A name that moves the cursor, or that XML has no character for."""
