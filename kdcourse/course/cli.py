@@ -20,7 +20,7 @@ import kdcourse
 from kdcourse.course.lessons import COPY
 from kdcourse.course.misuse import FAILED, INTERRUPTED, MISUSED, MisuseError
 from kdcourse.course.settings import CELL_SECONDS, LARGEST_SEED, Device, Profile, Settings
-from kdcourse.course.text import command_for, silence_output
+from kdcourse.course.text import command_for, in_one_line, silence_output
 
 SET_UP, LEARN, RUN, TEACH = "Set up", "Learn", "Run and compare", "Teach"
 """The groups of commands in `kdcourse --help`."""
@@ -343,7 +343,7 @@ def compare(
 
     found = compare_reports(read_report(before), read_report(after))
     if found.notes:
-        say("\n".join(found.notes))
+        say("\n".join(map(in_one_line, found.notes)))
     if shown := found.worth_showing(threshold):
         headings = ("", "claim", "before", "after", "of what is allowed", "of the spread")
         table(((MARKS[move.level], *move.words) for move in shown), *headings)
