@@ -6,11 +6,17 @@ import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import safetensors.torch
+import torch
 from safetensors import SafetensorError
-from transformers import TrainerState
+from transformers import TrainerCallback, TrainerState
 
 STATE = "trainer_state.json"
+
+ORDER = "order.safetensors"
+"""The random numbers from which the rows of an epoch were put in order, as `EpochOrder` keeps them."""
 
 PARTS = {
     "the training's state": (STATE,),
@@ -62,3 +68,29 @@ def said_of_a_checkpoint(checkpoint: Path | str | None) -> Iterator[None]:
         raise CheckpointError(
             f"{checkpoint} cannot be read ({reason[0]}); resume from an older checkpoint, or begin anew."
         ) from error
+
+
+class EpochOrder(TrainerCallback):
+    """Keeps in each checkpoint how the order of its epoch was drawn, and draws it so again after a resume.
+
+    The Trainer keeps the random numbers of the step, which come later: a sampler that draws from them, such as that of
+    `train_sampling_strategy="group_by_length"`, would put the rest of the epoch in another order.
+
+    Args:
+        resumed_from: the checkpoint, if a training goes on from one.
+    """
+
+    def __init__(self, resumed_from: Path | None = None) -> None:
+        self.resumed_from = resumed_from
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.resumed_from is not None and (kept := self.resumed_from / ORDER).exists():
+            with said_of_a_checkpoint(self.resumed_from):
+                torch.set_rng_state(safetensors.torch.load_file(kept)["order"])
+        self.resumed_from = None
+        self._order = torch.get_rng_state()
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"  # a search for settings has others
+        if state.is_world_process_zero and folder.is_dir():  # all processes share the rows of one order
+            safetensors.torch.save_file({"order": self._order}, folder / ORDER)

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase, Trainer, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 
-from kdcourse.checkpoints import require_whole, said_of_a_checkpoint
+from kdcourse.checkpoints import EpochOrder, require_whole, said_of_a_checkpoint
 from kdcourse.checks import IGNORED_LABEL, MismatchError, require_logits, require_mix, require_weights
 from kdcourse.collators import MESSAGES, LanguageModelCollator
 from kdcourse.columns import LABELS, LOGITS_COLUMN, TEACHER_PREFIX, Batch, only_read_by, student_features, unwrapped
@@ -146,6 +146,8 @@ class DistillationTrainer(Trainer):
         self._class_weights = None if args.class_weights is None else torch.tensor(args.class_weights)
         self._trained, self._evaluated = Averages(), Averages()
         self._has_looked_at_logits = False
+        self._epoch_order = EpochOrder()
+        self.add_callback(self._epoch_order)
 
     def compute_loss(
         self,
@@ -325,6 +327,7 @@ class DistillationTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **options: Any) -> None:
         require_whole(Path(resume_from_checkpoint))
+        self._epoch_order.resumed_from = Path(resume_from_checkpoint)
         with said_of_a_checkpoint(resume_from_checkpoint):
             super()._load_from_checkpoint(resume_from_checkpoint, *args, **options)
 

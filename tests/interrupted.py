@@ -1,6 +1,7 @@
 """A training run that may be killed in the middle of an epoch.
 
-Arguments: folder; `kill`, `resume` or `whole`; and, for alpha and temperature that change, `scheduled`.
+Arguments: folder; `kill`, `resume` or `whole`; and perhaps `scheduled`, for alpha and temperature that change, or
+`grouped`, for rows of one length together.
 """
 
 import os
@@ -27,14 +28,16 @@ class Die(TrainerCallback):
 
 
 if __name__ == "__main__":
-    folder, mode, scheduled = Path(sys.argv[1]), sys.argv[2], "scheduled" in sys.argv
+    folder, mode, options = Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
     torch.set_num_threads(1)
+    rows = make_rows(SHAPE, 24 if "grouped" in options else 64)  # 24: the checkpoint is in the second epoch
     trainer = make_trainer(
-        SHAPE, folder, student=make_model(SHAPE, dropout=0.1), rows=make_rows(SHAPE, 64), optim="adamw_torch",
+        SHAPE, folder, student=make_model(SHAPE, dropout=0.1), rows=rows, optim="adamw_torch",
         per_device_train_batch_size=2, gradient_accumulation_steps=3, max_steps=15, save_strategy="steps", save_steps=5,
         learning_rate=1e-2, max_grad_norm=1.0, lr_scheduler_type="linear", warmup_steps=3,
+        train_sampling_strategy="group_by_length" if "grouped" in options else "random",
     )  # fmt: skip
-    if scheduled:
+    if "scheduled" in options:
         trainer.add_callback(Schedule(alpha=lambda progress: progress, temperature=lambda progress: 4 - 3 * progress))
     if mode == "kill":
         trainer.add_callback(Die())

@@ -12,9 +12,9 @@ import torch
 TESTS = Path(__file__).parent
 
 
-def run(folder, mode):
+def run(folder, mode, *options):
     return subprocess.run(
-        [sys.executable, str(TESTS / "interrupted.py"), str(folder), mode],
+        [sys.executable, str(TESTS / "interrupted.py"), str(folder), mode, *options],
         env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS)},
         capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
@@ -25,14 +25,18 @@ def end_of(folder):
 
 
 @pytest.mark.slow
-def test_a_run_killed_in_the_middle_of_an_epoch_resumes_bit_for_bit(tmp_path):
-    """Rows seen twice, dropout drawn anew, or losses averaged over a window that the interruption has cut."""
+@pytest.mark.parametrize("options", [[], ["grouped"], ["scheduled"]], ids=lambda options: "".join(options) or "plain")
+def test_a_run_killed_in_the_middle_of_an_epoch_resumes_bit_for_bit(options, tmp_path):
+    """Rows seen twice, dropout drawn anew, losses averaged over a window that the interruption has cut; rows of one
+    length put in another order in a second epoch; a schedule that begins anew at 0.
+    """
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
-    assert run(undisturbed, "whole").returncode == 0
-    assert run(killed, "kill").returncode == -signal.SIGKILL
+    assert run(undisturbed, "whole", *options).returncode == 0
+    assert run(killed, "kill", *options).returncode == -signal.SIGKILL
     assert not (killed / "end.pt").exists()
-    resumed = run(killed, "resume")
+    resumed = run(killed, "resume", *options)
     assert resumed.returncode == 0, resumed.stderr[-3000:]
     assert torch.equal(end_of(undisturbed)["weights"], end_of(killed)["weights"])
     assert end_of(undisturbed)["logs"] == end_of(killed)["logs"]
     assert len(end_of(killed)["logs"]) == 15
+    assert len({log.get("alpha") for log in end_of(killed)["logs"]}) == (15 if "scheduled" in options else 1)

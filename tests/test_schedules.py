@@ -1,10 +1,4 @@
-"""alpha and temperature that change over a training."""
-
-import os
-import signal
-import subprocess
-import sys
-from pathlib import Path
+"""alpha and temperature that change over a training; one that is killed is in `test_resume.py`."""
 
 import pytest
 import torch
@@ -13,7 +7,6 @@ from transformers import TrainerCallback
 
 from kdcourse.schedules import Schedule
 
-TESTS = Path(__file__).parent
 SHAPE = "gpt2-classifier"
 STEPS = 4
 
@@ -79,21 +72,3 @@ def test_a_value_out_of_range_stops_the_training_at_its_step(tmp_path):
     """An alpha of 1.25, which would reward the student for leaving its teacher."""
     with pytest.raises(ValueError, match=r"alpha is 1\.25"):
         trained(tmp_path, callbacks=[Schedule(alpha=lambda progress: 2.5 * progress)])
-
-
-@pytest.mark.slow
-def test_a_scheduled_training_that_is_killed_resumes_bit_for_bit(tmp_path):
-    """Progress that begins anew at 0 when a training is resumed."""
-    ends = {}
-    for name, modes in {"undisturbed": ["whole"], "killed": ["kill", "resume"]}.items():
-        for mode in modes:
-            ended = subprocess.run(
-                [sys.executable, str(TESTS / "interrupted.py"), str(tmp_path / name), mode, "scheduled"],
-                env=os.environ | {"OMP_NUM_THREADS": "1"},
-                capture_output=True, text=True, timeout=300, check=False,
-            )  # fmt: skip
-            assert ended.returncode == (-signal.SIGKILL if mode == "kill" else 0), ended.stderr[-3000:]
-        ends[name] = torch.load(tmp_path / name / "end.pt", weights_only=True)
-    assert torch.equal(ends["undisturbed"]["weights"], ends["killed"]["weights"])
-    assert ends["undisturbed"]["logs"] == ends["killed"]["logs"]
-    assert len({log["alpha"] for log in ends["killed"]["logs"]}) == 15

@@ -35,7 +35,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from kdcourse.checkpoints import require_whole
+from kdcourse.checkpoints import ORDER, EpochOrder, require_whole
 from kdcourse.collators import collator
 from kdcourse.columns import LOGITS_COLUMN
 from kdcourse.files import says_full, set_aside
@@ -48,7 +48,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 LOGITS_FILE, COST_FILE, DIGESTS_FILE = "logits.safetensors", "cost.json", "digests.json"
-ORDER_FILE = "order.safetensors"
 COLUMNS = ("input_ids", "attention_mask", "label", LOGITS_COLUMN)
 CHECKPOINTS = 4
 """How many times a run is saved on its way: an interruption loses at most this share of it."""
@@ -214,6 +213,8 @@ class Experiment:
         trainer = arm.trainer(student, arguments, train_dataset=rows, data_collator=collator(self.tokenizer))
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(progress)
+        if not isinstance(trainer, DistillationTrainer):  # which keeps it itself
+            trainer.add_callback(EpochOrder(checkpoint))
         trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         return {"seconds": time.perf_counter() - started, "cpu seconds": time.process_time() - cpu_started}
 
@@ -241,32 +242,12 @@ class Experiment:
 
 
 class Progress(TrainerCallback):
-    """What a training that is resumed needs to be the one that was interrupted, and that the Trainer does not keep.
-
-    The order of an epoch is drawn when it begins; the state of the random numbers in a checkpoint is that of a step.
-    """
+    """Whether a training has come to a step: until then it reads what it goes on from."""
 
     has_begun = False
-    """Whether it has come to a step: until then it reads what it goes on from."""
-
-    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        self._resumed_at = checkpoint_in(Path(str(args.output_dir)), state.global_step)
-
-    def on_epoch_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        if self._resumed_at.exists() and not self.has_begun:
-            torch.set_rng_state(safetensors.torch.load_file(self._resumed_at / ORDER_FILE)["order"])
-        self._order = torch.get_rng_state()
 
     def on_step_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         self.has_begun = True
-
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        checkpoint = checkpoint_in(Path(str(args.output_dir)), state.global_step)
-        safetensors.torch.save_file({"order": self._order}, checkpoint / ORDER_FILE)
-
-
-def checkpoint_in(folder: Path, step: int) -> Path:
-    return folder / f"checkpoint-{step}"
 
 
 def _is_whole(finished: Path) -> bool:
@@ -282,6 +263,6 @@ def _is_whole(finished: Path) -> bool:
 
 def last_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that is complete: the order of its epoch is written last."""
-    complete = [path.parent for path in folder.glob(f"checkpoint-*/{ORDER_FILE}")]
+    complete = [path.parent for path in folder.glob(f"checkpoint-*/{ORDER}")]
     numbered = [path for path in complete if path.name.partition("-")[2].isdecimal()]
     return max(numbered, key=lambda path: int(path.name.partition("-")[2]), default=None)
