@@ -21,6 +21,15 @@ SHOWN_DIFFERENCES = 3
 POSITION_TABLES = ("position_embeddings", "wpe", "embed_positions", "positions_embed")
 """What models call the table that they look positions up in."""
 
+NO_TABLE_BUT_AN_END = ("canine", "codegen", "ctrl", "gptj", "mpt", "reformer")
+"""Model types that have positions for as many tokens as their configuration says, in no table of that many rows."""
+
+ROWS_BEFORE_THE_FIRST = 2
+"""The most that a table of positions has more rows than a model has positions."""
+
+SURE = 7
+"""Standard errors from what initialisation draws, beyond which a head has been trained."""
+
 
 def check_classifiers(
     student: PreTrainedModel,
@@ -131,12 +140,67 @@ def require_segments(teacher: Any, batch: Mapping[str, Any], tokenizer: PreTrain
 @once_per_model
 def positions_of(model: Any) -> int | None:
     """The most tokens that a table of positions has room for; None if the model computes positions, or has none."""
-    for name, module in unwrapped(model).named_modules():
-        if isinstance(module, nn.Embedding) and name.rpartition(".")[2] in POSITION_TABLES:
-            # Tables that count from the padding token on (RoBERTa, OPT) have as many rows more.
-            before_the_first = getattr(module, "offset", 0 if module.padding_idx is None else module.padding_idx + 1)
-            return module.num_embeddings - before_the_first
+    model = unwrapped(model)
+    config = _config_of_texts(model)
+    declared = getattr(config, "max_position_embeddings", None)
+    if getattr(config, "model_type", None) in NO_TABLE_BUT_AN_END:
+        return declared or config.max_seq_len
+    if getattr(config, "reset_position_index_per_cell", False):  # Tapas counts anew in each cell of a table
+        return None
+    for name, module in model.named_modules():
+        rows = _rows(module) if name.rpartition(".")[2] in POSITION_TABLES else None
+        if rows is None:
+            continue
+        if declared and not 0 <= rows - declared <= ROWS_BEFORE_THE_FIRST:  # that of sounds beside the text, say
+            continue
+        # Tables that count from the padding token on (RoBERTa, OPT) have as many rows more.
+        padding = getattr(module, "padding_idx", None)
+        room = rows - getattr(module, "offset", 0 if padding is None else padding + 1)
+        return min(room, declared) if declared else room
     return None
+
+
+def _config_of_texts(model: Any) -> Any:
+    config = getattr(model, "config", None)
+    return config.get_text_config() if config is not None and hasattr(config, "get_text_config") else config
+
+
+def _rows(module: nn.Module) -> int | None:
+    """The rows of a table: an `nn.Embedding`, or a class of somebody's own with such a weight (I-BERT)."""
+    weight = getattr(module, "weight", None)
+    return len(weight) if isinstance(weight, Tensor) and weight.ndim == 2 else None  # noqa: PLR2004
+
+
+def balance_weight(model: Any) -> float:
+    """What the loss of a mixture's router weighs in the model's own loss, which calls it by several names.
+
+    Raises:
+        MismatchError: it is nowhere to be found.
+    """
+    model = unwrapped(model)
+    for holder in (model, _config_of_texts(model)):
+        for name in ("router_aux_loss_coef", "aux_loss_coef"):
+            if (weight := getattr(holder, name, None)) is not None:
+                return float(weight)
+    raise MismatchError(
+        f"{type(model).__name__} gives a router's loss, and neither the model nor its configuration has a "
+        "router_aux_loss_coef that says what it weighs; set config.router_aux_loss_coef, or output_router_logits=False."
+    )
+
+
+def require_output_per_label(model: Any, logits: Tensor) -> None:
+    """A classifier of transformers gives one logit for each label that its configuration counts.
+
+    Raises:
+        MismatchError: it gives others; they may be answers to several questions at once, one sigmoid each.
+    """
+    config = unwrapped(model).config
+    if logits.shape[-1] != config.num_labels:
+        raise MismatchError(
+            f"{type(unwrapped(model)).__name__} gives {logits.shape[-1]} outputs and its configuration counts "
+            f"{config.num_labels} labels, but a softmax is over the labels; load it with "
+            f"num_labels={logits.shape[-1]} if each output is one of them."
+        )
 
 
 def require_same_task(student: Any, teacher: Any) -> Task | None:
@@ -219,6 +283,8 @@ def _require_one_label_per_example(role: str, config: Any) -> None:
 
 
 def _require_integer_label_ids(role: str, config: Any) -> None:
+    if config.id2label is None:  # some configurations count labels, and name none
+        return
     not_integers = {name: index for name, index in (config.label2id or {}).items() if not isinstance(index, int)}
     if not_integers:
         raise MismatchError(
@@ -261,13 +327,15 @@ def _require_same_labels(student: Any, teacher: Any) -> None:
 
 
 def _label_names(config: Any) -> list[str]:
-    """Names by class; none if they are the `LABEL_0`, `LABEL_1` that transformers fills in."""
+    """Names by class; none if there are none, or the `LABEL_0`, `LABEL_1` that transformers fills in."""
+    if config.id2label is None:
+        return []
     names = [str(config.id2label[index]) for index in range(config.num_labels)]
     return [] if all(name == f"LABEL_{index}" for index, name in enumerate(names)) else names
 
 
 def _require_pad_token(role: str, model: PreTrainedModel) -> None:
-    if _pools_last_token(model) and getattr(model.config, "pad_token_id", None) is None:
+    if _pools_last_token(model) and _pad_token(model.config) is None:
         raise MismatchError(
             f"The {role} ({type(model).__name__}) classifies by the last token that is no padding, and its "
             "configuration has no pad_token_id: it fails on two sentences of different length. Pass its tokenizer and "
@@ -277,7 +345,13 @@ def _require_pad_token(role: str, model: PreTrainedModel) -> None:
 
 def _pools_last_token(model: PreTrainedModel) -> bool:
     """GPT-2, Llama and other decoders look for the last real token; encoders have one at the front."""
-    return any(name == "score" for name, _ in unwrapped(model).named_children())
+    model = unwrapped(model)
+    return task_of(model) == "classifier" and any(name == "score" for name, _ in model.named_children())
+
+
+def _pad_token(config: Any) -> int | None:
+    """A model of pictures and words keeps it with what it knows of words."""
+    return getattr(config.get_text_config(), "pad_token_id", None)
 
 
 def _require_trained_head(teacher: PreTrainedModel) -> None:
@@ -285,7 +359,7 @@ def _require_trained_head(teacher: PreTrainedModel) -> None:
     head = _head(teacher)
     if head is None or not _came_from_checkpoint(teacher) or _is_loaded(head.weight) or _is_trained_copy(teacher, head):
         return
-    if head.bias is None or not head.bias.any():
+    if _looks_fresh(teacher, head):
         raise MismatchError(
             f"The classification head of the teacher ({type(teacher).__name__}) was not in the checkpoint that it was "
             "loaded from: it is random, and so is what it would teach. Fine-tune it first, or load a checkpoint with "
@@ -313,6 +387,24 @@ def _is_trained_copy(teacher: nn.Module, head: nn.Linear) -> bool:
     return False
 
 
+def _looks_fresh(teacher: PreTrainedModel, head: nn.Linear) -> bool:
+    """Whether a head could be what initialisation draws; one that was trained since, or merged, leaves no other trace.
+
+    Initialisation centres weights, with the spread that the model's class gives to a linear layer, or the square root
+    of one over its width, or less; and most classes set the bias to 0.
+    """
+    usual = nn.Linear(head.in_features, head.out_features)
+    with torch.random.fork_rng(devices=[]):
+        unwrapped(teacher)._init_weights(usual)
+    if head.bias is not None and head.bias.any() and not usual.bias.any():
+        return False
+    weight = head.weight.detach().float()
+    centre, spread = weight.mean().item(), weight.std().item()
+    error = SURE * spread / weight.numel() ** 0.5
+    is_usual = spread - error <= usual.weight.std().item() or abs(spread - head.in_features**-0.5) <= error
+    return abs(centre) <= error and is_usual
+
+
 def _came_from_checkpoint(model: nn.Module) -> bool:
     return any(map(_is_loaded, model.parameters()))
 
@@ -328,8 +420,8 @@ def _repair_label_ids(config: Any) -> None:
 
 
 def _repair_pad_token(config: Any, tokenizer: PreTrainedTokenizerBase | None) -> None:
-    if getattr(config, "pad_token_id", None) is None and tokenizer is not None:
-        config.pad_token_id = tokenizer.pad_token_id
+    if _pad_token(config) is None and tokenizer is not None:
+        config.get_text_config().pad_token_id = tokenizer.pad_token_id
 
 
 def _tokens_by_id(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:

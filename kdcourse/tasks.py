@@ -22,8 +22,21 @@ _REGISTERS: dict[Task, tuple[str, ...]] = {
 }  # fmt: skip
 """The registers of transformers' auto classes that a task is taken from."""
 
-_WITHOUT_A_SHIFT = ("XLNetLMHeadModel", "XLMWithLMHeadModel", "FlaubertWithLMHeadModel")
-"""Registered as causal, but they predict a token at its own position."""
+_DRAFTS = "drafts from the states of another model, and does not read input_ids"
+_CODEBOOKS = "predicts several codebooks of sound at each step, not one token"
+_IN_PLACE = "predicts a token at the token's own position, not the next one"
+_OTHERS: dict[str, str] = {
+    "CpmAntForCausalLM": "sees a whole text at once, the tokens that it is to predict among them",
+    "FlaubertWithLMHeadModel": _IN_PLACE,
+    "Gemma4AssistantForCausalLM": _DRAFTS,
+    "Gemma4UnifiedAssistantForCausalLM": _DRAFTS,
+    "MusicgenForCausalLM": _CODEBOOKS,
+    "MusicgenMelodyForCausalLM": _CODEBOOKS,
+    "Nemotron3DiarizationForAudioFrameClassification": "says of each speaker whether they speak, one sigmoid each",
+    "XLMWithLMHeadModel": _IN_PLACE,
+    "XLNetLMHeadModel": _IN_PLACE,
+}
+"""In those registers, and something else."""
 
 
 def task_of(model: Any) -> Task | None:
@@ -39,6 +52,11 @@ def task_of(model: Any) -> Task | None:
         return None
     names = [each.__name__ for each in type(model).__mro__]
     for name in names:
+        if name in _OTHERS:
+            raise MismatchError(
+                f"{name} {_OTHERS[name]}, so that its logits are compared by other rules; take distillation_loss on "
+                "rows that you select yourself."
+            )
         if task := _tasks_by_class().get(name):
             if task == "language model":
                 _require_that_it_looks_back_only(model)
@@ -51,9 +69,7 @@ def task_of(model: Any) -> Task | None:
 
 def _require_that_it_looks_back_only(model: Any) -> None:
     """An encoder with a causal head sees the token that it is to predict, unless it is told to be a decoder."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
-
-    if model.config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not model.config.is_decoder:
+    if getattr(model.config, "is_decoder", True) is False:
         raise MismatchError(
             f"{type(model).__name__} is an encoder here, and sees the tokens that it is to predict; load it with "
             "is_decoder=True."
@@ -69,4 +85,4 @@ def _tasks_by_class() -> dict[str, Task]:
         for register in registers:
             for names in getattr(modeling_auto, f"MODEL_FOR_{register}_MAPPING_NAMES").values():
                 tasks |= dict.fromkeys([names] if isinstance(names, str) else names, task)
-    return {name: task for name, task in tasks.items() if name not in _WITHOUT_A_SHIFT}
+    return tasks

@@ -19,9 +19,11 @@ from kdcourse.checks import IGNORED_LABEL, MismatchError, require_logits, requir
 from kdcourse.collators import MESSAGES, LanguageModelCollator
 from kdcourse.columns import LABELS, LOGITS_COLUMN, TEACHER_PREFIX, Batch, only_read_by, student_features, unwrapped
 from kdcourse.compat import (
+    balance_weight,
     check_classifier,
     check_classifiers,
     check_language_models,
+    require_output_per_label,
     require_room,
     require_same_names,
     require_same_task,
@@ -141,6 +143,7 @@ class DistillationTrainer(Trainer):
         else:
             check_alone("student", self.model, tokenizer)
             require_same_names(self.model, getattr(teacher, "label_names", []))
+        self._counts_labels = task_of(self.model) in LABELLED_TASKS
         # An attribute of the trainer, not of the student: model.train() must not reach it, nor a checkpoint hold it.
         self.teacher: Teacher = ColumnTeacher() if teacher is None else teacher
         self._class_weights = None if args.class_weights is None else torch.tensor(args.class_weights)
@@ -251,7 +254,7 @@ class DistillationTrainer(Trainer):
         router_loss = getattr(outputs, "aux_loss", None)
         if router_loss is None:
             return 0.0
-        weight = unwrapped(self.model).config.get_text_config().router_aux_loss_coef
+        weight = balance_weight(self.model)
         if num_items is None:
             return weight * router_loss
         _, taught = count_items(inputs, self._is_shifted)
@@ -263,13 +266,15 @@ class DistillationTrainer(Trainer):
 
         Raises:
             MismatchError: nobody has said whether tokens are to be compared where they are, or with the next one; or
-                there is one output, over which every softmax is 1.
+                there is one output, over which every softmax is 1; or outputs that are no labels.
         """
         if logits.shape[-1] < 2:  # noqa: PLR2004
             raise MismatchError(
                 f"Logits have shape {tuple(logits.shape)}: one output, over which a softmax is always 1. A classifier "
                 "needs at least 2 classes (two classes: num_labels=2, not 1); regression is not distilled here."
             )
+        if self._counts_labels:
+            require_output_per_label(self.model, logits)
         if self._task is None and logits.ndim != ROWS_AND_CLASSES:
             raise MismatchError(
                 f"Logits have shape {tuple(logits.shape)}, and {type(unwrapped(self.model)).__name__} is no class of "

@@ -19,25 +19,39 @@ from shapes import (
 from torch import nn
 from transformers import (
     BertForTokenClassification,
+    BertGenerationDecoder,
     BertLMHeadModel,
     DataCollatorForTokenClassification,
+    Gemma3Config,
+    Gemma3ForSequenceClassification,
     GPT2Config,
     GPT2LMHeadModel,
+    GPTJConfig,
+    GPTJForCausalLM,
+    IBertConfig,
+    IBertForSequenceClassification,
+    LlamaForTokenClassification,
     MixtralConfig,
     MixtralForCausalLM,
+    NystromformerConfig,
+    NystromformerForSequenceClassification,
     OPTConfig,
     OPTForCausalLM,
+    PvtConfig,
+    PvtForImageClassification,
     ResNetConfig,
     ResNetForImageClassification,
     RobertaConfig,
     RobertaForSequenceClassification,
+    TapasConfig,
+    TapasForSequenceClassification,
     ViTConfig,
     ViTForImageClassification,
     default_data_collator,
 )
 
 from kdcourse import MismatchError, distillation_loss, lm_distillation_loss
-from kdcourse.compat import check_classifiers, positions_of
+from kdcourse.compat import balance_weight, check_classifiers, positions_of
 from kdcourse.tasks import task_of
 from kdcourse.teacher import CachedTeacher, ColumnTeacher, cache_logits
 
@@ -327,6 +341,46 @@ def test_an_adapters_trained_head_is_trained(shape, tmp_path):
         check_classifiers(make_model(shape), teacher)
     teacher.base_model.model.score.modules_to_save["default"].weight.data.add_(0.1)
     check_classifiers(make_model(shape), teacher)
+    check_classifiers(make_model(shape), teacher.merge_and_unload())
+
+
+def test_a_head_that_begins_with_a_bias_is_random_all_the_same(tmp_path):
+    """A ResNet from a checkpoint without a head: its bias is drawn, too, and passed for a trained one."""
+    resnet().resnet.save_pretrained(tmp_path)
+    teacher = ResNetForImageClassification.from_pretrained(tmp_path, num_labels=LABELS)
+    assert teacher.classifier[1].bias.any()
+    with pytest.raises(MismatchError, match="random"):
+        check_classifiers(resnet(), teacher)
+
+
+def test_a_configuration_need_not_name_its_labels():
+    """A TypeError for `id2label`, which PVT's configuration leaves empty while it counts labels."""
+    config = PvtConfig(
+        image_size=8, num_encoder_blocks=1, depths=(1,), hidden_sizes=(4,), patch_sizes=(4,), strides=(4,),
+        sequence_reduction_ratios=(1,), num_attention_heads=(1,), mlp_ratios=(1,), num_labels=3,
+    )  # fmt: skip
+    assert config.id2label is None
+    check_classifiers(PvtForImageClassification(config), PvtForImageClassification(config))
+
+
+def test_the_pad_token_of_a_model_of_pictures_and_words_is_that_of_its_words():
+    """Gemma 3, refused for want of a pad token that it has."""
+    words = {"vocab_size": 40, "head_dim": 4, "num_key_value_heads": 1, "intermediate_size": 8, "pad_token_id": None}
+    pictures = {"image_size": 8, "patch_size": 4, "intermediate_size": 8}
+    config = Gemma3Config(
+        text_config=SMALL | words, vision_config=SMALL | pictures, mm_tokens_per_image=4, num_labels=LABELS
+    )
+    model, other = Gemma3ForSequenceClassification(config), Gemma3ForSequenceClassification(config)
+    with pytest.raises(MismatchError, match="no pad_token_id"):
+        check_classifiers(model, other)
+    check_classifiers(model, other, make_tokenizer(), make_tokenizer(), repair=True)
+    assert config.text_config.pad_token_id == 0
+
+
+def test_a_classifier_of_tokens_needs_no_pad_token():
+    """Its head is called `score`, as those that look for the last token, and it was refused."""
+    config = make_model("llama-classifier", pad_token_id=None).config
+    check_classifiers(LlamaForTokenClassification(config), LlamaForTokenClassification(config))
 
 
 def test_a_configuration_need_not_name_a_pad_token():
@@ -337,13 +391,40 @@ def test_a_configuration_need_not_name_a_pad_token():
     check_classifiers(student, teacher)
 
 
-def test_an_encoder_is_no_language_model_until_it_looks_back_only():
-    """A teacher that sees the token it is to predict, and is always right."""
-    config = make_model("bert-classifier").config
+@pytest.mark.parametrize("model_class", [BertLMHeadModel, BertGenerationDecoder])
+def test_an_encoder_is_no_language_model_until_it_looks_back_only(model_class):
+    """A teacher that sees the token it is to predict, and is always right; BertGeneration was let through."""
+    config = model_class.config_class(vocab_size=40, intermediate_size=4, **SMALL)
     with pytest.raises(MismatchError, match="is_decoder=True"):
-        task_of(BertLMHeadModel(config))
+        task_of(model_class(config))
     config.is_decoder = True
-    assert task_of(BertLMHeadModel(config)) == "language model"
+    assert task_of(model_class(config)) == "language model"
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("CpmAntForCausalLM", "sees a whole text at once"),
+        ("Gemma4AssistantForCausalLM", "does not read input_ids"),
+        ("MusicgenForCausalLM", "several codebooks"),
+        ("Nemotron3DiarizationForAudioFrameClassification", "one sigmoid each"),
+        ("XLNetLMHeadModel", "at the token's own position"),
+    ],
+)
+def test_what_is_registered_and_something_else_is_refused(name, why):
+    """A softmax over speakers, a text that is seen whole: trained without a word, for the register's name."""
+    model = type(name, (type(make_model("gpt2-lm")),), {})(make_model("gpt2-lm").config)
+    with pytest.raises(MismatchError, match=why):
+        task_of(model)
+
+
+def test_outputs_that_are_no_labels_are_refused(tmp_path):
+    """A head with eight outputs and three labels: a softmax over answers to eight questions."""
+    models = [make_model("bert-classifier", seed) for seed in (0, 1)]
+    for model in models:
+        model.classifier = nn.Linear(16, 8)
+    with pytest.raises(MismatchError, match="gives 8 outputs and its configuration counts 3 labels"):
+        make_trainer("bert-classifier", tmp_path, student=models[0], teacher=models[1]).train()
 
 
 def test_the_task_goes_by_the_class_and_those_it_is_made_from():
@@ -358,6 +439,17 @@ def test_the_task_goes_by_the_class_and_those_it_is_made_from():
     compiled._orig_mod = make_model("gpt2-lm")
     assert task_of(compiled) == "language model"
     assert task_of(nn.Linear(2, 2)) is None
+
+
+@pytest.mark.parametrize("holder", ["model", "configuration"])
+@pytest.mark.parametrize("name", ["router_aux_loss_coef", "aux_loss_coef"])
+def test_the_weight_of_a_routers_loss_is_found_under_all_its_names(holder, name):
+    """An AttributeError for `router_aux_loss_coef`, in DBRX and JetMoe."""
+    model = make_model("gpt2-lm")
+    setattr(model if holder == "model" else model.config, name, 0.25)
+    assert balance_weight(model) == 0.25
+    with pytest.raises(MismatchError, match="output_router_logits=False"):
+        balance_weight(make_model("gpt2-lm"))
 
 
 def experts(seed, **changes):
@@ -409,6 +501,17 @@ def test_a_text_that_is_too_long_is_a_sentence(who, tmp_path):
         (RobertaForSequenceClassification(RobertaConfig(max_position_embeddings=11, **SMALL)), 9),
         (OPTForCausalLM(OPTConfig(max_position_embeddings=9, ffn_dim=4, word_embed_proj_dim=4, **SMALL)), 9),
         (make_model("llama-lm"), None),
+        (GPTJForCausalLM(GPTJConfig(n_positions=9, n_embd=8, n_layer=1, n_head=1, rotary_dim=4)), 9),
+        (IBertForSequenceClassification(IBertConfig(max_position_embeddings=11, intermediate_size=4, **SMALL)), 9),
+        (
+            NystromformerForSequenceClassification(
+                NystromformerConfig(
+                    max_position_embeddings=9, intermediate_size=4, num_landmarks=9, segment_means_seq_len=9, **SMALL
+                )
+            ),
+            9,
+        ),
+        (TapasForSequenceClassification(TapasConfig(max_position_embeddings=9, intermediate_size=4, **SMALL)), None),
     ],
     ids=lambda value: type(value).__name__,
 )
