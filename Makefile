@@ -23,7 +23,7 @@ export MALLOC_MMAP_THRESHOLD_ := 1073741824
 CELL_SECONDS ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help setup course full lab test test-quick test-deep test-faults test-versions notebooks results teacher dist clean
+.PHONY: help setup course full lab test test-quick test-deep census test-faults test-versions notebooks results teacher dist clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,7 +54,11 @@ test-quick: $(VENV)/.test-ready assets ## Check everything but the notebooks
 
 test-deep: $(VENV)/.test-ready assets ## Try fifty thousand random cases, every lesson twice, interrupted, and as a learner; three ports (about 40 minutes)
 	KDCOURSE_DEEP=1 $(RUN) pytest -n 2 --dist loadfile tests/test_properties.py tests/notebooks/test_twice.py \
-		tests/course/test_run.py tests/course/test_editions.py tests/attacks/test_attacks_on_files.py tests/ports
+		tests/course/test_run.py tests/course/test_editions.py tests/attacks/test_attacks_on_files.py tests/ports \
+		tests/census/test_census.py
+
+census: $(VENV)/.test-ready assets ## Take one step of every architecture of transformers, and write docs/census.md (about 10 minutes)
+	PYTHONPATH=tests $(RUN) census
 
 test-faults: $(VENV)/.test-ready assets ## Break the course in thirty ways, and see that the lessons find each (about 10 minutes)
 	$(RUN) pytest -n 2 tests/faults/faults.py

@@ -1,0 +1,1 @@
+"""One step of every architecture of transformers, through the trainer and computed by hand."""
