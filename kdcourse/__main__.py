@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+from pathlib import Path
 
 from kdcourse.course.misuse import INTERRUPTED, MISUSED
 from kdcourse.course.text import show_on_any_console
@@ -12,6 +14,7 @@ from kdcourse.course.text import show_on_any_console
 def main() -> None:
     """Run the command that was typed."""
     show_on_any_console()
+    require_home()
     try:
         from kdcourse.course.cli import app
 
@@ -30,6 +33,21 @@ def main() -> None:
     finally:
         # All is done; a second Ctrl-C would only interrupt the interpreter's own end, with a traceback.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def require_home() -> None:
+    """End in a sentence for a user without a home folder, such as the nameless one of a container."""
+    try:
+        home = Path.home()
+    except RuntimeError:
+        home = Path()
+    if not home.is_absolute():
+        print(
+            f"You have no home folder (HOME is {os.environ.get('HOME')!r}), where Jupyter and the course keep files; "
+            "set HOME to the full path of a folder that you may write to.",
+            file=sys.stderr,
+        )
+        sys.exit(MISUSED)
 
 
 if __name__ == "__main__":

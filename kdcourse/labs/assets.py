@@ -4,8 +4,8 @@
 
     <cache>/<asset>-<version>/<file>      $KDCOURSE_CACHE, or the platform's own place for caches
 
-A folder with that name is always complete: it is filled under another name and renamed at the end. Every file is held
-to its SHA-256 whenever it is located, so what a lesson reads is what the course was written with.
+A folder with that name is always complete: it is filled under another name and renamed at the end. Whenever it is
+located, it holds what is pinned and nothing else, so what a lesson reads is what the course was written with.
 """
 
 from __future__ import annotations
@@ -14,12 +14,8 @@ import errno
 import importlib.resources
 import os
 import shutil
-import subprocess
-import sys
-import tarfile
 import tempfile
 import tomllib
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,35 +26,19 @@ from typing import IO, Any, Literal
 import filelock
 import platformdirs
 
-from kdcourse.hashing import hash_file
+from kdcourse.labs.archives import FULL_DISK, AssetError, Package, download, holds, opened
+
+__all__ = [
+    "CACHE_VARIABLE", "SOURCE_VARIABLE", "Asset", "AssetError", "Hub", "Package",
+    "cache_dir", "catalogue", "fetch", "hub_only", "is_present", "locate", "locate_on_hub", "source",
+]  # fmt: skip
 
 CACHE_VARIABLE = "KDCOURSE_CACHE"
 SOURCE_VARIABLE = "KDCOURSE_ASSETS"
 
-DOWNLOAD_SECONDS = 1800
 LOCK_SECONDS = 1800
 
 Source = Literal["embedded", "hub"]
-
-
-class AssetError(RuntimeError):
-    """An asset could not be had; the message says which, why, and what to do, in a sentence."""
-
-
-@dataclass(frozen=True)
-class Package:
-    """A file of a PyPI release that carries an asset."""
-
-    name: str
-    version: str
-    file: str
-    bytes: int
-    sha256: str
-    nested: str | None = None
-
-    @property
-    def is_wheel(self) -> bool:
-        return self.file.endswith(".whl")
 
 
 @dataclass(frozen=True)
@@ -124,9 +104,19 @@ def _parse_hub(entry: dict[str, Any]) -> Hub:
 
 
 def cache_dir() -> Path:
-    """The folder that holds all assets: `$KDCOURSE_CACHE`, or the platform's convention."""
+    """The folder that holds all assets: `$KDCOURSE_CACHE`, or the platform's convention.
+
+    Raises:
+        AssetError: it is in the home folder of a user who has none.
+    """
     chosen = os.environ.get(CACHE_VARIABLE)
-    return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("kdcourse", appauthor=False)
+    try:
+        return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("kdcourse", appauthor=False)
+    except RuntimeError:
+        raise AssetError(
+            f"There is no home folder to keep assets in ({CACHE_VARIABLE} is {chosen!r}, HOME is "
+            f"{os.environ.get('HOME')!r}); set {CACHE_VARIABLE} to the full path of a folder that you may write to."
+        ) from None
 
 
 def source() -> Source:
@@ -147,8 +137,8 @@ def locate(name: str) -> Path:
     if source() == "hub" and asset.hub:
         return _from_hub(asset.hub)
     try:
-        is_there = asset.folder.is_dir()
-        damaged = [file for file, digest in asset.files.items() if is_there and not _holds(asset.folder / file, digest)]
+        is_there = asset.folder.exists()
+        wrong = _wrong_files(asset) if is_there else []
     except OSError as error:
         raise AssetError(
             f"Asset '{name}' cannot be read from {asset.folder} ({error.strerror or error}); run `kdcourse assets "
@@ -158,12 +148,19 @@ def locate(name: str) -> Path:
         raise AssetError(
             f"Asset '{name}' is not in {cache_dir()}; run `kdcourse assets` once, with network, to get it."
         )
-    if damaged:
+    if wrong:
         raise AssetError(
-            f"Asset '{name}' is damaged: {', '.join(damaged)} in {asset.folder} does not have the SHA-256 that "
-            "assets.toml pins; run `kdcourse assets --repair` to replace it."
+            f"Asset '{name}' is damaged: assets.toml pins no such {', '.join(wrong)} in {asset.folder}; run `kdcourse "
+            "assets --repair` to replace it."
         )
     return asset.folder
+
+
+def _wrong_files(asset: Asset) -> list[str]:
+    """What is missing or altered, and what was put beside it: a loader would read an `added_tokens.json`, too."""
+    altered = [file for file, digest in asset.files.items() if not holds(asset.folder / file, digest)]
+    found = (path.name for path in asset.folder.iterdir() if not path.name.startswith("."))  # file managers leave some
+    return altered + sorted(set(found) - set(asset.files))
 
 
 def locate_on_hub(name: str) -> Path:
@@ -213,63 +210,16 @@ def _install(asset: Asset) -> None:
     for leftover in cache_dir().glob(f".kdcourse-{asset.name}-*"):  # of a process that was killed, says the lock
         shutil.rmtree(leftover, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix=f".kdcourse-{asset.name}-", dir=cache_dir()) as scratch:
-        archive = _download(asset.package, Path(scratch))
+        archive = download(asset.package, Path(scratch))
         unpacked = Path(scratch, "unpacked")
         unpacked.mkdir()
-        with _open_members(archive, asset.package) as open_member:
+        with opened(archive, asset.package) as open_member:
             for member, digest in asset.members.items():
                 _extract(open_member(member), unpacked / PurePosixPath(member).name, digest, asset)
-        if asset.folder.exists():
-            shutil.rmtree(asset.folder)
+        if asset.folder.is_dir():
+            shutil.rmtree(asset.folder)  # which refuses a link to somebody's own folder
+        asset.folder.unlink(missing_ok=True)
         unpacked.rename(asset.folder)
-
-
-def _download(package: Package, folder: Path) -> Path:
-    """Fetch one file of a release with pip, so that its mirrors, proxies, certificates and cache serve us too."""
-    requirement = folder / "requirement.txt"
-    requirement.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n", encoding="utf-8")
-    kind = "--only-binary" if package.is_wheel else "--no-binary"
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", kind, package.name]
-    command += ["--disable-pip-version-check", "--retries", "2", "--resume-retries", "5"]
-    command += ["--dest", str(folder), "--require-hashes", "--requirement", str(requirement)]
-    progress = None if sys.stdout.isatty() else subprocess.DEVNULL
-    try:
-        done = subprocess.run(  # noqa: S603  (our own interpreter, arguments from assets.toml)
-            command, stdout=progress, stderr=subprocess.PIPE, text=True, timeout=DOWNLOAD_SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired:
-        raise AssetError(f"Downloading {package.file} took longer than {DOWNLOAD_SECONDS} s; try again.") from None
-    if done.returncode != 0:
-        raise AssetError(_explain_pip(package, done.stderr))
-    archive = folder / package.file
-    if not _holds(archive, package.sha256):
-        raise AssetError(_WRONG_HASH.format(file=package.file))
-    return archive
-
-
-_WRONG_HASH = (
-    "{file} from the package index does not have the SHA-256 that assets.toml pins, and was thrown away; a mirror or a "
-    "proxy may have altered it: try another index (PIP_INDEX_URL)."
-)
-
-
-def _explain_pip(package: Package, stderr: str) -> str:
-    """One sentence out of pip's many lines."""
-    if "DO NOT MATCH THE HASHES" in stderr:
-        return _WRONG_HASH.format(file=package.file)
-    if os.strerror(errno.ENOSPC) in stderr:
-        return _FULL_DISK.format(what=f"download {package.file} ({package.bytes / 1e6:.0f} MB)")
-    errors = [line.removeprefix("ERROR: ") for line in stderr.splitlines() if line.startswith("ERROR: ")]
-    said = f" (pip: {errors[-1].strip()})" if errors else ""
-    return (
-        f"{package.file} could not be downloaded{said}; connect to the network, or put the file into a folder and set "
-        "PIP_FIND_LINKS to it."
-    )
-
-
-_FULL_DISK = (
-    "The disk is full, so the course could not {what}; free some space, or point KDCOURSE_CACHE to another disk."
-)
 
 
 @contextmanager
@@ -281,11 +231,9 @@ def _explained(asset: Asset) -> Iterator[None]:
         raise AssetError(
             f"Another process has been fetching assets into {cache_dir()} for {LOCK_SECONDS} s; wait for it or end it."
         ) from None
-    except (tarfile.TarError, zipfile.BadZipFile, KeyError) as error:
-        raise AssetError(f"{asset.package.file} does not hold what assets.toml names: {error}.") from error
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise AssetError(_FULL_DISK.format(what=f"store asset '{asset.name}'")) from None
+            raise AssetError(FULL_DISK.format(what=f"store asset '{asset.name}'")) from None
         raise AssetError(
             f"Asset '{asset.name}' cannot be written to {cache_dir()} ({error.strerror or error}); "
             f"set {CACHE_VARIABLE} to a folder that you may write to."
@@ -297,41 +245,11 @@ def _lock() -> filelock.BaseFileLock:
     return filelock.FileLock(cache_dir() / ".lock", timeout=LOCK_SECONDS)
 
 
-@contextmanager
-def _open_members(archive: Path, package: Package) -> Iterator[Callable[[str], IO[bytes]]]:
-    """A function that opens a file inside the archive by its exact name; nothing is unpacked but what is asked for."""
-    if package.is_wheel:
-        with zipfile.ZipFile(archive) as wheel:
-            yield wheel.open
-        return
-    with tarfile.open(archive) as outer:
-        if package.nested is None:
-            yield lambda member: _open_tar_member(outer, member)
-            return
-        with tarfile.open(fileobj=_open_tar_member(outer, package.nested)) as inner:
-            yield lambda member: _open_tar_member(inner, member)
-
-
-def _open_tar_member(archive: tarfile.TarFile, member: str) -> IO[bytes]:
-    stream = archive.extractfile(member)
-    if stream is None:
-        raise KeyError(f"{member} is not a file")
-    return stream
-
-
 def _extract(stream: IO[bytes], target: Path, digest: str, asset: Asset) -> None:
     with stream, target.open("wb") as file:
         shutil.copyfileobj(stream, file)
-    if not _holds(target, digest):
+    if not holds(target, digest):
         raise AssetError(f"{target.name} in {asset.package.file} does not have the SHA-256 that assets.toml pins.")
-
-
-def _holds(path: Path, digest: str) -> bool:
-    """Whether the file is there and has this SHA-256."""
-    try:
-        return hash_file(path) == digest
-    except FileNotFoundError:
-        return False
 
 
 def _from_hub(hub: Hub) -> Path:

