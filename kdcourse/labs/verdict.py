@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,12 +33,16 @@ def compare_paired(first: Sequence[float], second: Sequence[float], confidence: 
     The seeds are the sample: the interval says what another seed might have given, not what other test sentences might.
 
     Raises:
-        ValueError: the series do not pair up, or hold fewer than two values.
+        ValueError: the series do not pair up, hold fewer than two values, or one that is not finite.
     """
     if len(first) != len(second) or len(first) < 2:  # noqa: PLR2004  (a spread needs two values)
         raise ValueError(
             f"There are {len(first)} and {len(second)} scores; they are compared pair by pair, at least two."
         )
     differences = np.subtract(second, first)
-    low, high = scipy.stats.ttest_1samp(differences, 0).confidence_interval(confidence)
+    if not np.isfinite(differences).all():
+        raise ValueError(f"The scores are {list(first)} and {list(second)}; a verdict needs finite numbers.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # scipy's, where every seed gives the same difference
+        low, high = scipy.stats.ttest_1samp(differences, 0).confidence_interval(confidence)
     return Verdict(float(differences.mean()), float(low), float(high), float(differences.std(ddof=1)))

@@ -1,8 +1,11 @@
 """The metrics, against other people's implementations and plain loops, with no hub in reach."""
 
+import math
 import os
 import subprocess
 import sys
+from collections import defaultdict
+from fractions import Fraction
 from pathlib import Path
 
 import evaluate
@@ -11,6 +14,8 @@ import pytest
 import scipy.stats
 import sklearn.metrics
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from kdcourse.labs import metrics
 
@@ -77,6 +82,44 @@ def measure(rows):
 def test_every_metric_is_what_others_compute(rows):
     """A KL the wrong way round, bits for nats, bins that are off by one."""
     assert measure(rows) == pytest.approx(expected(rows), abs=1e-9)
+
+
+def log_odds(confidence):
+    """Logits of two classes, of which the first gets `confidence`."""
+    return [math.log(confidence), math.log(1 - confidence)]
+
+
+@pytest.mark.parametrize(
+    ("confidences", "right", "error"),
+    [
+        # One bin for all would say |2/4 − (0.62 + 0.9)/2| = 0.26: too timid here, too sure there, and it cancels.
+        ([0.62, 0.62, 0.9, 0.9], [True, True, False, False], (2 * 0.38 + 2 * 0.9) / 4),
+        # Both between 13/15 = 0.867 and 14/15 = 0.933, and apart in 8 to 14 bins and in 16.
+        ([0.87, 0.93], [True, False], abs(1 - 0.87 - 0.93) / 2),
+        # On either side of 14/15, and together in up to 12 bins and in 17.
+        ([0.92, 0.94], [True, False], (0.08 + 0.94) / 2),
+    ],
+    ids=["timid and sure", "one bin of fifteen", "two bins of fifteen"],
+)
+def test_what_one_bin_is_short_of_another_does_not_make_up_for(confidences, right, error):
+    """A calibration error of one bin, or of fourteen: rows that err to one side everywhere cannot tell."""
+    labels = [0 if is_right else 1 for is_right in right]
+    measured = metrics.measure([log_odds(confidence) for confidence in confidences], labels=labels)
+    assert measured["calibration_error"] == pytest.approx(error, abs=1e-12)
+
+
+@given(st.lists(st.tuples(st.integers(31, 59), st.booleans()), min_size=1, max_size=30))
+@settings(deadline=None, max_examples=50)
+def test_the_calibration_error_in_fractions(rows):
+    """Bins that are counted, weighted or bounded otherwise than in the definition."""
+    rows = [(Fraction(2 * sixtieth - 1, 120), right) for sixtieth, right in rows]  # never on an edge
+    by_bin = defaultdict(list)
+    for confidence, right in rows:
+        by_bin[math.floor(confidence * 15)].append(confidence - right)
+    expected = sum(abs(sum(surplus)) for surplus in by_bin.values()) / len(rows)
+    logits = [log_odds(float(confidence)) for confidence, _ in rows]
+    measured = metrics.measure(logits, labels=[int(not right) for _, right in rows])
+    assert measured["calibration_error"] == pytest.approx(float(expected), abs=1e-9)
 
 
 def test_tensors_in_half_precision_are_read(rows):
