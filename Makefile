@@ -100,7 +100,7 @@ $(VENV)/.test-ready: $(VENV)/.ready tests/node/package-lock.json
 
 lock: ## Write requirements.lock and tests/node/package-lock.json anew, after a change of constraints.txt or package.json
 	$(PYTHON) -m venv build/uv
-	build/uv/$(notdir $(BIN))/python -m pip install --quiet uv
+	build/uv/$(notdir $(BIN))/python -m pip install --quiet uv==0.13.9
 	build/uv/$(notdir $(BIN))/python -m uv pip compile --quiet --universal --python-version 3.11.5 --no-deps --generate-hashes \
 		--no-header --no-annotate --no-emit-package torch --output-file requirements.lock constraints.txt
 	npm install --silent --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts --prefix tests/node

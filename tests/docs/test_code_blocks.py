@@ -145,9 +145,12 @@ def of_make(arguments):
 
 
 PIP = {
-    "install": {"--constraint": 1, "--editable": 1, "--upgrade": 0, "--no-index": 0, "--find-links": 1},
+    "install": {
+        "--constraint": 1, "--editable": 1, "--requirement": 1, "--find-links": 1, "--only-binary": 1,
+        "--upgrade": 0, "--no-index": 0, "--no-deps": 0, "--require-hashes": 0, "--no-build-isolation": 0,
+    },
     "download": {"--dest": 1, "--no-deps": 0, "--no-binary": 1},
-}
+}  # fmt: skip
 """The commands and options of pip that these pages use, each with the number of its values."""
 
 
@@ -161,7 +164,10 @@ def of_pip(arguments):
             if each not in PIP[command]:
                 return f"pip {command} has no {each}"
             values = [rest.pop(0) for _ in range(PIP[command][each])]
-            if each in {"--constraint", "--editable"} and not (ROOT / values[0].partition("[")[0]).exists():
+            if (
+                each in {"--constraint", "--editable", "--requirement"}
+                and not (ROOT / values[0].partition("[")[0]).exists()
+            ):
                 return f"{values[0]} is not there"
             continue
         try:
