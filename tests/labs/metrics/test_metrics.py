@@ -153,6 +153,12 @@ def test_a_metric_without_its_reference_is_left_out(rows):
     }  # fmt: skip
 
 
+def test_measuring_writes_nothing(rows, tmp_path):
+    """evaluate's file of rows in the home folder, for every student of a lab."""
+    measure(rows)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
 def test_batches_give_what_the_whole_gives(rows):
     """A mean over means of batches."""
     metric = metrics.CalibrationError(keep_in_memory=True)
