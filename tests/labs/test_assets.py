@@ -10,8 +10,10 @@ import sys
 import tarfile
 import textwrap
 import threading
+import tomllib
 import zipfile
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 
@@ -255,6 +257,24 @@ def test_the_cache_follows_the_platform_and_the_variable(monkeypatch, tmp_path):
     assert assets.cache_dir().name == "kdcourse"
 
 
+def test_the_catalogue_is_what_the_file_says():
+    """A table of assets.toml that is read in part."""
+    entries = tomllib.loads((Path(assets.__file__).parent / "assets.toml").read_text(encoding="utf-8"))
+    embedded = {name: entry for name, entry in entries.items() if "package" in entry}
+    read = assets.catalogue.__wrapped__()  # what an earlier test has read is kept
+    assert list(read) == list(embedded)
+    for name, entry in embedded.items():
+        asset = asdict(read[name])
+        assert asset.pop("name") == name
+        assert asset.pop("package") == {"nested": None} | entry.pop("package")
+        hub = asset.pop("hub")
+        assert (hub and hub | {"files": list(hub["files"])}) == entry.pop("hub", None)
+        assert asset == entry
+    hubs = {name: entry["hub"] for name, entry in entries.items() if name not in embedded}
+    read = {name: asdict(hub) for name, hub in assets.hub_only.__wrapped__().items()}
+    assert read == {name: hub | {"files": tuple(hub["files"])} for name, hub in hubs.items()}
+
+
 def test_the_catalogue_pins_everything():
     """A hash or a revision that is a branch, a tag, or half a number."""
     for asset in assets.catalogue().values():
@@ -376,8 +396,8 @@ def test_the_progress_of_a_download_is_shown_to_a_person_alone(tmp_path, monkeyp
 
 
 SAID = {
-    "WARNING: slow\nERROR: first\nERROR: last \nnote: more": "toy.whl could not be downloaded (pip: last); connect to "
-    "the network, or put the file into a folder and set PIP_FIND_LINKS to it.",
+    "WARNING: slow\nERROR: first\nERROR: second\nERROR: last \nnote": "toy.whl could not be downloaded (pip: last); "
+    "connect to the network, or put the file into a folder and set PIP_FIND_LINKS to it.",
     "Traceback": "toy.whl could not be downloaded; connect to the network, or put the file into a folder and set "
     "PIP_FIND_LINKS to it.",
     "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES": "toy.whl from the package index does not have the SHA-256 that "
@@ -393,7 +413,7 @@ def test_what_pip_says_becomes_a_sentence(stderr, sentence, tmp_path, monkeypatc
     """The first error, which is rarely the cause; pip's prefix; a full disk taken for a missing network."""
     Pip(monkeypatch, 1, stderr)
     with pytest.raises(AssetError) as error:
-        archives.download(Package("toy", "1.0", "toy.whl", 3_000_000, "0" * 64), tmp_path)
+        archives.download(Package("toy", "1.0", "toy.whl", 3_499_999, "0" * 64), tmp_path)
     assert str(error.value) == sentence
 
 
@@ -416,7 +436,7 @@ def test_a_file_that_pip_did_not_look_at_is_not_believed(content, tmp_path, monk
 
 @pytest.mark.parametrize(
     ("error", "words"),
-    [(KeyError("no such file"), "no such file"), (EOFError(), "EOFError"), (zipfile.BadZipFile("a\nb."), "a b")],
+    [(KeyError("no such file"), "no such file"), (EOFError(), "EOFError"), (zipfile.BadZipFile("a\nb X."), "a b X")],
 )
 def test_why_an_archive_cannot_be_read_is_said_in_one_line(error, words, tmp_path):
     """The quotes of a KeyError, an empty reason, two full stops."""
