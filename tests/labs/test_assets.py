@@ -373,6 +373,7 @@ class Pip:
 def test_pip_is_asked_for_one_file_of_one_hash(file, kind, tmp_path, monkeypatch):
     """Another release, a dependency, a build, or a connection that is tried for ever."""
     pip = Pip(monkeypatch)
+    monkeypatch.setenv("PYTHONPATH", "mine")
     (tmp_path / file).write_bytes(CONTENT)
     assert archives.download(Package("toy", "1.0", file, 1, sha256(CONTENT)), tmp_path) == tmp_path / file
     assert pip.command == [
@@ -381,9 +382,12 @@ def test_pip_is_asked_for_one_file_of_one_hash(file, kind, tmp_path, monkeypatch
         "--require-hashes", "--requirement", str(tmp_path / "requirement.txt"),
     ]  # fmt: skip
     assert (tmp_path / "requirement.txt").read_text() == f"toy==1.0 --hash=sha256:{sha256(CONTENT)}\n"
-    assert pip.settings["timeout"] == 1800
-    assert pip.settings["stdout"] == subprocess.DEVNULL
-    assert pip.settings["stderr"] == subprocess.PIPE
+    folder, _, before = pip.settings.pop("env")["PYTHONPATH"].partition(os.pathsep)
+    assert (Path(folder).parent, before) == (tmp_path, "mine")
+    assert pip.settings == {
+        "timeout": 1800, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE,
+        "encoding": "utf-8", "errors": "replace", "check": False,
+    }  # fmt: skip
 
 
 def test_the_progress_of_a_download_is_shown_to_a_person_alone(tmp_path, monkeypatch):
@@ -403,7 +407,7 @@ SAID = {
     "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES": "toy.whl from the package index does not have the SHA-256 that "
     "assets.toml pins, and was thrown away; a mirror or a proxy may have altered it: try another index "
     "(PIP_INDEX_URL).",
-    os.strerror(errno.ENOSPC): "The disk is full, so the course could not download toy.whl (3 MB); free some space, or "
+    os.strerror(errno.ENOSPC): "The disk is full, so the course could not download toy.whl (4 MB); free some space, or "
     "set KDCOURSE_CACHE to another disk.",
 }
 
@@ -413,7 +417,7 @@ def test_what_pip_says_becomes_a_sentence(stderr, sentence, tmp_path, monkeypatc
     """The first error, which is rarely the cause; pip's prefix; a full disk taken for a missing network."""
     Pip(monkeypatch, 1, stderr)
     with pytest.raises(AssetError) as error:
-        archives.download(Package("toy", "1.0", "toy.whl", 3_499_999, "0" * 64), tmp_path)
+        archives.download(Package("toy", "1.0", "toy.whl", 3_500_001, "0" * 64), tmp_path)
     assert str(error.value) == sentence
 
 
@@ -436,7 +440,12 @@ def test_a_file_that_pip_did_not_look_at_is_not_believed(content, tmp_path, monk
 
 @pytest.mark.parametrize(
     ("error", "words"),
-    [(KeyError("no such file"), "no such file"), (EOFError(), "EOFError"), (zipfile.BadZipFile("a\nb X."), "a b X")],
+    [
+        (KeyError("no such file"), "no such file"),
+        (EOFError(), "EOFError"),
+        (zipfile.BadZipFile("a\nb X."), "a b X"),
+        (OSError(errno.EINVAL, "negative seek"), f"[Errno {errno.EINVAL}] negative seek"),
+    ],
 )
 def test_why_an_archive_cannot_be_read_is_said_in_one_line(error, words, tmp_path):
     """The quotes of a KeyError, an empty reason, two full stops."""

@@ -73,8 +73,10 @@ def check_rows(predictions: np.ndarray, references: np.ndarray, kind: str) -> No
             f"references have shape {references.shape}, but {kind} for predictions of shape {predictions.shape} have "
             f"{expected}."
         )
-    if np.isnan(predictions).any():
-        raise ValueError("predictions hold NaN; look at the model that gave these logits.")
+    both = {"predictions": predictions, "references": references}
+    for name, logits in (both if kind == LOGITS else {"predictions": predictions}).items():
+        if not np.isfinite(logits.max(axis=1)).all():
+            raise ValueError(f"{name} hold NaN, inf or a row of −inf alone; look at the model that gave these logits.")
     if kind == LABELS and not (np.isin(references, np.arange(classes))).all():
         raise ValueError(
             f"references hold {references.min()} to {references.max()}, but labels are class ids from 0 to "

@@ -153,6 +153,22 @@ def test_a_metric_without_its_reference_is_left_out(rows):
     }  # fmt: skip
 
 
+def test_bins_of_small_confidence():
+    """Rows of many classes, all taken for one bin: the two of 1/20 and 1/10 lie in the first and the second."""
+    twenty, ten = np.zeros(20), np.where(np.arange(20) < 10, 0, -np.inf)
+    measured = metrics.measure([twenty, ten], labels=[0, 1])
+    assert measured["calibration_error"] == pytest.approx((0.95 + 0.1) / 2)
+
+
+def test_each_metric_says_what_it_is():
+    """`evaluate` shows three texts of a metric; one of them empty."""
+    metric = metrics.Agreement(keep_in_memory=True)
+    assert metric.description.startswith("Share of the rows on which student and teacher give the same class")
+    assert metric.citation.startswith("Stanton et al. (2021)")
+    assert metric.inputs_description == "predictions: logits (N, C); references: logits."
+    assert metrics.Accuracy(keep_in_memory=True).citation == ""
+
+
 def test_measuring_writes_nothing(rows, tmp_path):
     """evaluate's file of rows in the home folder, for every student of a lab."""
     measure(rows)
@@ -199,6 +215,9 @@ WRONG = [
     ("negative_log_likelihood", LOGITS, CLASSES - 100, "hold -100 to -100, but labels are class ids from 0 to 1"),
     ("negative_log_likelihood", LOGITS, CLASSES + 0.5, "class ids from 0 to 1"),
     ("calibration_error", LOGITS * np.nan, CLASSES, "predictions hold NaN"),
+    ("calibration_error", LOGITS + np.inf, CLASSES, "predictions hold NaN, inf"),
+    ("accuracy", LOGITS - np.inf, CLASSES, "predictions hold NaN, inf or a row of −inf alone; look at the model"),
+    ("agreement", LOGITS, LOGITS * np.nan, "references hold NaN"),
     ("agreement", LOGITS, np.zeros((4, 3)), r"references have shape \(4, 3\), but logits"),
     ("agreement", LOGITS, CLASSES, r"references have shape \(4,\), but logits"),
     ("rater_divergence", LOGITS, LOGITS, "no distributions"),
