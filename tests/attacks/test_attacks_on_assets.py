@@ -376,11 +376,18 @@ def fetched(cache, monkeypatch):
 def test_a_file_that_was_put_beside_the_pinned_ones_is_found(name, fetched):
     """A tokenizer with other words, since `from_pretrained` reads whatever a folder holds."""
     (fetched / name).write_text("{}", encoding="utf-8")
+    (fetched / "rows.txt").write_bytes(b"altered")
     with pytest.raises(AssetError) as error:
         assets.locate("toy")
-    assert name in one_sentence(error)
+    assert f"pins no such rows.txt, {name} in " in one_sentence(error)
     assert "--repair" in str(error.value)
     assert files(assets.fetch("toy", repair=True)) == {"rows.txt": ROWS}
+
+
+def test_one_file_too_many_is_enough(fetched):
+    """A check of the pinned files alone."""
+    (fetched / "added_tokens.json").touch()
+    assert not assets.is_present("toy")
 
 
 def test_what_a_file_manager_leaves_is_no_damage(fetched):

@@ -84,6 +84,7 @@ def homeless(monkeypatch):
     def refuse(*_, **__):
         raise RuntimeError("could not determine the home directory")
 
+    monkeypatch.setenv("HOME", "gone")
     monkeypatch.delenv(assets.CACHE_VARIABLE, raising=False)
     monkeypatch.delenv(progress.FILE_VARIABLE, raising=False)
     monkeypatch.setattr("platformdirs.user_cache_path", refuse)
@@ -92,7 +93,9 @@ def homeless(monkeypatch):
 
 def test_assets_without_a_home_are_a_sentence(homeless):
     """platformdirs' RuntimeError, in a lesson."""
-    with pytest.raises(assets.AssetError, match=r"^There is no home folder .* set KDCOURSE_CACHE to the full path"):
+    with pytest.raises(
+        assets.AssetError, match=r"^There is no home folder .*HOME is 'gone'.* set KDCOURSE_CACHE to the full path"
+    ):
         assets.locate("reviews")
     assert not assets.is_present("reviews")
 
@@ -107,5 +110,7 @@ def test_a_cache_in_the_home_of_nobody_is_a_sentence(monkeypatch):
 def test_an_answer_is_checked_without_a_place_to_record_it(homeless):
     """An exercise that fails for want of a home folder."""
     assert progress.record("01.entropy", "passed").startswith("This answer is not recorded: There is no home folder")
-    with pytest.raises(progress.ProgressError, match=r"^There is no home folder .* set KDCOURSE_PROGRESS"):
+    with pytest.raises(
+        progress.ProgressError, match=r"^There is no home folder .*HOME is 'gone'.* set KDCOURSE_PROGRESS"
+    ):
         progress.load()

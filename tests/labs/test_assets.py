@@ -193,16 +193,17 @@ def test_a_file_that_cannot_be_read_is_a_sentence(toy):
     damaged.mkdir()
     with pytest.raises(AssetError) as error:
         assets.locate("toy")
-    assert "cannot be read" in one_sentence(error)
+    assert f"cannot be read from {damaged.parent} ({os.strerror(errno.EISDIR)});" in one_sentence(error)
     assets.fetch("toy", repair=True)
     assert damaged.read_bytes() == CONTENT
 
 
-def test_a_download_is_announced_and_nothing_else_is(toy):
+def test_a_download_is_announced_and_nothing_else_is(toy, monkeypatch):
     """ "Getting …" in front of an error, when nothing was being got."""
+    use(monkeypatch, replace(toy, package=replace(toy.package, bytes=3_500_001)))
     said = []
     damaged = assets.fetch("toy", announce=said.append) / "model.bin"
-    assert said == ["Getting a toy (0 MB) …"]
+    assert said == ["Getting a toy (4 MB) …"]
     damaged.write_bytes(b"")
     with pytest.raises(AssetError):
         assets.fetch("toy", announce=said.append)
@@ -229,6 +230,24 @@ def test_what_a_killed_process_left_is_cleared_away(toy):
     (assets.cache_dir() / ".toy-drafts").mkdir()
     assets.fetch("toy")
     assert sorted(leftovers()) == [".toy-drafts", "toy-1.0"]  # the drafts are somebody's
+
+
+def test_a_download_lies_beside_its_final_place(toy, monkeypatch):
+    """A rename from one disk to another, or a leftover that no later fetch knows for one."""
+    folders = []
+    download = assets.download
+    monkeypatch.setattr(assets, "download", lambda *of: (folders.append(of[1]), download(*of))[1])
+    assets.fetch("toy")
+    assert [(folder.parent, folder.name.startswith(".kdcourse-toy-")) for folder in folders] == [
+        (assets.cache_dir(), True)
+    ]
+
+
+def test_a_leftover_that_cannot_be_cleared_away_stops_nothing(toy):
+    """An asset that cannot be fetched since somebody's file has an unlucky name."""
+    assets.cache_dir().mkdir()
+    (assets.cache_dir() / ".kdcourse-toy-file").touch()
+    assert assets.fetch("toy") == toy.folder
 
 
 def test_a_member_is_read_out_of_an_archive_in_an_archive(tmp_path):
@@ -506,13 +525,16 @@ def hub(tmp_path, monkeypatch):
 def test_the_hub_is_asked_for_each_file_where_it_is_chosen(toy, hub, monkeypatch, tmp_path):
     """Another revision, a model looked for among data sets, the hub asked for what only a package has."""
     use(monkeypatch, replace(toy, hub=HUB))
-    assert assets.fetch("toy") == assets.locate("toy") == toy.folder
-    assert hub == []
     monkeypatch.setenv(assets.SOURCE_VARIABLE, "hub")
     assert assets.fetch("toy") == assets.locate("toy") == tmp_path / "snapshot"
     assert hub == [("owner/name", file, "dataset", HUB.revision) for file in HUB.files] * 2
+    assert leftovers() == []
     use(monkeypatch, toy)
-    assert assets.locate("toy") == assets.fetch("toy") == toy.folder
+    assert assets.fetch("toy") == assets.locate("toy") == toy.folder
+    monkeypatch.delenv(assets.SOURCE_VARIABLE)
+    use(monkeypatch, replace(toy, hub=HUB))
+    assert assets.fetch("toy") == assets.locate("toy") == toy.folder
+    assert len(hub) == 4
 
 
 def test_what_only_the_hub_has_is_located_there(hub, monkeypatch, tmp_path):
