@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,7 +121,7 @@ def record(exercise: str, kind: str) -> str:
 
     try:
         path = progress_file().resolve()  # what a link leads to is brought up to date, and stays where it is
-    except ProgressError as error:
+    except MisuseError as error:
         return f"This answer is not recorded: {error}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
