@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase, Trainer, TrainingArguments
-from transformers.trainer_utils import EvalLoopOutput
+from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from kdcourse.checkpoints import EpochOrder, require_whole, said_of_a_checkpoint
 from kdcourse.checks import IGNORED_LABEL, MismatchError, require_logits, require_mix, require_weights
@@ -76,6 +76,15 @@ class DistillationArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.require_legal()
+        # A search casts each value to the type that it finds: 0.7 would become 0 where alpha was the integer 0.
+        self.alpha, self.temperature = float(self.alpha), float(self.temperature)
+
+    def require_legal(self) -> None:
+        """
+        Raises:
+            ValueError: a setting of distillation is out of range.
+        """
         require_mix(self.alpha, self.temperature)
         resolve_divergence(self.divergence, self.beta)
         require_weights(self.class_weights or [])
@@ -129,28 +138,54 @@ class DistillationTrainer(Trainer):
                 f"teacher is the name {teacher!r}; load the model that it names, as the student was, and pass that."
             )
         super().__init__(model, args, **kwargs)
-        self._task: Task | None = cast("Task | None", args.task) or task_of(self.model)
+        self._teachers_tokenizer = tokenizer_of(teacher_processing_class)
+        self._meet(self.model, teacher)
         tokenizer = tokenizer_of(self.processing_class)
         if tokenizer is not None and self._is_shifted and kwargs.get("data_collator") is None:
             self.data_collator = LanguageModelCollator(tokenizer)  # the Trainer's own does not pad labels
+        if isinstance(teacher, nn.Module):
+            teacher = ModelTeacher(_placed(teacher, args.device), self._vocabulary)
+        # An attribute of the trainer, not of the student: model.train() must not reach it, nor a checkpoint hold it.
+        self.teacher: Teacher = ColumnTeacher() if teacher is None else teacher
+        self._trained, self._evaluated = Averages(), Averages()
+        self._epoch_order = EpochOrder()
+        self.add_callback(self._epoch_order)
+
+    def call_model_init(self, trial: Any = None) -> nn.Module:
+        """A new student for each training, which is looked at as the first one was."""
+        student = super().call_model_init(trial)
+        if hasattr(self, "teacher"):  # the first one comes before its teacher
+            if isinstance(self.teacher, ModelTeacher):
+                self._meet(student, self.teacher.model)
+                self.teacher.vocabulary = self._vocabulary
+            else:
+                self._meet(student, self.teacher)
+        return student
+
+    def _meet(self, student: Any, teacher: nn.Module | Teacher | None) -> None:
+        """Refuse a student that cannot learn from this teacher; else keep what a step has to know of the two."""
+        tokenizer = tokenizer_of(self.processing_class)
+        self._task: Task | None = cast("Task | None", self.args.task) or task_of(student)
         self._vocabulary: int | None = None
         self._not_the_students: frozenset[str] = frozenset()
         if isinstance(teacher, nn.Module):
             self._task = self._task or task_of(teacher)
-            self._vocabulary = check_fit(self.model, teacher, tokenizer, tokenizer_of(teacher_processing_class))
-            teacher = ModelTeacher(_placed(teacher, args.device), self._vocabulary)
-            self._not_the_students = only_read_by(teacher.model, self.model)
+            self._vocabulary = check_fit(student, teacher, tokenizer, self._teachers_tokenizer)
+            self._not_the_students = only_read_by(teacher, student)
         else:
-            check_alone("student", self.model, tokenizer)
-            require_same_names(self.model, getattr(teacher, "label_names", []))
-        self._counts_labels = task_of(self.model) in LABELLED_TASKS
-        # An attribute of the trainer, not of the student: model.train() must not reach it, nor a checkpoint hold it.
-        self.teacher: Teacher = ColumnTeacher() if teacher is None else teacher
-        self._class_weights = None if args.class_weights is None else torch.tensor(args.class_weights)
-        self._trained, self._evaluated = Averages(), Averages()
+            check_alone("student", student, tokenizer)
+            require_same_names(student, getattr(teacher, "label_names", []))
+        self._counts_labels = task_of(student) in LABELLED_TASKS
+        self._signature_columns = None
         self._has_looked_at_logits = False
-        self._epoch_order = EpochOrder()
-        self.add_callback(self._epoch_order)
+
+    def _hp_search_setup(self, trial: Any) -> None:
+        super()._hp_search_setup(trial)
+        self.args.require_legal()
+
+    def _inner_training_loop(self, *args: Any, **options: Any) -> TrainOutput:
+        self._trained = Averages()  # a training before it, or one that ran out of memory, may have left sums behind
+        return super()._inner_training_loop(*args, **options)
 
     def compute_loss(
         self,
@@ -224,7 +259,7 @@ class DistillationTrainer(Trainer):
     def _objective(
         self, logits: Tensor, teacher_logits: Logits, labels: Tensor | None, num_items: Tensor | int | None = None
     ) -> DistillationLoss:
-        objective = OBJECTIVES[self._task_for(logits)]
+        objective, weights = OBJECTIVES[self._task_for(logits)], self.args.class_weights
         if not self._has_looked_at_logits:
             require_logits(student_logits=logits, teacher_logits=teacher_logits)
             self._has_looked_at_logits = True
@@ -238,7 +273,7 @@ class DistillationTrainer(Trainer):
             beta=self.args.beta,
             num_items=num_items,
             label_smoothing=self.args.label_smoothing_factor,
-            class_weights=self._class_weights,
+            class_weights=weights if weights is None else torch.tensor(weights),
         )
 
     @property
@@ -376,8 +411,8 @@ class Averages:
     """The hard and the soft term per row of their own, over many batches and all processes."""
 
     def __init__(self) -> None:
-        self._sums = torch.zeros(2)
-        self._items = torch.zeros(2)
+        self._sums = torch.zeros(2, dtype=torch.float32)  # whatever the default is: bfloat16 counts to 256
+        self._items = torch.zeros(2, dtype=torch.float32)
 
     def add_sums(self, loss: DistillationLoss, divided_by: Tensor) -> None:
         """The sums behind a loss, which were divided by `divided_by`: (labelled, taught) rows."""
