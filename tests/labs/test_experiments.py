@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from shapes import make_model, make_rows
 from transformers import Trainer
 
+from kdcourse.checkpoints import ORDER
 from kdcourse.labs import experiments
 from kdcourse.labs.experiments import Arm, last_checkpoint
 
@@ -136,6 +137,6 @@ def test_a_checkpoint_that_is_half_written_is_not_the_last(tmp_path):
     for step, complete in ((6, True), (9, True), (10, False)):
         (tmp_path / f"checkpoint-{step}").mkdir()
         if complete:
-            (tmp_path / f"checkpoint-{step}" / experiments.ORDER_FILE).touch()
+            (tmp_path / f"checkpoint-{step}" / ORDER).touch()
     assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-9"
     assert last_checkpoint(tmp_path / "nothing") is None
