@@ -7,92 +7,40 @@ grown at its end is scored from there.
 
 from __future__ import annotations
 
+import os
+import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import safetensors.torch
-import torch
-from safetensors import SafetensorError, safe_open
+from filelock import FileLock
 from torch import Tensor
 
-from kdcourse.columns import TOKEN_COLUMNS
-from kdcourse.files import written_whole
-from kdcourse.hashing import hash_columns, hash_json, hash_text, hash_weights
+from kdcourse.pieces import (
+    ROWS,
+    ROWS_AND_CLASSES,
+    CacheMismatchError,
+    Fingerprint,
+    Piece,
+    in_words,
+    kind_of,
+    pack,
+    read_tensors,
+    require_content,
+    require_same,
+    require_seal,
+    rows_in_words,
+    sealed,
+    write_tensors,
+)
+from kdcourse.provenance import fingerprint
 from kdcourse.topk import TopK
 
-if TYPE_CHECKING:
-    from datasets import Dataset
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+__all__ = ["CacheMismatchError", "LogitsCache", "fingerprint", "load_logits", "locked", "require_same", "save_logits"]
 
-Fingerprint = Mapping[str, str]
-
-
-class CacheMismatchError(ValueError):
-    """The cached logits answer another question; the message names what differs."""
-
-
-def fingerprint(
-    teacher: PreTrainedModel | str, tokenizer: PreTrainedTokenizerBase, dataset: Dataset | None = None
-) -> dict[str, str]:
-    """What logits depend on, as SHA-256 by name: the teacher's weights, the tokenizer, and the token ids that it read.
-
-    `teacher` is a model, whose weights are hashed, or the digest of the files that its weights come from.
-    """
-    return {
-        "teacher weights": teacher if isinstance(teacher, str) else hash_weights(teacher),
-        "tokenizer": _hash_tokenizer(tokenizer),
-    } | ({} if dataset is None else hash_token_ids(dataset))
-
-
-def hash_token_ids(dataset: Dataset) -> dict[str, str]:
-    """The part of a fingerprint that changes with the dataset."""
-    read = [name for name in TOKEN_COLUMNS if name in dataset.column_names and name != "attention_mask"]
-    return {"token ids": hash_columns(dataset, read)}
-
-
-def _hash_tokenizer(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Of its rules, and of its vocabulary alone where it is one in Python, which cannot be written down whole."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
-    return (
-        hash_json([type(tokenizer).__name__, tokenizer.get_vocab()]) if backend is None else hash_text(backend.to_str())
-    )
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """One safetensors file, whole or not at all."""
-    with written_whole(path) as unfinished:
-        safetensors.torch.save_file(
-            {name: tensor.contiguous() for name, tensor in tensors.items()}, unfinished, dict(metadata)
-        )
-
-
-@contextmanager
-def open_tensors(path: Path) -> Iterator[Any]:
-    """A safetensors file, or a sentence about what is wrong with it."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except SafetensorError as error:
-        raise CacheMismatchError(f"{path} is damaged ({error}); delete it and score the dataset anew.") from error
-
-
-def require_same(cache: str, stored: Fingerprint, expected: Fingerprint) -> None:
-    """Every expected field is stored with the expected value.
-
-    Raises:
-        CacheMismatchError: it names the field and both values.
-    """
-    for field, value in expected.items():
-        found = stored.get(field, "nothing")
-        if found != value:
-            raise CacheMismatchError(
-                f"The logits {cache} were computed with other {field} ({found[:12]}, not {value[:12]}); score the "
-                "dataset with this teacher, or go back to the teacher, data and settings that they were computed with."
-            )
+_NAME = re.compile(r"rows-(\d{9}|[1-9]\d{9,})\.safetensors")
 
 
 class LogitsCache:
@@ -103,16 +51,22 @@ class LogitsCache:
         fingerprint: what the logits depend on, by name. A cache that was written with another one is refused.
 
     Raises:
-        CacheMismatchError: the folder holds logits of another fingerprint, or a damaged file.
+        CacheMismatchError: the folder holds logits of another fingerprint, lacks some, or holds a damaged file. Of a
+            file's logits, that is checked when the first of them is read.
+        OSError: the folder or a file cannot be read.
     """
 
     def __init__(self, folder: Path, fingerprint: Fingerprint) -> None:
         self.folder = folder
         self.fingerprint = dict(fingerprint)
-        self._pieces: list[dict[str, Tensor]] = []
-        self._metadata: list[dict[str, str]] = []
+        self._pieces: list[Piece] = []
         self._ends: list[int] = []
-        while (path := self._path(len(self))).exists():
+        for first_row, path in sorted(_files_of(folder).items()):
+            if first_row != len(self):
+                raise CacheMismatchError(
+                    f"In {folder}, {path.name} follows {len(self):,} rows: those between are missing, or there twice; "
+                    "put the missing file back, or delete the folder and score the dataset anew."
+                )
             self._open(path)
 
     def __len__(self) -> int:
@@ -125,41 +79,94 @@ class LogitsCache:
         Args:
             rows: one tensor of logits, or the top k of one, for each row of the dataset.
             about: what this piece alone depends on, such as the rows' token ids.
+
+        Raises:
+            ValueError: there are no rows, or rows of several kinds.
+            CacheMismatchError: they are of another kind than those before, or somebody else has written these rows.
+            OSError: they cannot be written; the rows before are as they were.
         """
-        path = self._path(len(self))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_tensors(path, _pack(rows), self.fingerprint | dict(about or {}))
+        packed = pack(rows)
+        self._require_kind("the new rows", kind_of(packed))
+        path = self.folder / f"rows-{len(self):09d}.safetensors"
+        said = self.fingerprint | dict(about or {}) | {ROWS: rows_in_words(range(len(self), len(self) + len(rows)))}
+        with locked(self.folder):
+            if len(self) in _files_of(self.folder):
+                raise CacheMismatchError(
+                    f"Another process has written {path}; open the cache anew and append what is missing."
+                )
+            with in_words(f"{self.folder} cannot be made", "take another folder, or mend that"):
+                self.folder.mkdir(parents=True, exist_ok=True)
+            write_tensors(path, packed, sealed(packed, said))
         self._open(path)
 
     def pieces(self) -> list[tuple[range, Fingerprint]]:
         """Which rows each file holds, and what is stored with it."""
-        ends = [0, *self._ends]
-        return [(range(*rows), stored) for rows, stored in zip(pairwise(ends), self._metadata, strict=True)]
+        return [(piece.rows, piece.about) for piece in self._pieces]
 
     def __getitem__(self, row: int) -> Tensor | TopK:
-        """The logits of one row: (C,) or (tokens, V), or their top k; on the CPU."""
+        """The logits of one row: (C,) or (tokens, V), or their top k; on the CPU.
+
+        Raises:
+            CacheMismatchError: the file that holds them is damaged.
+        """
         if not 0 <= row < len(self):
             raise IndexError(f"Row {row} is asked for, but {self.folder.name} holds {len(self):,} rows.")
-        piece = bisect_right(self._ends, row)
-        return _unpack(self._pieces[piece], row - (self._ends[piece - 1] if piece else 0))
-
-    def _path(self, first_row: int) -> Path:
-        return self.folder / f"rows-{first_row:09d}.safetensors"
+        piece = self._pieces[bisect_right(self._ends, row)]
+        return piece[row - piece.rows.start]
 
     def _open(self, path: Path) -> None:
-        with open_tensors(path) as file:
-            stored = file.metadata() or {}
-            require_same(f"in {self.folder}", stored, self.fingerprint)
-            # These tensors are views of the file: the operating system reads a row when it is asked for.
-            piece = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+        piece = Piece(path, len(self))
+        require_same(f"in {self.folder}", piece.about, self.fingerprint)
+        self._require_kind(str(path), piece.kind)
         self._pieces.append(piece)
-        self._metadata.append(stored)
-        self._ends.append(len(self) + len(piece["ends"]))
+        self._ends.append(piece.rows.stop)
+
+    def _require_kind(self, where: str, kind: Mapping[str, Any]) -> None:
+        if self._pieces and kind != self._pieces[0].kind:
+            raise CacheMismatchError(
+                f"The logits of {where} are of another kind ({kind}) than those before in {self.folder} "
+                f"({self._pieces[0].kind}); a cache holds those of one teacher, kept in one way."
+            )
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """One process at a time writes to a cache; within it, the same lock is taken again without waiting."""
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"), is_singleton=True)
+    with in_words(f"The lock of {folder} cannot be taken", "take a folder that can be written to"):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _files_of(folder: Path) -> dict[int, Path]:
+    """The files of a cache by their first row; none if the folder is not there yet."""
+    if not os.path.lexists(folder):
+        return {}
+    with in_words(f"The cache {folder} cannot be read", "look at where it leads, and at its permissions"):
+        return {int(name[1]): path for path in folder.iterdir() if (name := _NAME.fullmatch(path.name))}
 
 
 def save_logits(path: Path, logits: Mapping[str, Tensor], prints: Mapping[str, Fingerprint]) -> None:
-    """Write named logits (N, C) and their fingerprints to one file, whole or not at all."""
-    metadata = {f"{name}/{field}": value for name, fields in prints.items() for field, value in fields.items()}
+    """Write named logits (N, C) and their fingerprints to one file, whole or not at all.
+
+    Raises:
+        ValueError: logits of another shape.
+        OSError: there is no room, or no permission; what was there before is as it was.
+    """
+    for name, tensor in logits.items():
+        if tensor.ndim != ROWS_AND_CLASSES or not tensor.is_floating_point():
+            raise ValueError(
+                f"'{name}' is {tensor.dtype} of shape {tuple(tensor.shape)}, but logits are (N, C), floats."
+            )
+    metadata = {
+        f"{name}/{field}": value
+        for name, tensor in logits.items()
+        for field, value in sealed({name: tensor}, prints[name]).items()
+    }
     write_tensors(path, logits, metadata)
 
 
@@ -167,40 +174,18 @@ def load_logits(path: Path, name: str, expected: Fingerprint) -> Tensor:
     """The logits stored under `name`, (N, C) in float32.
 
     Raises:
-        CacheMismatchError: they were computed with another teacher, tokenizer or dataset; it says which.
+        CacheMismatchError: they were computed with another teacher, tokenizer or dataset, or are not those that were
+            written; it says which.
         FileNotFoundError: there is no such file.
     """
-    with open_tensors(path) as file:
-        if name not in file.keys():  # noqa: SIM118  (not a dict: it has no `in` of its own)
-            raise CacheMismatchError(f"{path.name} holds no logits named '{name}'; score the dataset anew.")
-        stored = file.metadata() or {}
-        fields = {field: stored.get(f"{name}/{field}", "nothing") for field in expected}
-        require_same(f"'{name}' in {path.name}", fields, expected)
-        return file.get_tensor(name)
-
-
-def _pack(rows: Sequence[Tensor] | Sequence[TopK]) -> dict[str, Tensor]:
-    """Rows of different length behind each other, and where each ends."""
-    parts = {"logits": [row.logits if isinstance(row, TopK) else row for row in rows]}
-    cut = [row for row in rows if isinstance(row, TopK)]
-    if cut:
-        parts |= {"classes": [row.classes.int() for row in cut], "rest": [row.rest for row in cut]}
-    is_sequence = parts["logits"][0].ndim > 1
-    lengths = [len(row) if is_sequence else 1 for row in parts["logits"]]
-    packed = {name: torch.cat(tensors) if is_sequence else torch.stack(tensors) for name, tensors in parts.items()}
-    packed |= {"ends": torch.tensor(lengths).cumsum(0), "is_sequence": torch.tensor(is_sequence)}
-    if cut:
-        packed["temperature"] = torch.tensor(cut[0].temperature, dtype=torch.float64)
-        packed["width"] = torch.tensor(cut[0].width)
-    return packed
-
-
-def _unpack(piece: Mapping[str, Tensor], row: int) -> Tensor | TopK:
-    start = int(piece["ends"][row - 1]) if row else 0
-    where = slice(start, int(piece["ends"][row])) if piece["is_sequence"] else start
-    if "classes" not in piece:
-        return piece["logits"][where]
-    return TopK(
-        piece["logits"][where], piece["classes"][where], piece["rest"][where],
-        temperature=float(piece["temperature"]), width=int(piece["width"]),
-    )  # fmt: skip
+    tensors, metadata = read_tensors(path)
+    if name not in tensors:
+        raise CacheMismatchError(f"{path.name} holds no logits named '{name}'; score the dataset anew.")
+    stored = {
+        field.removeprefix(f"{name}/"): value for field, value in metadata.items() if field.startswith(f"{name}/")
+    }
+    where = f"'{name}' in {path.name}"
+    require_seal(where, stored)
+    require_same(where, stored, expected)
+    require_content(where, {name: tensors[name]}, stored)
+    return tensors[name]

@@ -50,6 +50,14 @@ def require_mix(alpha: float, temperature: float) -> None:
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha is {alpha}, but the weight of the labels must lie between 0 and 1.")
+    require_temperature(temperature)
+
+
+def require_temperature(temperature: float) -> None:
+    """
+    Raises:
+        ValueError: T² is not a number above 0.
+    """
     if not (temperature > 0 and math.isfinite(temperature * temperature)):
         raise ValueError(
             f"temperature is {temperature}, but it must be a finite number above 0; 1 leaves logits alone."

@@ -8,29 +8,30 @@ it is, a training step asks it one thing: the logits for this batch.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import torch
-from filelock import FileLock
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from kdcourse.cache import CacheMismatchError, LogitsCache, fingerprint, hash_token_ids, require_same
-from kdcourse.columns import LOGITS_COLUMN, ROW_COLUMN, TOKEN_COLUMNS, Batch, arguments_of, teacher_features
+from kdcourse.cache import LogitsCache, locked
+from kdcourse.checks import require_temperature
+from kdcourse.collators import Collator
+from kdcourse.columns import LOGITS_COLUMN, ROW_COLUMN, TEACHER_PREFIX, Batch, arguments_of, teacher_features
 from kdcourse.compat import label_names, require_room
+from kdcourse.hashing import values_of
+from kdcourse.pieces import ROW, ROWS_AND_CLASSES, CacheMismatchError, Fingerprint, require_same
+from kdcourse.provenance import COLUMNS, columns_read, fingerprint, fingerprint_of_rows
 from kdcourse.topk import Logits, concatenate, spread, stack, top_k
 
 if TYPE_CHECKING:
     from datasets import Dataset
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 LABEL_NAMES = "label names"
 """What a cache keeps of a classifier's labels, as JSON: in another order, its logits would teach other classes."""
-
-ROW = 1
-"""Dimensions of one example's logits from a classifier, (C,); a language model's have one more, (tokens, V)."""
 
 
 class Teacher(Protocol):
@@ -117,47 +118,63 @@ class CachedTeacher:
         return spread(concatenate(rows), mask)  # padding may be on either side
 
     def add_rows(self, dataset: Dataset) -> Dataset:
-        """The dataset that was scored, with each example's row beside it."""
-        if len(dataset) > len(self.cache):
+        """The dataset that was scored, with each example's row beside it.
+
+        Raises:
+            CacheMismatchError: another dataset.
+            ValueError: more rows, or fewer: cut the dataset down after this.
+        """
+        if len(dataset) != len(self.cache):
             raise ValueError(
-                f"There are {len(self.cache):,} cached rows for {len(dataset):,} examples; each needs its own."
+                f"There are {len(self.cache):,} cached rows for {len(dataset):,} examples, and each has its own; pass "
+                "the dataset that was scored, and select from what comes back."
             )
+        for rows, stored in self.cache.pieces():
+            if COLUMNS in stored:
+                _require_same_rows(f"in {self.cache.folder}", stored, dataset.select(rows))
         return dataset.add_column(ROW_COLUMN, list(range(len(dataset))))
 
 
 def cache_logits(
     folder: Path,
-    teacher: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    teacher: nn.Module,
+    tokenizer: Any,
     dataset: Dataset,
     *,
     weights: str | None = None,
     k: int | None = None,
     temperature: float | None = None,
+    collate: Collator | None = None,
     batch_size: int = 64,
     rows_per_file: int = 1024,
     progress: bool = False,
 ) -> CachedTeacher:
-    """Score a tokenized dataset into `folder`, as far as it is not there yet.
+    """Score a dataset into `folder`, as far as it is not there yet.
 
     Args:
         folder: the cache; a run that was interrupted, or a dataset that grew at its end, resumes where it was.
         teacher: a classifier or a causal language model.
+        tokenizer, dataset, collate: see `score`.
         weights: digest of the files that the teacher's weights come from, if they are not to be hashed themselves.
         k: keep this many logits of each row, and the weight of the rest at `temperature`; None keeps all.
         rows_per_file: how much work an interruption can lose.
 
     Raises:
-        CacheMismatchError: the folder belongs to another teacher, tokenizer, dataset or setting; it says which.
+        CacheMismatchError: the folder belongs to another teacher, tokenizer, dataset or setting, or is damaged; it says
+            which.
+        OSError: the folder cannot be read or written; what is there stays.
     """
     if (k is None) != (temperature is None):
         raise ValueError("k and temperature belong together: what the rest weighs depends on the temperature.")
-    settings = {"settings": "all logits" if k is None else f"top {k} at temperature {temperature}"}
+    if temperature is not None:
+        require_temperature(temperature)
+    settings = {"settings": "all logits" if temperature is None else f"top {k} at temperature {float(temperature)}"}
+    if collate is not None:
+        settings["collate"] = getattr(collate, "__qualname__", type(collate).__qualname__)
     if names := label_names(teacher):
         settings[LABEL_NAMES] = json.dumps(names)
-    depends_on = fingerprint(weights or teacher, tokenizer) | settings
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{folder.name}.lock")):
+    depends_on = fingerprint(teacher, tokenizer, weights=weights) | settings
+    with locked(folder):
         cache = LogitsCache(folder, depends_on)
         for rows, stored in cache.pieces():
             if rows.stop > len(dataset):
@@ -165,32 +182,42 @@ def cache_logits(
                     f"{folder} holds {len(cache):,} rows and the dataset {len(dataset):,}; a cache grows with its "
                     "dataset, so take another folder for a smaller one."
                 )
-            require_same(f"in {folder}", stored, hash_token_ids(dataset.select(rows)))
+            _require_same_rows(f"in {folder}", stored, dataset.select(rows), columns_read(dataset, teacher))
         keep = None if k is None or temperature is None else lambda logits: top_k(logits, k, temperature)
         for start in range(len(cache), len(dataset), rows_per_file):
             piece = dataset.select(range(start, min(start + rows_per_file, len(dataset))))
-            scored = _score_rows(teacher, tokenizer, piece, batch_size, progress, keep)
-            cache.append(scored, about=hash_token_ids(piece))
+            scored = _score_rows(teacher, tokenizer, piece, collate, batch_size, progress, keep)
+            cache.append(scored, about=fingerprint_of_rows(piece, columns_read(piece, teacher)))
     return CachedTeacher(cache)
 
 
 def score(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    model: nn.Module,
+    tokenizer: Any,
     dataset: Dataset,
     *,
+    collate: Collator | None = None,
     batch_size: int = 64,
     progress: bool = False,
 ) -> Tensor:
-    """A classifier's logits (N, C) for every row of a tokenized dataset, in its order, in float32 on the CPU."""
-    return torch.stack(_score_rows(model, tokenizer, dataset, batch_size, progress))
+    """A classifier's logits (N, C) for every row of a dataset, in its order, in float32 on the CPU.
+
+    Args:
+        tokenizer: what pads uneven rows, a tokenizer or a feature extractor; an image processor, or None, for rows that
+            are even.
+        dataset: tokenized, or processed to what the model's forward names, such as `pixel_values`; its format and
+            transform are honoured, and a transform has to make the same of a row each time.
+        collate: how a list of rows becomes a batch, if not as the Trainer does it: padded, or else stacked.
+    """
+    return torch.stack(_score_rows(model, tokenizer, dataset, collate, batch_size, progress))
 
 
 @torch.inference_mode()
 def _score_rows(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    model: nn.Module,
+    tokenizer: Any,
     dataset: Dataset,
+    collate: Collator | None,
     batch_size: int,
     progress: bool,
     keep: Callable[[Tensor], Any] | None = None,
@@ -199,22 +226,81 @@ def _score_rows(
 
     Rows are batched by length, so that little padding is computed; the model is in eval mode while it scores.
     """
-    was_training = model.training
-    model.eval()
-    rows = dataset.with_format(None).select_columns([name for name in TOKEN_COLUMNS if name in dataset.column_names])
-    lengths = [len(ids) for ids in rows["input_ids"]]
-    order = sorted(range(len(lengths)), key=lengths.__getitem__)
-    scored: list[Any] = [None] * len(lengths)
-    for start in tqdm(range(0, len(order), batch_size), desc="teacher", disable=not progress):
-        batch = order[start : start + batch_size]
-        inputs = tokenizer.pad(rows[batch], return_tensors="pt").to(model.device)
-        logits = ask(model, inputs).float().cpu()
-        masks = inputs["attention_mask"].bool().cpu()
-        for index, row, mask in zip(batch, logits, masks, strict=True):
-            row = row[mask] if row.ndim > 1 else row.clone()  # noqa: PLW2901  (a view would keep the whole batch)
-            scored[index] = keep(row) if keep else row
-    model.train(was_training)
+    columns = columns_read(dataset, model)
+    collate = collate or _default_collate(tokenizer)
+    device = next((weight.device for weight in model.parameters()), torch.device("cpu"))
+    order = _by_length(dataset, columns)
+    scored: list[Any] = [None] * len(order)
+    with _in_eval_mode(model):
+        for start in tqdm(range(0, len(order), batch_size), desc="teacher", disable=not progress):
+            batch = order[start : start + batch_size]
+            rows = [
+                {column.removeprefix(TEACHER_PREFIX): row[column] for column in columns}
+                for row in dataset.__getitems__(batch)
+            ]
+            inputs = {name: value.to(device) for name, value in collate(rows).items()}
+            logits = ask(model, inputs).float().cpu()
+            masks = _masks(inputs, logits)
+            for index, row, mask in zip(batch, logits, masks, strict=True):
+                row = row.clone() if mask is None else row[mask]  # noqa: PLW2901  (a view would keep the whole batch)
+                scored[index] = keep(row) if keep else row
     return scored
+
+
+def _default_collate(tokenizer: Any) -> Collator:
+    """As the Trainer chooses it."""
+    from transformers import PreTrainedTokenizerBase, SequenceFeatureExtractor
+    from transformers.data.data_collator import DataCollatorWithPadding, default_data_collator
+
+    if isinstance(tokenizer, PreTrainedTokenizerBase | SequenceFeatureExtractor):
+        return DataCollatorWithPadding(cast("PreTrainedTokenizerBase", tokenizer))
+    return default_data_collator
+
+
+def _by_length(dataset: Dataset, columns: Sequence[str]) -> list[int]:
+    """The rows, those with fewest tokens first; as they are, if they have none."""
+    ids = next((column for column in columns if column.removeprefix(TEACHER_PREFIX) == "input_ids"), None)
+    if ids is None:
+        return list(range(len(dataset)))
+    lengths = [len(row) for row in values_of(dataset, ids)]
+    return sorted(range(len(lengths)), key=lengths.__getitem__)
+
+
+def _masks(inputs: Batch, logits: Tensor) -> Iterable[Tensor | None]:
+    """Which of a row's logits are a token's and not padding's, (B, T); none for each row of a classifier.
+
+    Raises:
+        ValueError: there is not one answer for each token.
+    """
+    if logits.ndim == ROWS_AND_CLASSES:
+        return [None] * len(logits)
+    mask = inputs.get("attention_mask")
+    if mask is None and "input_ids" in inputs:
+        mask = torch.ones_like(inputs["input_ids"])
+    if mask is None or mask.shape != logits.shape[:-1]:
+        tokens = "no tokens" if mask is None else f"tokens of shape {tuple(mask.shape)}"
+        raise ValueError(
+            f"The teacher's logits have shape {tuple(logits.shape)} for {tokens}, but one answer for each example or "
+            "each token is what can be stored; leave this teacher in the loop."
+        )
+    return mask.bool().cpu()
+
+
+@contextmanager
+def _in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """Each of its modules gets back the mode that it had."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+def _require_same_rows(cache: str, stored: Fingerprint, rows: Dataset, columns: Collection[str] | None = None) -> None:
+    """The rows that a piece was scored on; the columns are those that it names, if no others are given."""
+    require_same(cache, stored, fingerprint_of_rows(rows, columns or stored[COLUMNS].split(", ")))
 
 
 def add_logits(dataset: Dataset, logits: Tensor) -> Dataset:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdcourse.checks import MismatchError, require_no_overflow
+from kdcourse.checks import MismatchError, require_no_overflow, require_temperature
 from kdcourse.temperature import at_least_float32, at_temperature
 
 
@@ -103,8 +103,9 @@ def top_k(logits: Tensor, k: int, temperature: float) -> TopK:
     """Keep the k largest logits of each row, for a loss at `temperature`.
 
     Raises:
-        ValueError: k is not between 1 and C, or a logit overflows at this temperature.
+        ValueError: k is not between 1 and C, the temperature is none, or a logit overflows at it.
     """
+    require_temperature(temperature)
     width = logits.shape[-1]
     if not 1 <= k <= width:
         raise ValueError(f"k is {k}, but of {width} classes between 1 and {width} can be kept.")

@@ -71,13 +71,14 @@ def load_teacher(adapter: Path = TEACHER_FOLDER) -> PreTrainedModel:
 
 
 def teacher_digest(adapter: Path = TEACHER_FOLDER) -> str:
-    """SHA-256 that stands for the weights of `load_teacher`.
+    """SHA-256 that stands for the weights and the configuration of `load_teacher`.
 
     It is taken over the files: merging an adapter rounds differently on different machines, so the merged weights are
     not the same everywhere to the last bit.
     """
-    encoder = assets.catalogue()["minilm"].files["model.safetensors"]
-    return hash_bytes(encoder.encode(), *((adapter / file).read_bytes() for file in ADAPTER_FILES))
+    encoder = assets.catalogue()["minilm"].files
+    files = [encoder[file].encode() for file in ("config.json", "model.safetensors")]
+    return hash_bytes(*files, *((adapter / file).read_bytes() for file in ADAPTER_FILES))
 
 
 def gpt2_student(
