@@ -55,7 +55,7 @@ test-quick: $(VENV)/.test-ready assets ## Check everything but the notebooks
 test-deep: $(VENV)/.test-ready assets ## Try fifty thousand random cases, every lesson twice, interrupted, and as a learner; three ports (about 40 minutes)
 	KDCOURSE_DEEP=1 $(RUN) pytest -n 2 --dist loadfile tests/test_properties.py tests/notebooks/test_twice.py \
 		tests/course/test_run.py tests/course/test_editions.py tests/attacks/test_attacks_on_files.py tests/ports \
-		tests/census/test_census.py
+		tests/census/test_census.py tests/attacks/test_attacks_on_the_cache.py
 
 census: $(VENV)/.test-ready assets ## Take one step of every architecture of transformers, and write docs/census.md (about 10 minutes)
 	PYTHONPATH=tests $(RUN) census

@@ -24,6 +24,7 @@ from kdcourse.columns import (
     unwrapped,
 )
 from kdcourse.hashing import hash_columns, hash_json, hash_tensors, hash_values, hash_weights, values_of
+from kdcourse.pieces import CacheMismatchError
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -87,7 +88,7 @@ def fingerprint_of_rows(dataset: Dataset, columns: Collection[str]) -> dict[str,
     """The part of a fingerprint that changes with the dataset.
 
     Args:
-        columns: those that the teacher reads (see `columns_read`).
+        columns: those that the teacher reads (see `columns_read` and `columns_named`).
     """
     names = {column.removeprefix(TEACHER_PREFIX): column for column in columns}
     mask = names.pop("attention_mask", None)
@@ -109,24 +110,44 @@ def columns_read(dataset: Dataset, teacher: nn.Module | None) -> list[str]:
     Raises:
         ValueError: there are none.
     """
-    present = list(dataset[0]) if len(dataset) else dataset.column_names
+    present = _columns_of(dataset)
     if teacher is None:
         return [name for name in TOKEN_COLUMNS if name in present]
     named = arguments_of(teacher)
-    # A mask also tells padding from text in the answer, whether or not the teacher reads it.
-    read = [
-        column
-        for name, column in teacher_features({column: column for column in present}, teacher).items()
-        if name in named or name in TOKEN_COLUMNS
-    ]
-    if "input_ids" in read and "attention_mask" in present and "attention_mask" not in read:
-        read.append("attention_mask")
+    features = teacher_features({column: column for column in present}, teacher)
+    read = [column for name, column in features.items() if name in named or name in TOKEN_COLUMNS]
     if not read and present:
         raise ValueError(
             f"The dataset has the columns {', '.join(present)} and {type(unwrapped(teacher)).__name__} reads "
             f"{', '.join(sorted(named))}; tokenize or process the dataset, and call its columns what forward does."
         )
-    return read
+    return _with_mask(read, present)
+
+
+def columns_named(stored: Mapping[str, str], dataset: Dataset) -> list[str]:
+    """The columns that were read when a fingerprint was taken.
+
+    Raises:
+        CacheMismatchError: the dataset lacks one.
+    """
+    read, present = stored[COLUMNS].split(", "), _columns_of(dataset)
+    for column in read:
+        if column not in present:
+            raise CacheMismatchError(
+                f"The dataset has no column {column}, and the logits depend on it; pass the one that was scored."
+            )
+    return _with_mask(read, present)
+
+
+def _columns_of(dataset: Dataset) -> list[str]:
+    """Also of a dataset with a transform, which makes others than are stored."""
+    return list(dataset[0]) if len(dataset) else dataset.column_names
+
+
+def _with_mask(columns: list[str], present: Collection[str]) -> list[str]:
+    """A mask also tells padding from text in an answer, whether or not the teacher reads it."""
+    masks = {column.replace("input_ids", "attention_mask") for column in columns if column.endswith("input_ids")}
+    return [*columns, *sorted(mask for mask in masks if mask in present and mask not in columns)]
 
 
 def hash_configuration(model: nn.Module) -> str:

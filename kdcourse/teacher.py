@@ -8,7 +8,7 @@ it is, a training step asks it one thing: the logits for this batch.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -23,8 +23,8 @@ from kdcourse.collators import Collator
 from kdcourse.columns import LOGITS_COLUMN, ROW_COLUMN, TEACHER_PREFIX, Batch, arguments_of, teacher_features
 from kdcourse.compat import label_names, require_room
 from kdcourse.hashing import values_of
-from kdcourse.pieces import ROW, ROWS_AND_CLASSES, CacheMismatchError, Fingerprint, require_same
-from kdcourse.provenance import COLUMNS, columns_read, fingerprint, fingerprint_of_rows
+from kdcourse.pieces import ROW, ROWS_AND_CLASSES, CacheMismatchError, require_same
+from kdcourse.provenance import COLUMNS, columns_named, columns_read, fingerprint, fingerprint_of_rows
 from kdcourse.topk import Logits, concatenate, spread, stack, top_k
 
 if TYPE_CHECKING:
@@ -131,7 +131,8 @@ class CachedTeacher:
             )
         for rows, stored in self.cache.pieces():
             if COLUMNS in stored:
-                _require_same_rows(f"in {self.cache.folder}", stored, dataset.select(rows))
+                read = fingerprint_of_rows(dataset.select(rows), columns_named(stored, dataset))
+                require_same(f"in {self.cache.folder}", stored, read)
         return dataset.add_column(ROW_COLUMN, list(range(len(dataset))))
 
 
@@ -174,6 +175,7 @@ def cache_logits(
     if names := label_names(teacher):
         settings[LABEL_NAMES] = json.dumps(names)
     depends_on = fingerprint(teacher, tokenizer, weights=weights) | settings
+    columns = columns_read(dataset, teacher)
     with locked(folder):
         cache = LogitsCache(folder, depends_on)
         for rows, stored in cache.pieces():
@@ -182,12 +184,12 @@ def cache_logits(
                     f"{folder} holds {len(cache):,} rows and the dataset {len(dataset):,}; a cache grows with its "
                     "dataset, so take another folder for a smaller one."
                 )
-            _require_same_rows(f"in {folder}", stored, dataset.select(rows), columns_read(dataset, teacher))
+            require_same(f"in {folder}", stored, fingerprint_of_rows(dataset.select(rows), columns))
         keep = None if k is None or temperature is None else lambda logits: top_k(logits, k, temperature)
         for start in range(len(cache), len(dataset), rows_per_file):
             piece = dataset.select(range(start, min(start + rows_per_file, len(dataset))))
             scored = _score_rows(teacher, tokenizer, piece, collate, batch_size, progress, keep)
-            cache.append(scored, about=fingerprint_of_rows(piece, columns_read(piece, teacher)))
+            cache.append(scored, about=fingerprint_of_rows(piece, columns))
     return CachedTeacher(cache)
 
 
@@ -296,11 +298,6 @@ def _in_eval_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module, mode in modes.items():
             module.training = mode
-
-
-def _require_same_rows(cache: str, stored: Fingerprint, rows: Dataset, columns: Collection[str] | None = None) -> None:
-    """The rows that a piece was scored on; the columns are those that it names, if no others are given."""
-    require_same(cache, stored, fingerprint_of_rows(rows, columns or stored[COLUMNS].split(", ")))
 
 
 def add_logits(dataset: Dataset, logits: Tensor) -> Dataset:
