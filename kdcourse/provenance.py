@@ -107,19 +107,22 @@ def fingerprint_of_rows(dataset: Dataset, columns: Collection[str]) -> dict[str,
 def columns_read(dataset: Dataset, teacher: nn.Module | None) -> list[str]:
     """The columns of a dataset that a teacher reads: its own, which begin with `teacher_`, or else the student's.
 
+    Of a teacher that is not at hand, those that a tokenizer makes.
+
     Raises:
         ValueError: there are none.
     """
     present = _columns_of(dataset)
     if teacher is None:
-        return [name for name in TOKEN_COLUMNS if name in present]
-    named = arguments_of(teacher)
-    features = teacher_features({column: column for column in present}, teacher)
-    read = [column for name, column in features.items() if name in named or name in TOKEN_COLUMNS]
+        named, who, read = frozenset(TOKEN_COLUMNS), "a text model", [name for name in TOKEN_COLUMNS if name in present]
+    else:
+        named, who = arguments_of(teacher), type(unwrapped(teacher)).__name__
+        features = teacher_features({column: column for column in present}, teacher)
+        read = [column for name, column in features.items() if name in named or name in TOKEN_COLUMNS]
     if not read and present:
         raise ValueError(
-            f"The dataset has the columns {', '.join(present)} and {type(unwrapped(teacher)).__name__} reads "
-            f"{', '.join(sorted(named))}; tokenize or process the dataset, and call its columns what forward does."
+            f"The dataset has the columns {', '.join(present)} and {who} reads {', '.join(sorted(named))}; tokenize or "
+            "process the dataset, call its columns what forward does, and pass the model itself."
         )
     return _with_mask(read, present)
 

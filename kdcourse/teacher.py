@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from kdcourse.cache import LogitsCache, locked
 from kdcourse.checks import require_temperature
-from kdcourse.collators import Collator
+from kdcourse.collators import Collator, Rows
 from kdcourse.columns import LOGITS_COLUMN, ROW_COLUMN, TEACHER_PREFIX, Batch, arguments_of, teacher_features
 from kdcourse.compat import label_names, require_room
 from kdcourse.hashing import values_of
@@ -210,7 +210,12 @@ def score(
         dataset: tokenized, or processed to what the model's forward names, such as `pixel_values`; its format and
             transform are honoured, and a transform has to make the same of a row each time.
         collate: how a list of rows becomes a batch, if not as the Trainer does it: padded, or else stacked.
+
+    Raises:
+        ValueError: the rows have nothing that the model reads, cannot be stacked, or are none.
     """
+    if not len(dataset):
+        raise ValueError("There are no rows to score.")
     return torch.stack(_score_rows(model, tokenizer, dataset, collate, batch_size, progress))
 
 
@@ -251,12 +256,23 @@ def _score_rows(
 
 def _default_collate(tokenizer: Any) -> Collator:
     """As the Trainer chooses it."""
-    from transformers import PreTrainedTokenizerBase, SequenceFeatureExtractor
-    from transformers.data.data_collator import DataCollatorWithPadding, default_data_collator
+    from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase, SequenceFeatureExtractor
 
     if isinstance(tokenizer, PreTrainedTokenizerBase | SequenceFeatureExtractor):
         return DataCollatorWithPadding(cast("PreTrainedTokenizerBase", tokenizer))
-    return default_data_collator
+    return _stacked
+
+
+def _stacked(rows: Rows) -> dict[str, Any]:
+    from transformers import default_data_collator
+
+    try:
+        return default_data_collator(rows)
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"The rows are uneven ({error}) and nothing pads them; pass the tokenizer or the feature extractor that "
+            "does, or a collate of your own."
+        ) from error
 
 
 def _by_length(dataset: Dataset, columns: Sequence[str]) -> list[int]:

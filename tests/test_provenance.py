@@ -221,6 +221,8 @@ def test_a_teacher_reads_what_its_forward_names():
     assert sorted(columns_read(theirs, bert)) == ["teacher_attention_mask", "teacher_input_ids"]
     with pytest.raises(ValueError, match="has the columns text and BertForSequenceClassification reads attention_mask"):
         columns_read(rows.select_columns("text"), bert)
+    with pytest.raises(ValueError, match=r"has the columns pixel_values .* pass the model itself"):
+        fingerprint("digest", None, Dataset.from_dict({"pixel_values": [[0.0]]}))
 
 
 def test_a_teacher_is_scored_on_its_own_columns(tmp_path):

@@ -178,6 +178,20 @@ def test_each_module_gets_its_mode_back():
     assert model.training
 
 
+@pytest.mark.parametrize("kind", ["lists", "torch"])
+def test_uneven_rows_that_nothing_pads_are_a_sentence(kind):
+    """An error about the length of a sequence, from the depths."""
+    rows = make_rows("bert-classifier")
+    with pytest.raises(ValueError, match=r"rows are uneven \(.*\) and nothing pads them"):
+        score(make_model("bert-classifier"), None, rows.with_format("torch") if kind == "torch" else rows)
+
+
+def test_nothing_to_score_is_a_sentence():
+    """An error about an empty list of tensors."""
+    with pytest.raises(ValueError, match="no rows to score"):
+        score(vit(), None, Dataset.from_dict({"pixel_values": []}))
+
+
 def test_nothing_to_score_makes_an_empty_cache(tmp_path):
     """A loop without end, or an error about no tensors."""
     cached = cache_logits(tmp_path / "cache", vit(), None, Dataset.from_dict({"pixel_values": []}))
