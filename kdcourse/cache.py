@@ -160,7 +160,7 @@ def save_logits(path: Path, logits: Mapping[str, Tensor], prints: Mapping[str, F
     for name, tensor in logits.items():
         if tensor.ndim != ROWS_AND_CLASSES or not tensor.is_floating_point():
             raise ValueError(
-                f"'{name}' is {tensor.dtype} of shape {tuple(tensor.shape)}, but logits are (N, C), floats."
+                f"'{name}' is {tensor.dtype} of shape {tuple(tensor.shape)}, but logits are floats (N, C)."
             )
     metadata = {
         f"{name}/{field}": value

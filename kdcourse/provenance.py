@@ -77,7 +77,7 @@ def fingerprint_of_processing(tokenizer: Any) -> dict[str, str]:
     The padding side is one of its own: a model that counts positions from the left sees others under left padding.
     """
     if tokenizer is None:
-        return {}
+        return {"processing": "none"}
     side = {"padding side": side} if (side := getattr(tokenizer, "padding_side", None)) else {}
     if hasattr(tokenizer, "get_vocab"):
         return {"tokenizer": _hash_tokenizer(tokenizer)} | side

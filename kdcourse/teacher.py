@@ -169,9 +169,10 @@ def cache_logits(
         raise ValueError("k and temperature belong together: what the rest weighs depends on the temperature.")
     if temperature is not None:
         require_temperature(temperature)
-    settings = {"settings": "all logits" if temperature is None else f"top {k} at temperature {float(temperature)}"}
-    if collate is not None:
-        settings["collate"] = getattr(collate, "__qualname__", type(collate).__qualname__)
+    settings = {
+        "settings": "all logits" if temperature is None else f"top {k} at temperature {float(temperature)}",
+        "collate": "the Trainer's" if collate is None else getattr(collate, "__qualname__", type(collate).__qualname__),
+    }
     if names := label_names(teacher):
         settings[LABEL_NAMES] = json.dumps(names)
     depends_on = fingerprint(teacher, tokenizer, weights=weights) | settings

@@ -145,3 +145,20 @@ def test_cached_tokens_must_be_those_of_the_batch(tmp_path):
     mask = torch.ones(1, len(rows[1]["input_ids"]) - 1, dtype=torch.long)
     with pytest.raises(ValueError, match="as they were scored"):
         cached.logits({"teacher_row": torch.tensor([1]), "attention_mask": mask})
+
+
+def test_without_a_mask_all_tokens_are_text(tmp_path):
+    """A KeyError for a batch of texts of one length."""
+    rows = make_rows("llama-lm", 1)
+    cached = cache_logits(tmp_path / "cache", make_model("llama-lm"), make_tokenizer(), rows)
+    ids = torch.tensor([rows[0]["input_ids"]])
+    assert torch.equal(cached.logits({"teacher_row": torch.tensor([0]), "input_ids": ids})[0], cached.cache[0])
+    assert cached.logits({"input_ids": ids}) is None
+
+
+def test_progress_is_shown_where_it_is_asked_for(tmp_path, capsys):
+    """A bar for each file where nobody asked for one, or none for a night of scoring."""
+    fill(tmp_path / "quiet", "bert-classifier")
+    assert not capsys.readouterr().err
+    fill(tmp_path / "shown", "bert-classifier", progress=True)
+    assert "teacher: 100%" in capsys.readouterr().err

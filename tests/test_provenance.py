@@ -201,7 +201,19 @@ def test_what_stands_in_for_a_tokenizer_is_part_of_the_question():
     zeros, ones = (Wav2Vec2FeatureExtractor(padding_value=value) for value in (0.0, 1.0))
     assert fingerprint("weights", zeros) == fingerprint("weights", Wav2Vec2FeatureExtractor(padding_value=0.0))
     assert fingerprint("weights", zeros) != fingerprint("weights", ones)
-    assert fingerprint("weights", None) == {"teacher weights": "weights"}
+    assert fingerprint("weights", None) == {"teacher weights": "weights", "processing": "none"}
+
+
+def test_what_no_longer_makes_the_batch_is_missed(tmp_path):
+    """Rows that a function or a tokenizer of one's own had changed, asked for without it."""
+    teacher, rows = make_model("bert-classifier"), make_rows("bert-classifier")
+    cut = {"collate": lambda given: {"input_ids": torch.tensor([row["input_ids"][:3] for row in given])}}
+    cache_logits(tmp_path / "cut", teacher, TOKENIZER, rows, **cut)
+    with pytest.raises(CacheMismatchError, match=r"other collate .*, not the Trainer's"):
+        cache_logits(tmp_path / "cut", teacher, TOKENIZER, rows)
+    cache_logits(tmp_path / "cache", teacher, TOKENIZER, rows)
+    with pytest.raises(CacheMismatchError, match="other processing"):
+        cache_logits(tmp_path / "cache", teacher, None, rows)
 
 
 def test_a_digest_stands_for_weights_only():

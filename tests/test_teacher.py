@@ -94,3 +94,21 @@ def test_each_example_needs_its_own_logits(sentences):
     """One row too few, and all targets shifted."""
     with pytest.raises(ValueError, match="63 rows of logits for 64 examples"):
         teacher.add_logits(sentences, torch.zeros(63, 3))
+
+
+def test_logits_become_a_column(sentences):
+    """A column of another name, or the logits of one row in all."""
+    logits = torch.arange(64 * 3.0).reshape(64, 3)
+    with_logits = teacher.add_logits(sentences, logits)
+    assert with_logits.column_names == [*sentences.column_names, "teacher_logits"]
+    assert torch.equal(torch.tensor(with_logits["teacher_logits"][:]), logits)
+    assert teacher.ColumnTeacher().logits({"teacher_logits": logits, "input_ids": logits}) is logits
+    assert teacher.ColumnTeacher().logits({"input_ids": logits}) is None
+
+
+def test_progress_is_shown_where_it_is_asked_for(model, tokenizer, sentences, capsys):
+    """A bar in every notebook, or none for a night of scoring."""
+    teacher.score(model, tokenizer, sentences)
+    assert not capsys.readouterr().err
+    teacher.score(model, tokenizer, sentences, progress=True)
+    assert "teacher: 100%" in capsys.readouterr().err

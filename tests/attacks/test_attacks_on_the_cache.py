@@ -544,6 +544,11 @@ def test_rows_are_numbered_for_the_dataset_that_was_scored(tmp_path):
     ):
         with pytest.raises(CacheMismatchError, match=match):
             cached.add_rows(other)
+    pairs = rows.map(lambda row: {"token_type_ids": [0, *[1] * (len(row["input_ids"]) - 1)]})
+    segmented = cache_logits(tmp_path / "pairs", make_model("bert-classifier"), make_tokenizer(), pairs)
+    assert len(segmented.add_rows(pairs)) == 10
+    with pytest.raises(CacheMismatchError, match="no column token_type_ids"):
+        segmented.add_rows(rows)
     with pytest.raises(CacheMismatchError, match="no column input_ids"):
         cached.add_rows(rows.remove_columns("input_ids"))
     for other in (make_rows("llama-lm", 9), make_rows("llama-lm", 11)):

@@ -1,0 +1,74 @@
+"""Rows of a teacher's k likeliest classes are joined, spread and moved like the logits that they stand for."""
+
+import pytest
+import torch
+
+from kdcourse.topk import TopK, concatenate, spread, stack, top_k
+
+LOGITS = torch.randn(5, 6, generator=torch.Generator().manual_seed(0))
+
+
+def parts(given):
+    return (given.logits, given.classes, given.rest) if isinstance(given, TopK) else (given,)
+
+
+@pytest.fixture(params=["all", "top 2"])
+def rows(request):
+    """Five rows (C,), whole or cut."""
+    return [row if request.param == "all" else top_k(row, 2, 4.0) for row in LOGITS]
+
+
+def test_stacked_rows_are_a_batch(rows):
+    """A part that is left out, or joined along its classes."""
+    batch = stack(rows)
+    assert tuple(batch.shape) == (5, 6)
+    for number, row in enumerate(rows):
+        assert all(torch.equal(one[number], part) for one, part in zip(parts(batch), parts(row), strict=True))
+    assert stack(rows[:1]).shape[0] == 1
+    if isinstance(batch, TopK):
+        assert (batch.temperature, batch.width) == (4.0, 6)
+
+
+def test_concatenated_pieces_are_behind_each_other(rows):
+    """Pieces of different length, whose tokens change places."""
+    pieces = [stack(rows[:2]), stack(rows[2:])]
+    for one, other in zip(parts(concatenate(pieces)), parts(stack(rows)), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_tokens_are_spread_over_a_mask(rows):
+    """Logits that land on padding, on either side."""
+    mask = torch.tensor([[0, 1, 1], [1, 1, 1]])
+    batch, tokens = spread(stack(rows), mask), stack(rows)
+    assert tuple(batch.shape) == (2, 3, 6)
+    for one, part in zip(parts(batch), parts(tokens), strict=True):
+        assert torch.equal(one[0, 1:], part[:2])
+        assert torch.equal(one[1], part[2:])
+        assert not one[0, 0].any()
+        assert one.dtype == part.dtype
+
+
+def test_a_top_k_is_moved_whole():
+    """Classes that stay on the CPU, and a gather over two devices."""
+    there = top_k(LOGITS, 2, 4.0).to("meta")
+    assert [part.device.type for part in parts(there)] == ["meta"] * 3
+    assert top_k(LOGITS, 2, 4.0).to("cpu").logits.device.type == "cpu"
+
+
+def test_k_is_between_one_and_all():
+    """No class at all, or more than there are."""
+    for k in (0, 7):
+        with pytest.raises(ValueError, match=f"^k is {k}, but of 6 classes between 1 and 6 can be kept.$"):
+            top_k(LOGITS, k, 1.0)
+    assert torch.equal(top_k(LOGITS, 6, 1.0).logits, LOGITS.sort(descending=True).values)
+    assert top_k(LOGITS, 1, 1.0).shape == (5, 6)
+
+
+def test_what_is_left_is_weighed_at_its_temperature():
+    """The rest at temperature 1, or with the kept classes in it."""
+    cut = top_k(LOGITS[0], 2, 4.0)
+    left = [value for value in LOGITS[0].tolist() if value not in cut.logits.tolist()]
+    assert len(left) == 4
+    assert cut.rest.item() == pytest.approx(torch.tensor([value / 4 for value in left]).exp().sum().log().item())
+    assert len(top_k(LOGITS, 2, 4.0)) == 5
+    assert top_k(LOGITS, 2, 4.0).ndim == 2
