@@ -94,8 +94,6 @@ class LogitsCache:
                 raise CacheMismatchError(
                     f"Another process has written {path}; open the cache anew and append what is missing."
                 )
-            with in_words(f"{self.folder} cannot be made", "take another folder, or mend that"):
-                self.folder.mkdir(parents=True, exist_ok=True)
             write_tensors(path, packed, sealed(packed, said))
         self._open(path)
 

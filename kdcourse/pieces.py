@@ -107,22 +107,23 @@ def require_content(where: str, tensors: Mapping[str, Tensor], stored: Fingerpri
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """One safetensors file, whole or not at all.
+    """One safetensors file, whole or not at all, and the folder for it.
 
     Raises:
         OSError: there is no room, or no permission; what was there before is as it was.
     """
-    advice = "nothing was lost; mend that, and call again"
-    with in_words(f"{path} cannot be written", advice), written_whole(path) as unfinished:
-        unfinished.touch()
-        mode = unfinished.stat().st_mode  # safetensors would make a file that only its owner can read
-        try:
-            safetensors.torch.save_file(
-                {name: tensor.contiguous() for name, tensor in tensors.items()}, unfinished, dict(metadata)
-            )
+    with in_words(f"{path} cannot be written", "nothing was lost; mend that, and call again"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_whole(path) as unfinished:
+            unfinished.touch()
+            mode = unfinished.stat().st_mode  # safetensors would make a file that only its owner can read
+            try:
+                safetensors.torch.save_file(
+                    {name: tensor.contiguous() for name, tensor in tensors.items()}, unfinished, dict(metadata)
+                )
+            except SafetensorError as error:  # its word for a full disk
+                raise OSError(str(error)) from error
             unfinished.chmod(mode)
-        except SafetensorError as error:  # its word for a full disk
-            raise OSError(str(error)) from error
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

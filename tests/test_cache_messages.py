@@ -107,6 +107,11 @@ def spoiled(folder):
     load_logits(path, "train", {})
 
 
+def in_a_file(folder):
+    folder.write_text("")
+    save_logits(folder / "logits.safetensors", {"train": torch.zeros(2, 3)}, {"train": {}})
+
+
 def not_a_folder(folder):
     folder.write_text("")
     LogitsCache(folder, {})
@@ -197,6 +202,8 @@ REFUSALS = [
      "'train' is torch.float32 of shape (3,), but logits are floats (N, C)."),
     (not_a_folder, "The cache {folder} cannot be read (Not a directory); look at where it leads, and at its "
                    "permissions."),
+    (in_a_file, "{folder}/logits.safetensors cannot be written (File exists); nothing was lost; mend that, and call "
+                "again."),
     (not_a_parent, "The lock of {folder}/cache cannot be taken (File exists); take a folder that can be written to."),
     (smaller, "{folder} holds 4 rows and the dataset 3; a cache grows with its dataset, so take another folder for a "
               "smaller one."),

@@ -58,6 +58,14 @@ def test_a_cache_gives_back_what_was_stored(stored, model, tokenizer, sentences)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
+def test_logits_make_their_own_folder(tmp_path):
+    """A FileNotFoundError after hours of scoring."""
+    path = tmp_path / "deep" / "down" / "logits.safetensors"
+    cache.save_logits(path, {"train": torch.zeros(2, 3)}, {"train": {}})
+    cache.save_logits(path, {"train": torch.ones(2, 3)}, {"train": {}})
+    assert torch.equal(cache.load_logits(path, "train", {}), torch.ones(2, 3))
+
+
 def test_other_weights_are_refused(stored, model, tokenizer, sentences):
     """A teacher that was trained on, with the answers that it gave before."""
     other = copy.deepcopy(model)
