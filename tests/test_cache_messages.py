@@ -16,7 +16,7 @@ from kdcourse.teacher import CachedTeacher, add_logits, cache_logits, score
 from kdcourse.topk import TopK, top_k
 
 ANEW = "delete it and the files after it, and score the dataset anew; the rows before stay."
-ONE = "rows-000000000.safetensors"
+ONE, TWO = "rows-000000000.safetensors", "rows-000000002.safetensors"
 
 
 def fill(folder, *, rows=2, prints=None, about=None, logits=None):
@@ -73,10 +73,18 @@ def changed(**tensors):
     return attack
 
 
+def of_another_cache(folder):
+    fill(folder)
+    other = fill(folder.with_name("other"), logits=[torch.zeros(4)] * 2)
+    other.append([torch.zeros(4)])
+    (other.folder / TWO).rename(folder / TWO)
+    LogitsCache(folder, {})
+
+
 def renamed(folder):
     fill(folder).append([torch.zeros(3)])
     (folder / ONE).replace(folder / "rows-000000003.safetensors")
-    (folder / "rows-000000002.safetensors").replace(folder / ONE)
+    (folder / TWO).replace(folder / ONE)
     LogitsCache(folder, {})
 
 
@@ -176,6 +184,9 @@ REFUSALS = [
     (changed(more=torch.zeros(1)), MISFIT.replace(
         "{}", "it holds ['classes', 'ends', 'is_sequence', 'logits', 'more', 'rest', 'temperature', 'width'], not "
         "['classes', 'ends', 'is_sequence', 'logits', 'rest', 'temperature', 'width']")),
+    (of_another_cache,
+     "The logits of {folder}/" + TWO + " are of another kind ({'is_sequence': False, 'logits': 4}) than those before "
+     "in {folder} ({'is_sequence': False, 'logits': 3}); a cache holds those of one teacher, kept in one way."),
     (renamed, "The logits in {folder}/" + ONE + " were computed with other rows (2 to 2, not 0 to 0); " + TO_TEACHER),
     (lost, "In {folder}, rows-000000002.safetensors follows 0 rows: those between are missing, or there twice; put the "
            "missing file back, or delete the folder and score the dataset anew."),

@@ -22,6 +22,7 @@ from shapes import make_model, make_rows, make_tokenizer, make_trainer
 
 from kdcourse.cache import CacheMismatchError, LogitsCache, load_logits, save_logits
 from kdcourse.checks import MismatchError
+from kdcourse.hashing import hash_tensors
 from kdcourse.teacher import CachedTeacher, cache_logits
 from kdcourse.topk import TopK, top_k
 
@@ -230,6 +231,19 @@ def test_a_word_about_the_logits_is_sealed(field, kind, folder):
     refused(folder, "what it says of its logits was changed", 4)
 
 
+def test_logits_are_proven_once(kind, folder, monkeypatch):
+    """Every look-up of a training pays for the SHA-256 of a file."""
+    written, proven = write(folder, kind), []
+    monkeypatch.setattr("kdcourse.pieces.hash_tensors", lambda tensors: proven.append(1) or hash_tensors(tensors))
+    cache = LogitsCache(folder, FINGERPRINT)
+    assert not proven
+    for _ in range(2):
+        assert same([cache[row] for row in range(4)], written[:4])
+    assert len(proven) == 1
+    assert same([cache[row] for row in range(8)], written)
+    assert len(proven) == 2
+
+
 def test_a_cache_without_seals_is_of_an_earlier_version(kind, folder):
     """Files whose content nothing proves."""
     write(folder, kind)
@@ -319,6 +333,9 @@ def bad(**change):
         ([bad(classes=torch.tensor([0, 0]))], "2 different numbers from 0 to 5"),
         ([bad(classes=torch.tensor([0, 6]))], "different numbers"),
         ([bad(classes=torch.tensor([-1, 0]))], "different numbers"),
+        ([bad(classes=torch.tensor([0, 1, 6]), logits=torch.zeros(3))], "3 different numbers from 0 to 5"),
+        ([bad(classes=torch.tensor([6, 1, 0]), logits=torch.zeros(3))], "3 different numbers from 0 to 5"),
+        ([bad(classes=torch.tensor([3, 1, 3]), logits=torch.zeros(3))], "3 different numbers from 0 to 5"),
     ],
 )
 def test_rows_that_cannot_be_read_are_not_written(rows, match, folder):
