@@ -209,9 +209,9 @@ def pack(rows: Sequence[Tensor] | Sequence[TopK]) -> dict[str, Tensor]:
 
 def _require_one_kind(rows: Sequence[Tensor] | Sequence[TopK]) -> None:
     kinds = {
-        ("top k", row.ndim, row.logits.shape[-1], row.temperature, row.width)
+        (row.ndim, row.logits.shape[-1], row.temperature, row.width)
         if isinstance(row, TopK)
-        else ("all", row.ndim, row.shape[-1:])
+        else (row.ndim, row.shape[-1:])
         for row in rows
     }
     if len(kinds) > 1 or rows[0].ndim not in (ROW, SEQUENCE):

@@ -73,6 +73,12 @@ def changed(**tensors):
     return attack
 
 
+def begun_too_early(folder):
+    fill(folder, logits=[torch.zeros(1, 3), torch.zeros(1, 3)])
+    rewrite(folder, tensors={"ends": torch.tensor([-1, 2])})
+    LogitsCache(folder, {})
+
+
 def of_another_cache(folder):
     fill(folder)
     other = fill(folder.with_name("other"), logits=[torch.zeros(4)] * 2)
@@ -179,6 +185,7 @@ REFUSALS = [
     (changed(width=torch.tensor(1)), MISFIT.replace("{}", "it keeps 2 of 1 classes")),
     (changed(rest=torch.zeros(3)), MISFIT.replace("{}", "its logits, classes and rest have not as many rows")),
     (changed(ends=torch.tensor([1, 3])), MISFIT.replace("{}", "its 2 rows do not end where its 2 logits do")),
+    (begun_too_early, MISFIT.replace("{}", "its 2 rows do not end where its 2 logits do")),
     (changed(ends=torch.tensor([], dtype=torch.long)), MISFIT.replace("{}", "it holds no rows")),
     (changed(width=torch.tensor([4])), MISFIT.replace("{}", "width is torch.int64 of shape (1,)")),
     (changed(more=torch.zeros(1)), MISFIT.replace(

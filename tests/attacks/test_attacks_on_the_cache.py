@@ -110,6 +110,13 @@ def umask():
     return mask
 
 
+def test_a_text_may_be_empty(folder):
+    """A row without tokens, taken for damage."""
+    rows = [torch.zeros(0, 6), torch.ones(2, 6), torch.zeros(0, 6)]
+    LogitsCache(folder, FINGERPRINT).append(rows)
+    assert same(read(folder), rows)
+
+
 @pytest.fixture(scope="module")
 def originals(tmp_path_factory):
     """By kind: a file's bytes, and its rows."""
