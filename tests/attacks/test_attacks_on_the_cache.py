@@ -110,6 +110,13 @@ def umask():
     return mask
 
 
+def test_the_likeliest_class_alone_can_be_kept(folder):
+    """k = 1, or a temperature below 1, taken for damage."""
+    rows = [top_k(row, 1, 0.5) for row in rows_of("tokens")]
+    LogitsCache(folder, FINGERPRINT).append(rows)
+    assert same(read(folder), rows)
+
+
 def test_a_text_may_be_empty(folder):
     """A row without tokens, taken for damage."""
     rows = [torch.zeros(0, 6), torch.ones(2, 6), torch.zeros(0, 6)]
