@@ -148,6 +148,11 @@ def other_dataset(folder):
     cached.add_rows(rows.remove_columns("input_ids"))
 
 
+def other_rows(folder):
+    cached = cache_logits(folder, make_model("bert-classifier"), make_tokenizer(), make_rows("bert-classifier", 4))
+    cached.add_rows(make_rows("bert-classifier", 4, seed=1))
+
+
 def cut_shorter(folder):
     cached = CachedTeacher(fill(folder, logits=[torch.zeros(2, 3)] * 2))
     cached.logits({ROW_COLUMN: torch.tensor([1, 0]), "attention_mask": torch.tensor([[1, 0], [1, 1]])})
@@ -229,6 +234,7 @@ REFUSALS = [
      "There are 2 cached rows for 1 examples, and each has its own; pass the dataset that was scored, and select from "
      "what comes back."),
     (other_dataset, "The dataset has no column input_ids, and the logits depend on it; pass the one that was scored."),
+    (other_rows, "The logits in {folder} were computed with other token ids ("),
     (cut_shorter, "The cache holds [2, 2] tokens for sequences of [1, 2]; train on the rows as they were scored."),
     (frames, "The teacher's logits have shape (1, 59, 3) for no tokens, but one answer for each example or each token "
              "is what can be stored; leave this teacher in the loop."),
@@ -254,7 +260,7 @@ def test_a_refusal_says_what_to_do(call, words, tmp_path):
         call(tmp_path / "cache")
     said = str(refused.value)
     expected = words.replace("{folder}", str(tmp_path / "cache"))
-    assert said.startswith(expected) if expected.endswith((", ", "; ")) else said == expected
+    assert said.startswith(expected) if expected.endswith((", ", "ids (")) else said == expected
 
 
 def test_what_rust_says_is_in_a_sentence(tmp_path):
@@ -263,3 +269,13 @@ def test_what_rust_says_is_in_a_sentence(tmp_path):
     (tmp_path / ONE).write_bytes(b"half")
     with pytest.raises(ValueError, match=rf"^{tmp_path}/{ONE} is damaged \(.+\); {ANEW}$"):
         LogitsCache(tmp_path, {})
+
+
+def test_what_torch_says_is_in_a_sentence():
+    """An error about a sequence of another length, without a way out."""
+    words = (
+        r"^The rows are uneven \(.+\) and nothing pads them; pass the tokenizer or the feature extractor that does, or a "
+        r"collate of your own\.$"
+    )
+    with pytest.raises(ValueError, match=words):
+        score(make_model("bert-classifier"), None, Dataset.from_dict({"input_ids": [[1], [1, 2]]}))

@@ -188,6 +188,19 @@ def test_a_mask_of_ones_is_no_mask(tmp_path):
     cached.add_rows(rows.remove_columns("attention_mask").with_format("torch"))
 
 
+@pytest.mark.parametrize("change", [{"pad_token_id": 1}, {"padding_side": "left"}, {"words": {"a": 1}}])
+def test_a_tokenizer_in_python_is_looked_into(change):
+    """Another padding under the same vocabulary."""
+
+    def slow(words=None, **named):
+        return SimpleNamespace(
+            get_vocab=lambda: words or {"a": 0}, **{"pad_token_id": 0, "padding_side": "right"} | named
+        )
+
+    assert fingerprint("weights", slow()) == fingerprint("weights", slow())
+    assert fingerprint("weights", slow()) != fingerprint("weights", slow(**change))
+
+
 def test_a_tokenizer_is_the_same_after_it_was_used():
     """Padding and truncation of the last call, which a fast tokenizer keeps among its rules."""
     tokenizer = make_tokenizer()

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from kdcourse.topk import TopK, concatenate, spread, stack, top_k
+from kdcourse import MismatchError
+from kdcourse.topk import TopK, bucket_log_probs, concatenate, spread, stack, top_k
 
 LOGITS = torch.randn(5, 6, generator=torch.Generator().manual_seed(0))
 
@@ -72,3 +73,32 @@ def test_what_is_left_is_weighed_at_its_temperature():
     assert cut.rest.item() == pytest.approx(torch.tensor([value / 4 for value in left]).exp().sum().log().item())
     assert len(top_k(LOGITS, 2, 4.0)) == 5
     assert top_k(LOGITS, 2, 4.0).ndim == 2
+
+
+@pytest.mark.parametrize("k", [2, 5, 6])
+def test_buckets_of_tokens_are_those_of_their_rows(k):
+    """(B, T, V), normalised or joined over its texts or tokens; a teacher's float32 that stays beside float64."""
+    random = torch.Generator().manual_seed(1)
+    student = torch.randn(2, 3, 6, generator=random, dtype=torch.float64).log_softmax(-1)
+    teacher = torch.randn(2, 3, 6, generator=random)
+    for student_part, teacher_part in ((student, teacher), (student[0], teacher[0]), (student[0, 0], teacher[0, 0])):
+        ours, theirs = bucket_log_probs(student_part, top_k(teacher_part, k, 2.0), 2.0)
+        assert ours.dtype == theirs.dtype == torch.float64
+        assert tuple(ours.shape) == tuple(theirs.shape) == (*student_part.shape[:-1], min(k + 1, 6))
+        probs = (teacher_part.double() / 2).softmax(-1)
+        kept = probs.topk(k).indices
+        for one, whole in ((ours, student_part.exp()), (theirs, probs)):
+            assert torch.allclose(one[..., :k].exp(), whole.gather(-1, kept), atol=1e-6)
+            assert torch.allclose(one.exp().sum(-1), torch.ones_like(one[..., 0]), atol=1e-6)
+
+
+def test_another_temperature_is_refused_with_the_k_that_was_kept():
+    """A message that counts rows."""
+    with pytest.raises(MismatchError, match=r"^temperature is 1\.0, but the teacher's top 2 were kept for 4\.0"):
+        bucket_log_probs(LOGITS.log_softmax(-1), top_k(LOGITS, 2, 4.0), 1.0)
+
+
+def test_a_rest_that_is_ruled_out_weighs_nothing():
+    """One row without a rest, and the rest of all others."""
+    logits = torch.tensor([[1.0, 2.0, -torch.inf], [1.0, 2.0, 0.5]])
+    assert top_k(logits, 2, 1.0).rest.tolist() == [-torch.inf, 0.5]
