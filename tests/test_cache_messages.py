@@ -274,8 +274,8 @@ def test_what_rust_says_is_in_a_sentence(tmp_path):
 def test_what_torch_says_is_in_a_sentence():
     """An error about a sequence of another length, without a way out."""
     words = (
-        r"^The rows are uneven \(.+\) and nothing pads them; pass the tokenizer or the feature extractor that does, or a "
-        r"collate of your own\.$"
+        r"^The rows are uneven \(.+\) and nothing pads them; pass the tokenizer or the feature extractor that does, or "
+        r"a collate of your own\.$"
     )
     with pytest.raises(ValueError, match=words):
         score(make_model("bert-classifier"), None, Dataset.from_dict({"input_ids": [[1], [1, 2]]}))

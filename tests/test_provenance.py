@@ -8,6 +8,7 @@ import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from shapes import make_model, make_rows, make_tokenizer, make_trainer
+from tokenizers.normalizers import Lowercase
 from torch import nn
 from transformers import Wav2Vec2FeatureExtractor
 
@@ -199,6 +200,27 @@ def test_a_tokenizer_in_python_is_looked_into(change):
 
     assert fingerprint("weights", slow()) == fingerprint("weights", slow())
     assert fingerprint("weights", slow()) != fingerprint("weights", slow(**change))
+
+
+def test_rules_are_part_of_a_tokenizer():
+    """The same vocabulary, read in another way: every word in capitals is unknown."""
+    lower = make_tokenizer()
+    lower.backend_tokenizer.normalizer = Lowercase()
+    assert lower.get_vocab() == TOKENIZER.get_vocab()
+    assert fingerprint("weights", lower)["tokenizer"] != fingerprint("weights", TOKENIZER)["tokenizer"]
+
+
+def test_a_tokenizers_class_is_part_of_it():
+    """Two that cut words differently, and have the same pieces."""
+
+    class First:
+        def get_vocab(self):
+            return {"a": 0}
+
+    class Second(First):
+        """The same vocabulary."""
+
+    assert fingerprint("weights", First()) != fingerprint("weights", Second())
 
 
 def test_a_tokenizer_is_the_same_after_it_was_used():
