@@ -7,7 +7,7 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
-from shapes import make_model, make_rows, make_tokenizer, make_trainer
+from shapes import make_classifier, make_model, make_rows, make_tokenizer, make_trainer
 from tokenizers.normalizers import Lowercase
 from torch import nn
 from transformers import Wav2Vec2FeatureExtractor
@@ -106,7 +106,8 @@ def own(make=Own, **changes):
     [
         {"eps": 1e-3}, {"scale": 2.0}, {"config": SimpleNamespace(heads=4)}, {"config": {"heads": 4}},
         {"act": torch.tanh}, {"levels": {"a": [1, 3], "b": {3}}}, {"levels": {"a": [1, 2], "b": {4}}},
-        {"kind": torch.bfloat16}, {"shift": 1.0}, {"mask": 0.5}, {"make": Another},
+        {"kind": torch.bfloat16}, {"kind": SimpleNamespace}, {"kind": object()}, {"kind": None},
+        {"shift": 1.0}, {"mask": 0.5}, {"make": Another},
     ],
 )  # fmt: skip
 def test_a_module_of_ones_own_is_looked_into(change):
@@ -170,6 +171,65 @@ def test_rows_that_are_read_otherwise_are_refused(field, change, tmp_path):
         cache_logits(
             tmp_path / "cache", teacher, change.get("tokenizer", TOKENIZER), other, collate=change.get("collate")
         )
+
+
+class Cut:
+    """Makes a batch of the first words."""
+
+    def __call__(self, rows):
+        return {"input_ids": torch.tensor([row["input_ids"][:3] for row in rows])}
+
+
+class CutOtherwise(Cut):
+    """Another class."""
+
+
+def first_words(rows):
+    return Cut()(rows)
+
+
+def test_what_makes_the_batch_is_known_by_its_name(tmp_path):
+    """Another function, or another collator's class, and the old logits."""
+    teacher, rows = make_model("bert-classifier"), make_rows("bert-classifier")
+    makers = [("Cut", Cut()), ("CutOtherwise", CutOtherwise()), ("first_words", first_words)]
+    for name, make in makers:
+        for other, make_otherwise in makers:
+            cache_logits(tmp_path / name, teacher, TOKENIZER, rows, collate=make)
+            if other != name:
+                with pytest.raises(CacheMismatchError, match=rf"other collate \({name}, not {other}\)"):
+                    cache_logits(tmp_path / name, teacher, TOKENIZER, rows, collate=make_otherwise)
+
+
+def test_a_question_is_told_by_what_is_said_of_it(tmp_path):
+    """Other files, other settings, and other names of the classes: each refused by its own name."""
+    teacher, rows = make_classifier(names=["a", "b", "c"]), make_rows("bert-classifier")
+
+    def ask(**changes):
+        given = {"teacher": teacher, "tokenizer": TOKENIZER, "dataset": rows, "weights": "first"} | changes
+        return cache_logits(tmp_path / "cache", **given)
+
+    assert ask().label_names == ["a", "b", "c"]
+    for changes, words in (
+        ({"weights": "second"}, "teacher weights (first, not second)"),
+        ({"k": 2, "temperature": 2}, "settings (all logits, not top 2 at temperature 2.0)"),
+        ({"teacher": make_classifier(names=["b", "a", "c"])}, 'label names (["a", "b", "c"], not ["b", "a", "c"])'),
+    ):
+        with pytest.raises(CacheMismatchError) as refused:
+            ask(**changes)
+        assert str(refused.value).startswith(f"The logits in {tmp_path / 'cache'} were computed with other {words}; ")
+    with pytest.raises(CacheMismatchError) as refused:
+        ask(dataset=make_rows("bert-classifier", seed=1))
+    assert str(refused.value).startswith(f"The logits in {tmp_path / 'cache'} were computed with other token ids (")
+    ask()
+
+
+def test_a_temperature_is_a_number_and_not_a_text(tmp_path):
+    """The same cache, refused for a 2 in place of a 2.0."""
+    teacher, rows = make_model("bert-classifier"), make_rows("bert-classifier")
+    for temperature in (2, 2.0):
+        cached = cache_logits(tmp_path / "cache", teacher, TOKENIZER, rows, k=2, temperature=temperature)
+    assert len(cached.cache) == 16
+    assert cached.label_names == []
 
 
 def test_a_column_that_is_gone_is_another_question(tmp_path):

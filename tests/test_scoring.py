@@ -115,6 +115,21 @@ def test_recordings_are_padded(kind, tmp_path):
         cache_logits(tmp_path / "cache", teacher, extractor, louder)
 
 
+def test_the_mask_of_a_recording_is_part_of_it(tmp_path):
+    """Half a recording, and the answers to all of it."""
+    teacher, extractor = wav2vec(), Wav2Vec2FeatureExtractor(return_attention_mask=True)
+
+    def recordings(heard):
+        masks = [[1] * heard + [0] * (len(wave) - heard) for wave in WAVES]
+        return Dataset.from_dict({"input_values": WAVES, "attention_mask": masks})
+
+    whole = cache_logits(tmp_path / "whole", teacher, extractor, recordings(600)).cache
+    half = cache_logits(tmp_path / "half", teacher, extractor, recordings(300)).cache
+    assert not torch.allclose(whole[0], half[0], atol=1e-4)
+    with pytest.raises(CacheMismatchError, match="other attention_mask"):
+        cache_logits(tmp_path / "whole", teacher, extractor, recordings(300))
+
+
 def test_frames_are_no_tokens(tmp_path):
     """One answer for each frame, cut by a mask over samples."""
     teacher, extractor = wav2vec(Wav2Vec2ForAudioFrameClassification), Wav2Vec2FeatureExtractor()
