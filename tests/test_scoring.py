@@ -95,7 +95,8 @@ def test_a_cached_vision_teacher_is_the_teacher(tmp_path):
 
 
 def stacked(rows):
-    return {name: torch.stack([torch.as_tensor(row[name]) for row in rows]) for name in rows[0]}
+    names = rows[0].keys() - {"attention_mask"}
+    return {name: torch.stack([torch.as_tensor(row[name]) for row in rows]) for name in names}
 
 
 @pytest.mark.parametrize("kind", ["lists", "torch", "numpy"])
@@ -178,6 +179,30 @@ def test_texts_of_every_format_are_scored_alike(kind, shape, tmp_path):
     for row in range(len(rows)):
         assert torch.equal(cached[row], expected[row])
         assert torch.equal(again[row], expected[row])
+
+
+@pytest.mark.parametrize("prefix", ["", "teacher_"])
+def test_rows_of_one_length_are_scored_together(prefix):
+    """Short texts padded to the longest: most of a night goes into padding."""
+    rows = make_rows("bert-classifier", 16).remove_columns("labels")
+    rows = rows.rename_columns({name: prefix + name for name in rows.column_names})
+    lengths, model = [], make_model("bert-classifier")
+    model.bert.register_forward_hook(
+        lambda module, given, named, answer: lengths.append(tuple(named.get("input_ids", (given or [None])[0]).shape)),
+        with_kwargs=True,
+    )
+    score(model, TOKENIZER, rows, batch_size=4)
+    in_order = sorted(len(ids) for ids in rows[prefix + "input_ids"])
+    assert lengths == [(4, in_order[last]) for last in (3, 7, 11, 15)]
+
+
+def test_tokens_of_a_batch_without_a_mask_are_all_text(tmp_path):
+    """A collating function for rows of one length makes no mask, and needs none."""
+    teacher, rows = make_model("llama-lm"), Dataset.from_dict({"input_ids": [[3, 4, 5], [6, 7, 8]]})
+    cached = cache_logits(tmp_path / "cache", teacher, TOKENIZER, rows, collate=stacked).cache
+    with torch.no_grad():
+        right = teacher(torch.tensor([[3, 4, 5], [6, 7, 8]])).logits
+    assert torch.allclose(torch.stack([cached[0], cached[1]]), right, atol=1e-5)
 
 
 def test_each_module_gets_its_mode_back():

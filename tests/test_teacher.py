@@ -120,3 +120,16 @@ def test_progress_is_shown_where_it_is_asked_for(model, tokenizer, sentences, ca
     assert not capsys.readouterr().err
     teacher.score(model, tokenizer, sentences, progress=True)
     assert "teacher: 100%" in capsys.readouterr().err
+
+
+def test_a_model_that_teaches_is_frozen_and_cut_to_the_shared_vocabulary(sentences):
+    """A teacher that learns, or answers for ids that the student does not have."""
+    source = teacher.ModelTeacher(make_model("gpt2-lm", dropout=0.1).train(), vocabulary=30)
+    assert not any(weight.requires_grad for weight in source.model.parameters())
+    inputs = {"input_ids": torch.tensor([[3, 4, 5]])}
+    first = source.logits(inputs)
+    assert tuple(first.shape) == (1, 3, 30)
+    source.model.train()
+    assert torch.equal(source.logits(inputs), first)
+    assert not source.model.training
+    assert teacher.ModelTeacher(make_model("gpt2-lm")).logits(inputs).shape[-1] == 40
