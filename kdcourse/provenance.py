@@ -157,14 +157,11 @@ def hash_configuration(model: nn.Module) -> str:
     """Of all that decides what forward computes beside weights: classes, configuration, and the settings of modules."""
     from transformers import PreTrainedModel
 
-    inner = unwrapped(model)
-    described: dict[str, Any] = {
-        "configurations": [_described(config) for config in _configurations_of(model)],
-        "modules": [[name, _settings_of(module)] for name, module in model.named_modules()],
-    }
-    if not isinstance(inner, PreTrainedModel):  # whose tensors are weights, or follow from the configuration
-        described["tensors"] = hash_tensors(_unsaved_tensors(model))
-    return hash_json(described)
+    configurations = [_described(config) for config in _configurations_of(model)]
+    modules = [[name, _settings_of(module)] for name, module in model.named_modules()]
+    # In models of transformers, they are weights or follow from the configuration, each machine with its own rounding.
+    is_known = isinstance(unwrapped(model), PreTrainedModel)
+    return hash_json([configurations, modules, "" if is_known else hash_tensors(_unsaved_tensors(model))])
 
 
 def _configurations_of(model: nn.Module) -> list[Any]:
@@ -177,11 +174,11 @@ def _described(config: Any) -> Any:
     return _plain(config.to_dict() if hasattr(config, "to_dict") else config)
 
 
-def _settings_of(module: nn.Module) -> dict[str, Any]:
+def _settings_of(module: nn.Module) -> list[Any]:
     """Class, numbers, words and functions of one module: heads, epsilons, an adapter's scale."""
     public = {name: value for name, value in vars(module).items() if not name.startswith("_")}
     adapters = {name: getattr(module, name) for name in _ADAPTERS_STATE if name in vars(module)}
-    return {"class": f"{type(module).__module__}.{type(module).__qualname__}", **_plain(public | adapters)}
+    return [type(module).__module__, type(module).__qualname__, _plain(public | adapters)]
 
 
 def _unsaved_tensors(model: nn.Module) -> dict[str, Tensor]:

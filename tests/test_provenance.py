@@ -1,6 +1,8 @@
 """What logits depend on: whatever changes them changes the fingerprint, and nothing else does."""
 
 import copy
+from dataclasses import dataclass
+from enum import Enum
 from types import SimpleNamespace
 
 import pytest
@@ -114,6 +116,72 @@ def test_a_module_of_ones_own_is_looked_into(change):
     """A scale, a mask or a function beside the weights, which `state_dict` does not hold."""
     assert hash_configuration(own()) == hash_configuration(own())
     assert hash_configuration(own(**change)) != hash_configuration(own())
+
+
+@dataclass
+class Settings:
+    """What somebody may keep a configuration in."""
+
+    heads: int = 2
+
+
+class Kind(Enum):
+    """A choice that is no text."""
+
+    WIDE = 1
+    NARROW = 2
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Settings(2), Settings(4)), (Kind.WIDE, Kind.NARROW), ([1, 2], [2, 1]), ((1, 2), (1, 3)), (Settings, Kind),
+        (torch.float32, torch.float16), (torch.relu, torch.tanh), ({1, 2}, {1, 3}), (Settings(), SimpleNamespace()),
+        (1, 1.5), (None, 0), ("a", "b"), (True, False), ({"a": {"b": 1}}, {"a": {"b": 2}}),
+    ],
+)  # fmt: skip
+def test_settings_of_every_kind_are_told_apart(one, other):
+    """A setting that is left out because it is no number."""
+    assert hash_configuration(own(kind=one)) == hash_configuration(own(kind=copy.deepcopy(one)))
+    assert hash_configuration(own(kind=one)) != hash_configuration(own(kind=other))
+
+
+def test_what_has_no_order_and_no_name_is_the_same():
+    """A digest of an address in memory, or of the order in which a set was filled: another one at each start."""
+    assert list({0, 8}) != list({8, 0})
+    assert hash_configuration(own(kind={0, 8})) == hash_configuration(own(kind={8, 0}))
+    assert hash_configuration(own(kind=object())) == hash_configuration(own(kind=object()))
+    elsewhere = type("Own", (Own,), {"__module__": "elsewhere"})
+    assert hash_configuration(own(elsewhere)) != hash_configuration(own())
+
+
+def test_each_configuration_counts():
+    """A model made of two, of which only the last is looked at."""
+
+    def pair(first, second):
+        return nn.ModuleList([own(config={"heads": first}), own(config={"heads": second})])
+
+    assert len({hash_configuration(pair(*heads)) for heads in [(1, 1), (1, 2), (2, 1), (2, 2)]}) == 4
+
+
+def test_rounding_of_another_machine_is_no_other_teacher():
+    """Frequencies of rotary positions, computed anew wherever a model is loaded: a cache that cannot be moved."""
+    teacher = make_model("llama-lm")
+    before = hash_configuration(teacher)
+    teacher.model.rotary_emb.inv_freq.mul_(1 + 1e-7)
+    assert hash_configuration(teacher) == before
+
+
+def test_a_fingerprint_knows_what_its_teacher_reads():
+    """Positions that the model reads and a tokenizer does not make."""
+    rows = make_rows("bert-classifier", 2).add_column("position_ids", [[1], [2]])
+    moved = make_rows("bert-classifier", 2).add_column("position_ids", [[1], [3]])
+    teacher = make_model("bert-classifier")
+    prints = [fingerprint(teacher, TOKENIZER, each) for each in (rows, moved)]
+    assert prints[0].keys() - {"position_ids"} == fingerprint("digest", TOKENIZER, rows).keys() | {
+        "teacher configuration"
+    }
+    assert prints[0]["position_ids"] != prints[1]["position_ids"]
 
 
 def test_a_module_of_ones_own_is_cached(tmp_path):
@@ -296,6 +364,7 @@ def test_what_stands_in_for_a_tokenizer_is_part_of_the_question():
     zeros, ones = (Wav2Vec2FeatureExtractor(padding_value=value) for value in (0.0, 1.0))
     assert fingerprint("weights", zeros) == fingerprint("weights", Wav2Vec2FeatureExtractor(padding_value=0.0))
     assert fingerprint("weights", zeros) != fingerprint("weights", ones)
+    assert fingerprint("weights", zeros)["processing"] != fingerprint("weights", ones)["processing"]
     assert fingerprint("weights", None) == {"teacher weights": "weights", "processing": "none"}
 
 
