@@ -125,6 +125,10 @@ class Settings:
     heads: int = 2
 
 
+class Odd:
+    """An object that nobody can write down."""
+
+
 class Kind(Enum):
     """A choice that is no text."""
 
@@ -137,7 +141,7 @@ class Kind(Enum):
     [
         (Settings(2), Settings(4)), (Kind.WIDE, Kind.NARROW), ([1, 2], [2, 1]), ((1, 2), (1, 3)), (Settings, Kind),
         (torch.float32, torch.float16), (torch.relu, torch.tanh), ({1, 2}, {1, 3}), (Settings(), SimpleNamespace()),
-        (1, 1.5), (None, 0), ("a", "b"), (True, False), ({"a": {"b": 1}}, {"a": {"b": 2}}),
+        (object(), Odd()), (1, 1.5), (None, 0), ("a", "b"), (True, False), ({"a": {"b": 1}}, {"a": {"b": 2}}),
     ],
 )  # fmt: skip
 def test_settings_of_every_kind_are_told_apart(one, other):

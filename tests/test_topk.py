@@ -95,10 +95,19 @@ def test_buckets_of_tokens_are_those_of_their_rows(k):
 def test_another_temperature_is_refused_with_the_k_that_was_kept():
     """A message that counts rows."""
     with pytest.raises(MismatchError, match=r"^temperature is 1\.0, but the teacher's top 2 were kept for 4\.0"):
-        bucket_log_probs(LOGITS.log_softmax(-1), top_k(LOGITS, 2, 4.0), 1.0)
+        bucket_log_probs(LOGITS[None].log_softmax(-1), top_k(LOGITS[None], 2, 4.0), 1.0)
 
 
 def test_a_rest_that_is_ruled_out_weighs_nothing():
     """One row without a rest, and the rest of all others."""
     logits = torch.tensor([[1.0, 2.0, -torch.inf], [1.0, 2.0, 0.5]])
     assert top_k(logits, 2, 1.0).rest.tolist() == [-torch.inf, 0.5]
+
+
+def test_a_row_without_a_rest_has_a_gradient_beside_one_that_has():
+    """NaN for the whole batch, because one student rules out all but the kept classes."""
+    student = torch.tensor([[-0.5, -1.0, -torch.inf], [-0.5, -2.0, -1.5]], requires_grad=True)
+    ours, _ = bucket_log_probs(student, top_k(torch.tensor([[3.0, 2.0, 1.0]] * 2), 2, 1.0), 1.0)
+    assert ours[:, 2].tolist() == [-torch.inf, -1.5]
+    ours[1].sum().backward()
+    assert student.grad.tolist() == [[0, 0, 0], [1, 1, 1]]
