@@ -418,6 +418,15 @@ def test_the_progress_of_a_download_is_shown_to_a_person_alone(tmp_path, monkeyp
     assert pip.settings["stdout"] is None
 
 
+def test_pip_finds_the_stand_in_for_setuptools_where_nothing_else_is_on_its_path(tmp_path, monkeypatch):
+    """TypeError for want of a PYTHONPATH."""
+    pip = Pip(monkeypatch)
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    (tmp_path / "toy.whl").write_bytes(CONTENT)
+    archives.download(Package("toy", "1.0", "toy.whl", 1, sha256(CONTENT)), tmp_path)
+    assert (Path(pip.settings["env"]["PYTHONPATH"]) / "setuptools" / "build_meta.py").is_file()
+
+
 SAID = {
     "WARNING: slow\nERROR: first\nERROR: second\nERROR: last \nnote": "toy.whl could not be downloaded (pip: last); "
     "connect to the network, or put the file into a folder and set PIP_FIND_LINKS to it.",

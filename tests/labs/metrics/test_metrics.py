@@ -153,6 +153,12 @@ def test_a_metric_without_its_reference_is_left_out(rows):
     }  # fmt: skip
 
 
+def test_distributions_need_not_add_up_to_the_last_digit():
+    """Raters that were stored in 16 bits, refused for 0.00005."""
+    measured = metrics.measure([[0.0, 0.0]], labels=[0], raters=[[0.5, 0.50005]])
+    assert measured["rater_divergence"] == pytest.approx(0, abs=1e-4)
+
+
 def test_bins_of_small_confidence():
     """Rows of many classes, all taken for one bin: the two of 1/20 and 1/10 lie in the first and the second."""
     twenty, ten = np.zeros(20), np.where(np.arange(20) < 10, 0, -np.inf)
@@ -164,7 +170,7 @@ def test_each_metric_says_what_it_is():
     """`evaluate` shows three texts of a metric; one of them empty."""
     metric = metrics.Agreement(keep_in_memory=True)
     assert metric.description.startswith("Share of the rows on which student and teacher give the same class")
-    assert metric.citation.startswith("Stanton et al. (2021)")
+    assert metric.info.citation.startswith("Stanton et al. (2021)")
     assert metric.inputs_description == "predictions: logits (N, C); references: logits."
     assert metrics.Accuracy(keep_in_memory=True).citation == ""
 
@@ -210,17 +216,19 @@ def test_each_one_loads_by_its_path_without_a_network(tmp_path):
 LOGITS, CLASSES = np.zeros((4, 2)), np.zeros(4, dtype=int)
 WRONG = [
     ("accuracy", CLASSES, CLASSES, r"predictions have shape \(4,\); logits are needed"),
-    ("accuracy", np.zeros((0, 2)), CLASSES[:0], "at least one row"),
+    ("accuracy", np.zeros((0, 2)), CLASSES[:0], r"one column per class, and at least one row\.$"),
     ("accuracy", LOGITS, CLASSES[:3], r"references have shape \(3,\), but labels for .* \(4, 2\) have \(4,\)"),
     ("negative_log_likelihood", LOGITS, CLASSES - 100, "hold -100 to -100, but labels are class ids from 0 to 1"),
     ("negative_log_likelihood", LOGITS, CLASSES + 0.5, "class ids from 0 to 1"),
     ("calibration_error", LOGITS * np.nan, CLASSES, "predictions hold NaN"),
     ("calibration_error", LOGITS + np.inf, CLASSES, "predictions hold NaN, inf"),
     ("accuracy", LOGITS - np.inf, CLASSES, "predictions hold NaN, inf or a row of −inf alone; look at the model"),
-    ("agreement", LOGITS, LOGITS * np.nan, "references hold NaN"),
+    ("agreement", LOGITS * np.nan, LOGITS, "^predictions hold NaN"),
+    ("agreement", LOGITS, LOGITS * np.nan, "^references hold NaN"),
+    ("accuracy", np.where(np.eye(4)[:, :1] > 0, -np.inf, LOGITS), CLASSES, "a row of −inf alone"),
     ("agreement", LOGITS, np.zeros((4, 3)), r"references have shape \(4, 3\), but logits"),
     ("agreement", LOGITS, CLASSES, r"references have shape \(4,\), but logits"),
-    ("rater_divergence", LOGITS, LOGITS, "no distributions"),
+    ("rater_divergence", LOGITS, LOGITS, r"^references are no distributions: each row .* add up to 1\.$"),
     ("rater_divergence", LOGITS, np.tile([-1.0, 2.0], (4, 1)), "no distributions"),
 ]
 
