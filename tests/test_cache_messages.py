@@ -52,6 +52,18 @@ def without_a_seal(folder):
     safetensors.torch.save_file(safetensors.torch.load_file(folder / ONE), folder / ONE, {"rows": "0 to 1"})
 
 
+def without(field):
+    def attack(folder):
+        fill(folder)
+        with safe_open(folder / ONE, "pt") as file:
+            about = file.metadata()
+        del about[field]
+        safetensors.torch.save_file(safetensors.torch.load_file(folder / ONE), folder / ONE, about)
+        LogitsCache(folder, {})
+
+    return attack
+
+
 def another_word(folder):
     fill(folder)
     rewrite(folder, rows="0 to 2")
@@ -184,6 +196,8 @@ REFUSALS = [
     (a_field_that_is_not_there, OTHER.format("settings (nothing, not all logits)")),
     (lambda folder: (without_a_seal(folder), LogitsCache(folder, {})),
      "{folder}/" + ONE + " has no digest of what it holds, as an earlier version wrote it, or it is damaged; " + ANEW),
+    *((without(field), "{folder}/" + ONE + " has no digest of what it holds, as an earlier version wrote it, or it is "
+       "damaged; " + ANEW) for field in ("seal", "content")),
     (another_word, MISFIT.replace("{}", "what it says of its logits was changed")),
     (another_bit, MISFIT.replace("{}", "its logits are not those that were written")),
     (changed(temperature=torch.tensor(0.0).double()), MISFIT.replace("{}", "its temperature is 0.0")),
@@ -279,3 +293,10 @@ def test_what_torch_says_is_in_a_sentence():
     )
     with pytest.raises(ValueError, match=words):
         score(make_model("bert-classifier"), None, Dataset.from_dict({"input_ids": [[1], [1, 2]]}))
+
+
+def test_a_file_that_is_not_there_is_a_sentence(tmp_path):
+    """What the operating system says, without what to do."""
+    words = rf"^{tmp_path}/none cannot be read \(.+\); look at where it leads, and at its permissions\.$"
+    with pytest.raises(FileNotFoundError, match=words):
+        load_logits(tmp_path / "none", "train", {})

@@ -1,6 +1,7 @@
 """Teacher logits: in the right order, and never handed to another teacher, tokenizer or dataset."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from shapes import make_model, make_rows, make_tokenizer
 
 from kdcourse import cache, teacher
 from kdcourse.cache import CacheMismatchError
+from kdcourse.checks import MismatchError
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +135,21 @@ def test_a_model_that_teaches_is_frozen_and_cut_to_the_shared_vocabulary(sentenc
     assert torch.equal(source.logits(inputs), first)
     assert not source.model.training
     assert teacher.ModelTeacher(make_model("gpt2-lm")).logits(inputs).shape[-1] == 40
+
+
+def test_logits_are_found_by_their_name():
+    """An output that is neither a dictionary nor a tuple; and what was given instead, by its class."""
+    logits = torch.zeros(2, 3)
+    assert teacher.logits_of(SimpleNamespace(logits=logits, other=torch.ones(1))) is logits
+    with pytest.raises(TypeError) as refused:
+        teacher.logits_of(SimpleNamespace(hidden=logits))
+    assert str(refused.value) == (
+        "The model gave SimpleNamespace, in which there are no logits; its forward has to return them as a tensor, "
+        "under the name `logits`, or as the first of several."
+    )
+
+
+def test_a_teacher_without_room_is_called_one():
+    """A student that is asked to cut its texts, where the teacher's positions end."""
+    with pytest.raises(MismatchError, match=r"the teacher \(GPT2LMHeadModel\) has 32 positions"):
+        teacher.ask(make_model("gpt2-lm"), {"input_ids": torch.ones(1, 33, dtype=torch.long)})
