@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import math
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,9 +30,15 @@ SET_UP, LEARN, RUN, TEACH = "Set up", "Learn", "Run and compare", "Teach"
 class Commands(TyperGroup):
     """All commands; whichever it is, what its user can mend is a sentence and not a traceback."""
 
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        with _said_in_a_sentence():  # --help and --version print while the words are read
+            return super().make_context(*args, **options)
+
     def invoke(self, ctx: Any) -> Any:
         with _said_in_a_sentence():
-            return super().invoke(ctx)
+            answer = super().invoke(ctx)
+            sys.stdout.flush()  # here, and not after all else, a full disk is a sentence
+            return answer
 
 
 @contextmanager

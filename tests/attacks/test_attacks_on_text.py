@@ -413,12 +413,15 @@ def test_lessons_run_in_folders_and_under_names_of_any_kind(tmp_path, monkeypatc
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that Linux has")
+@pytest.mark.parametrize("command", ["list", "--help", "--version"])
 @pytest.mark.parametrize(("output", "code"), [("> /dev/full", 2), (">&-", 0), ("| head -1", 0)])
-def test_an_output_that_takes_nothing_is_no_traceback(output, code):
-    """Twenty lines of Python, since a log is full, closed, or read by `head`."""
+@pytest.mark.parametrize("buffered", [True, False], ids=["buffered", "unbuffered"])
+def test_an_output_that_takes_nothing_is_no_traceback(command, output, code, buffered):
+    """Twenty lines of Python, since a log is full, closed, or read by `head`; or an error after all has ended."""
     done = subprocess.run(
-        ["sh", "-c", f'"$0" -m kdcourse list {output}', sys.executable], capture_output=True, check=False, timeout=120
-    )
+        ["sh", "-c", f'"$0" -m kdcourse {command} {output}', sys.executable],
+        env=os.environ | {"PYTHONUNBUFFERED": "" if buffered else "1"}, capture_output=True, check=False, timeout=120,
+    )  # fmt: skip
     assert done.returncode == code, done.stderr
     assert b"Traceback" not in done.stderr
     assert done.stderr.count(b"\n") == (code != 0)
