@@ -3,6 +3,8 @@
 import gc
 import hashlib
 import os
+from collections import Counter
+from pathlib import Path
 
 import pytest
 import transformers
@@ -12,7 +14,9 @@ import kdcourse.trainer
 from census import record
 from census.apart import judge_all
 from census.architectures import LANGUAGE, TEXTS, TOKENS, Architecture, all_architectures
-from census.judging import CRASHED, DIFFERENT, EQUAL, NOT_BUILT, judge
+from census.judging import CRASHED, DIFFERENT, EQUAL, NOT_BUILT, REFUSED, judge
+
+README = Path(__file__).parents[2] / "README.md"
 
 SAMPLE = 40
 
@@ -70,6 +74,16 @@ def test_a_sample_of_architectures_is_as_it_was():
 def test_every_architecture_is_as_it_was():
     """The same, outside the sample."""
     require_nothing_moved(sorted(set(STORED) & set(all_architectures())))
+
+
+def test_the_readme_says_what_the_census_found():
+    """A front door that promises what was true of another version."""
+    found = Counter(each.verdict for each in STORED.values())
+    said = (
+        f"of {len(STORED)} architectures: {found[EQUAL]} take the right step, {found[REFUSED]} are refused in words, "
+        f"{found[NOT_BUILT]} not built."
+    )
+    assert said in README.read_text(encoding="utf-8")
 
 
 @pytest.mark.skipif(transformers.__version__ != VERSION, reason="the record is of another version of transformers")
