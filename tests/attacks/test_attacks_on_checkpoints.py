@@ -1,11 +1,13 @@
 """Checkpoints that have lost a part, or were cut short: a sentence, and no training that goes on all the same."""
 
 import shutil
+from types import SimpleNamespace
 
 import pytest
-from shapes import make_trainer
+import torch
+from shapes import make_trainer, weights_of
 
-from kdcourse.checkpoints import PARTS, CheckpointError
+from kdcourse.checkpoints import ORDER, PARTS, CheckpointError, EpochOrder
 
 SHAPE = "bert-classifier"
 READ = ["model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json", "rng_state.pth"]
@@ -77,3 +79,24 @@ def test_what_is_no_folder_is_a_sentence(make, tmp_path):
     words = refusal(tmp_path, tmp_path / "checkpoint-9")
     assert "is no checkpoint that can be read" in words
     assert words.endswith("; name its folder, or leave resume_from_checkpoint out to begin anew.")
+
+
+def test_a_later_epoch_goes_on_in_its_order(tmp_path):
+    """Rows of one length that are grouped anew in the middle of a second epoch."""
+    settings = {"max_steps": 8, "save_steps": 6, "train_sampling_strategy": "group_by_length"}
+    whole = trainer_in(tmp_path, **settings)
+    whole.train()
+    resumed = trainer_in(tmp_path, **settings)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
+    assert torch.equal(weights_of(whole.model), weights_of(resumed.model))
+
+
+@pytest.mark.parametrize(("is_first", "step", "kept"), [(True, 3, True), (False, 3, False), (True, 4, False)])
+def test_one_process_keeps_the_order_where_the_checkpoint_is(is_first, step, kept, tmp_path):
+    """Two processes that write one file at once; a folder that a search has put elsewhere, and an error for it."""
+    (tmp_path / "checkpoint-3").mkdir()
+    order = EpochOrder()
+    order.on_epoch_begin(None, None, None)
+    state = SimpleNamespace(is_world_process_zero=is_first, global_step=step)
+    order.on_save(SimpleNamespace(output_dir=str(tmp_path)), state, None)
+    assert (tmp_path / "checkpoint-3" / ORDER).exists() == kept

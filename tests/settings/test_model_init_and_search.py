@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 from settings.by_hand import step
-from shapes import make_classifier, make_collator, make_model, make_rows
+from shapes import WORDS, make_classifier, make_collator, make_model, make_rows, make_tokenizer
 from transformers.hyperparameter_search import ALL_HYPERPARAMETER_SEARCH_BACKENDS, HyperParamSearchBackendBase
 from transformers.integrations import integration_utils
 from transformers.trainer_utils import HPSearchBackend
@@ -132,3 +132,46 @@ def test_each_training_begins_with_a_student_of_its_own(tmp_path):
     trainer.train()
     names = ("loss", "hard_loss", "soft_loss")
     assert [trainer.state.log_history[0][name] for name in names] == pytest.approx([first[name] for name in names])
+
+
+class Named:
+    """A source of logits that says for which labels they are, as a cache does."""
+
+    label_names = ("bad", "fair", "good")
+
+    def logits(self, inputs):
+        raise AssertionError("A student with other labels is asked to learn from them.")
+
+
+def test_a_later_students_labels_are_compared_with_those_of_a_cache(tmp_path):
+    """A cache that is held against the first student alone."""
+    first, later = make_classifier(names=Named.label_names), make_classifier(names=Named.label_names[::-1])
+    trainer = make_trainer(tmp_path, first_then(first, later), Named())
+    with pytest.raises(MismatchError, match="logits were computed for"):
+        trainer.train()
+
+
+def test_a_model_is_made_from_its_trial(search, tmp_path):
+    """A search over the student's shape that trains one shape again and again."""
+    seen = []
+
+    def model_init(trial):
+        seen.append(trial)
+        return make_model(SHAPE)
+
+    search(make_trainer(tmp_path, model_init), [{"alpha": 0.25}])
+    assert {"alpha": 0.25} in seen
+
+
+def test_a_later_student_shares_the_vocabulary_that_the_first_did(tmp_path):
+    """A teacher whose padded ids are cut off for the first student alone: a mismatch at the first step."""
+    shape, tokenizer = "gpt2-lm", make_tokenizer()
+    settings = {"max_steps": 1, "report_to": "none", "save_strategy": "no", "use_cpu": True, "disable_tqdm": True}
+    trainer = DistillationTrainer(
+        args=DistillationArguments(str(tmp_path), logging_steps=1, per_device_train_batch_size=16, **settings),
+        model_init=lambda: make_model(shape), teacher=make_model(shape, seed=1, vocab_size=WORDS + 8),
+        processing_class=tokenizer, teacher_processing_class=tokenizer, train_dataset=make_rows(shape),
+        data_collator=make_collator(shape),
+    )  # fmt: skip
+    trainer.train()
+    assert trainer.state.log_history[0]["soft_loss"] > 0
