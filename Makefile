@@ -57,7 +57,7 @@ test-deep: $(VENV)/.test-ready assets ## Try fifty thousand random cases, every 
 		tests/course/test_run.py tests/course/test_editions.py tests/attacks/test_attacks_on_files.py tests/ports \
 		tests/census/test_census.py tests/attacks/test_attacks_on_the_cache.py
 
-census: $(VENV)/.test-ready assets ## Take one step of every architecture of transformers, and write docs/census.md (about 10 minutes)
+census: $(VENV)/.test-ready assets ## Take one step of every architecture of transformers, and write docs/census.md (about 20 minutes)
 	PYTHONPATH=tests $(RUN) census
 
 test-faults: $(VENV)/.test-ready assets ## Break the course in thirty ways, and see that the lessons find each (about 10 minutes)
