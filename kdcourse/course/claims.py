@@ -1,15 +1,18 @@
 """Claims: what a lesson states, computed, held against a tolerance, shown and recorded.
 
-    claim("KL(q ‖ p), nats", forward_kl(p, q).item(), 1.0021, tolerance=1e-4)
-    claim("gain of the teacher, points", gain, at_least=1.0)
+    open_lesson("01", PROFILE)
+    claim("KL(q ‖ p), nats", forward_kl(p, q).item())
     claim("the naive gradient is NaN", naive.isnan().all())
 
-A claim prints a line and leaves its exact value in the metadata of the cell's output, where `kdcourse run` collects it.
-The line shows the value only as far as the tolerance goes, so that it is the same on every machine on which the claim
-holds; beside a bound it shows three digits, which no comparison of outputs looks at. One that does not hold raises
-`ClaimError`; in a run (`KDCOURSE_CLAIMS=collect`) it is recorded, the lesson goes on, and the run fails at the end with
-all that did not hold. A cell can hide its outputs (`%%capture`, `clear_output()`), so in a run each claim is also
-written to a file; see `kdcourse.course.ledger`.
+What is expected stands in a file beside the lesson (`kdcourse.course.expectations`): who has read it can no longer
+predict. A notebook that opens no lesson states it in the call, `claim("gain, points", gain, at_least=1.0)`.
+
+A claim shows a line with its value and leaves a record in the metadata of the cell's output, where `kdcourse run`
+collects it. The line shows the value only as far as the tolerance goes, so that it is the same on every machine on
+which the claim holds; held against a bound it has three digits behind a `≈`, which no comparison of outputs looks at. A
+claim that only guards shows nothing. One that does not hold raises `ClaimError`; in a run, `KDCOURSE_CLAIMS=collect`, it
+is recorded, the lesson goes on, and the run fails at the end with all that did not hold. A cell can hide its outputs
+(`%%capture`, `clear_output()`), so in a run each claim is also written to a file; see `kdcourse.course.ledger`.
 """
 
 from __future__ import annotations
@@ -24,6 +27,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from kdcourse.course.expectations import (
+    Bounds,
+    Expectations,
+    ExpectedClaim,
+    PerDevice,
+    find_expectations,
+    problem_of_bounds,
+)
+from kdcourse.labs import assets
+
 METADATA_KEY = "kdcourse_claim"
 HIDDEN_KEY = "kdcourse_hidden_claims"
 """In a cell's metadata: the claims that it made, and that its outputs do not show."""
@@ -36,17 +49,51 @@ NUMBERS = ("value", "expected", "tolerance", "at_least", "at_most", "spread")
 NOT_FINITE = {str(number): number for number in (math.nan, math.inf, -math.inf)}
 """What JSON has no number for, by the word that stands for it in a record."""
 
-PerDevice = float | Mapping[str, float]
-"""One number, or one for each kind of device where arithmetic differs: `{"cpu": 1e-6, "cuda": 1e-4}`."""
-
-BESIDE_A_BOUND = re.compile(r"(✓ .*: )\S+( \(at (?:least|most) )")
-"""A claim's line around a value that may differ between machines; `tests/nbval_sanitize.cfg` has the same pattern."""
+BESIDE_A_BOUND = re.compile(r"(✓ .*: |It is )≈ \S+")
+"""A line up to a value that may differ between machines; `tests/nbval_sanitize.cfg` has the same pattern."""
 
 _made: dict[str, Claim] = {}
+_opened: Opened | None = None
 
 
 class ClaimError(AssertionError):
     """A number that a lesson states is not what was measured."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The lesson of this kernel: what it is held against, and in which circumstances it runs."""
+
+    expectations: Expectations
+    profile: str
+
+    @property
+    def circumstances(self) -> tuple[str, str]:
+        return self.profile, assets.source()
+
+
+def open_lesson(number: str, profile: str = "quick") -> None:
+    """From now on, claims and predictions are held against `claims/<number>.toml`.
+
+    Args:
+        profile: the lesson's parameter PROFILE.
+
+    Raises:
+        ExpectationError: there is no such file, or it is none.
+    """
+    global _opened  # noqa: PLW0603  (one kernel runs one lesson)
+    _opened = Opened(find_expectations(number), profile)
+
+
+def opened() -> Opened:
+    """The lesson of this kernel.
+
+    Raises:
+        ValueError: none has been opened.
+    """
+    if _opened is None:
+        raise ValueError('No lesson is open; say open_lesson("01", PROFILE) first, with the number of yours.')
+    return _opened
 
 
 @dataclass(frozen=True)
@@ -90,19 +137,17 @@ class Claim:
         return min(abs(self.value - bound) for bound in (self.at_least, self.at_most) if bound is not None)
 
     def __str__(self) -> str:
-        """One line: what was measured, beside what it is held against."""
+        """One line: what was measured; and what it is held against, where it does not hold."""
         if not self.holds:
             return f"✗ {self.name} does not hold: it is {self.value:.6g}, {self.condition}"
-        if self.is_truth:
-            return f"✓ {self.name}: {self.condition}"
-        return f"✓ {self.name}: {self._shown} ({self.condition})"
+        return f"✓ {self.name}" if self.is_truth else f"✓ {self.name}: {self.shown}"
 
     @property
-    def _shown(self) -> str:
+    def shown(self) -> str:
         """The value, without the digits that the tolerance leaves open, or with three beside a bound; 0 has no sign."""
         if self.tolerance is None:
-            shown = f"{self.value:.3g}"
-        elif self.tolerance == 0:
+            return f"≈ {self.value:.3g}" if self.value else "≈ 0"
+        if self.tolerance == 0:
             shown = f"{self.value:g}"
         else:
             shown = f"{self.value:.{min(max(0, math.ceil(-math.log10(self.tolerance))), 12)}f}"
@@ -123,30 +168,75 @@ def claim(
 
     Args:
         name: what is claimed, with its unit; unique in its notebook.
-        value: a number, a tensor of one element, or a truth value (then there is nothing to compare with).
-        expected, tolerance: the number and how far off, in its unit, it may be; always together.
+        value: a number, a tensor of one element, or a truth value.
+        expected, tolerance: the number and how far off, in its unit, it may be; always together. These and the bounds
+            are for a notebook that opens no lesson: those of a lesson stand in its file.
         at_least, at_most: bounds, instead of an expected number. Tolerance and bounds may differ between devices.
         spread: the standard deviation of the value over seeds; `kdcourse compare` holds a change against it.
 
     Raises:
         ClaimError: it does not hold.
-        ValueError: a number without anything to compare with, or `expected` without `tolerance`.
+        ExpectationError: the lesson's file has no such claim.
+        ValueError: a number without anything to compare with, a lesson's claim with bounds in the call, a truth value
+            for a number or a number for a truth.
     """
     value = value.item() if hasattr(value, "item") else value
     is_truth = isinstance(value, bool)
-    tolerance, at_least, at_most = map(_on_this_device, (tolerance, at_least, at_most))
-    comparisons = (expected, at_least, at_most)
-    if is_truth:
-        at_least = 1.0
-    elif (expected is None) != (tolerance is None) or all(bound is None for bound in comparisons):
-        raise ValueError(f"The claim '{name}' needs an expected number with its tolerance, or at_least, or at_most.")
-    stated = Claim(name, float(value), expected, tolerance, at_least, at_most, is_truth, spread)
+    bounds = Bounds(expected, tolerance, at_least, at_most)
+    entry = _entry(name, bounds, is_truth)
+    if entry.when and entry.when not in opened().circumstances:
+        print(f"– {name}: ≈ {float(value):.3g}")
+        return
+    if entry.holds != is_truth:
+        is_, asked = ("a truth value", "a number") if is_truth else ("a number", "a truth (`holds = true`)")
+        raise ValueError(f"The claim '{name}' was given {value!r}, which is {is_}; its entry is of {asked}.")
+    stated = hold_against(name, float(value), entry, is_truth=is_truth, spread=spread)
+    if not (entry.guard and stated.holds):
+        _show(stated)
+    require_held(stated)
+
+
+def _entry(name: str, bounds: Bounds, is_truth: bool) -> ExpectedClaim:
+    """What a claim is held against: what its lesson's file says, or the call itself where no lesson is open."""
+    is_bound = bounds != Bounds()
+    if _opened is None:
+        if not is_truth and (problem := problem_of_bounds(bounds)):
+            raise ValueError(
+                f"The claim '{name}' needs an expected number with its tolerance, or at_least, or at_most: {problem}."
+            )
+        return ExpectedClaim(**(vars(bounds) if not is_truth else {"holds": True}))
+    if is_bound:
+        raise ValueError(
+            f"The claim '{name}' is held against its entry in {_opened.expectations.path.name}; leave the bounds out "
+            "of the call."
+        )
+    return _opened.expectations.claim(name)
+
+
+def hold_against(
+    name: str, value: float, bounds: Bounds, *, is_truth: bool = False, spread: float | None = None
+) -> Claim:
+    """A claim, made and recorded, on this device."""
+    tolerance, at_least, at_most = map(_on_this_device, (bounds.tolerance, bounds.at_least, bounds.at_most))
+    at_least = 1.0 if is_truth else at_least
+    stated = Claim(name, value, bounds.expected, tolerance, at_least, at_most, is_truth, spread)
     _made[stated.name] = stated
-    record = record_of(stated)
-    _write_down(record)
-    _show(stated, record)
-    if not stated.holds and os.environ.get(MODE_VARIABLE) != "collect":
-        raise ClaimError(f"'{name}' does not hold: it is {stated.value:.6g}, {stated.condition}.")
+    _write_down(record_of(stated))
+    return stated
+
+
+def require_held(stated: Claim) -> None:
+    """
+    Raises:
+        ClaimError: it does not hold, and no run collects what does not.
+    """
+    if not stated.holds and not in_a_run():
+        raise ClaimError(f"'{stated.name}' does not hold: it is {stated.value:.6g}, {stated.condition}.")
+
+
+def in_a_run() -> bool:
+    """Whether nobody is there, and claims that do not hold are collected."""
+    return os.environ.get(MODE_VARIABLE) == "collect"
 
 
 def claims_made() -> list[Claim]:
@@ -248,14 +338,19 @@ def _write_down(record: Mapping[str, Any]) -> None:
             file.write(json.dumps(record) + "\n")
 
 
-def _show(stated: Claim, record: Mapping[str, Any]) -> None:
+def _show(stated: Claim) -> None:
+    show_with(stated, {"text/plain": str(stated)})
+
+
+def show_with(stated: Claim, data: Mapping[str, str]) -> None:
+    """Show something that holds a claim, with its record; outside of notebooks, its plain text."""
     from IPython import get_ipython
     from IPython.display import display
 
     if get_ipython() is None:
-        print(stated)
+        print(data["text/plain"])
         return
-    display({"text/plain": str(stated)}, metadata={METADATA_KEY: record}, raw=True)
+    display(dict(data), metadata={METADATA_KEY: record_of(stated)}, raw=True)
 
 
 def _on_this_device(bound: PerDevice | None) -> float | None:

@@ -251,7 +251,8 @@ def reset(
 
 @app.command(rich_help_panel=LEARN, epilog=_examples("kdcourse progress"))
 def progress() -> None:
-    """List the exercises, which you have solved, and what comes next. The record stays on this machine."""
+    """List the exercises, which you have solved, and how your predictions went. The record stays on this machine."""
+    from kdcourse.course import guesses
     from kdcourse.course.exercises.progress import next_step, standings
     from kdcourse.course.lessons import find_lessons
     from kdcourse.course.terminal import MARKS, say, table
@@ -265,6 +266,8 @@ def progress() -> None:
         "", "exercise", "title", "tries",
     )  # fmt: skip
     say(next_step(found))
+    if predicted := guesses.summary():
+        say(predicted)
 
 
 @app.command(

@@ -11,8 +11,9 @@ from typing import Any
 
 import nbformat
 
+from kdcourse.course.expectations import expectations_path
 from kdcourse.course.lessons import Lesson
-from kdcourse.hashing import hash_json, hash_tree
+from kdcourse.hashing import hash_file, hash_json, hash_tree
 
 PACKAGES = ("kdcourse", "torch", "transformers", "datasets", "numpy", "scipy")
 """Their versions can move a number; they are in every report."""
@@ -29,10 +30,12 @@ def circumstances(device: str, parameters: Mapping[str, Any]) -> dict[str, str]:
 
 
 def fingerprint(lesson: Lesson, parameters: Mapping[str, Any], device: str) -> str:
-    """SHA-256 over the notebook's sources, the package's files, all versions, the parameters and the device."""
+    """SHA-256 of what a result depends on: sources, expectations, package, versions, parameters and device."""
     cells = nbformat.read(lesson.path, as_version=4).cells
+    path = expectations_path(lesson.number, lesson.path.parent)
     told = {
         "cells": [(cell.id, cell.cell_type, cell.source) for cell in cells],
+        "expectations": hash_file(path) if path.is_file() else "",
         "package": package_digest(),
         "python": platform.python_version(),
         "versions": versions(),

@@ -19,9 +19,10 @@ import nbformat
 from nbformat import NotebookNode
 from papermill.translators import PythonTranslator
 
-from kdcourse.course.claims import checked_claims
+from kdcourse.course.claims import checked_claims, claims_of
 from kdcourse.course.environment import COLLECT_CLAIMS, device_name, kernel_environment
 from kdcourse.course.execute import OnCell, execute
+from kdcourse.course.expectations import expectations_path, read_expectations
 from kdcourse.course.fingerprint import circumstances, fingerprint
 from kdcourse.course.lessons import Lesson, LessonError, in_a_line, lessons_in, require_apart, source_of
 from kdcourse.course.not_compared import reason_of
@@ -30,6 +31,7 @@ from kdcourse.course.own_files import OwnFiles, own_files
 from kdcourse.course.parameters import require_fitting
 from kdcourse.course.settings import Settings
 from kdcourse.files import OUT_OF_SPACE
+from kdcourse.labs import assets
 
 PARAMETERS = "parameters"
 """Tag of the cell whose names can be set; the one that papermill looks for."""
@@ -226,7 +228,8 @@ def _executed(planned: Planned, unfinished: Path, settings: Settings, on_cell: O
     try:
         stopped = execute(source, unfinished, parameters, cell_seconds=settings.cell_seconds, on_cell=on_cell)
         notebook = nbformat.read(unfinished if unfinished.exists() else source, as_version=4)
-        return notebook, *((stopped, _last_cell(notebook)) if stopped else look_over(notebook))
+        unclaimed = [] if stopped else unclaimed_entries(planned.lesson, parameters, notebook)
+        return notebook, *((stopped, _last_cell(notebook)) if stopped else look_over(notebook, unclaimed))
     except OSError:
         raise
     except Exception as error:  # five libraries have read this notebook: whatever it is, the others run
@@ -240,8 +243,21 @@ def _page_about(planned: Planned, problem: str) -> NotebookNode:
     return nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(f"# {planned.lesson.name}\n\n{lines}")])
 
 
-def look_over(notebook: NotebookNode) -> tuple[str, str]:
-    """What is wrong with a notebook that ran to its end without an error, and in which cell."""
+def unclaimed_entries(lesson: Lesson, parameters: Mapping[str, Any], notebook: NotebookNode) -> list[str]:
+    """What the lesson's file of expectations has, and no cell of the executed notebook has claimed or revealed."""
+    path = expectations_path(lesson.number, lesson.path.parent)
+    if not path.is_file():
+        return []
+    made = {str(claim.get("name")) for claim in claims_of(notebook)}
+    return read_expectations(path).unclaimed(made, (str(parameters.get("PROFILE", "quick")), assets.source()))
+
+
+def look_over(notebook: NotebookNode, unclaimed: Sequence[str] = ()) -> tuple[str, str]:
+    """What is wrong with a notebook that ran to its end without an error, and in which cell.
+
+    Args:
+        unclaimed: `unclaimed_entries`.
+    """
     for cell in [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]:
         if cell.execution_count is None and reason_of(cell) != "interactive":
             return "A cell was passed over: it has not run.", cell.id
@@ -254,6 +270,9 @@ def look_over(notebook: NotebookNode) -> tuple[str, str]:
         return f"{'A claim does' if len(broken) == 1 else f'{len(broken)} claims do'} not hold: {names}.", broken[0][
             "cell"
         ]
+    if unclaimed:
+        names = "; ".join(f"'{name}'" for name in unclaimed)
+        return f"Nothing claims what its file of expectations has: {names}.", ""
     return "", ""
 
 

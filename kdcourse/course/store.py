@@ -112,7 +112,7 @@ def _comparable(notebook: NotebookNode) -> list[NotebookNode]:
             cell.outputs = []
         for output in cell.get("outputs", []):
             if METADATA_KEY in output.get("metadata", {}):
-                output.data["text/plain"] = BESIDE_A_BOUND.sub(r"\1\2", output.data["text/plain"])
+                output.data = {kind: BESIDE_A_BOUND.sub(r"\1", text) for kind, text in output.data.items()}
     return cells
 
 

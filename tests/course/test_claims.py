@@ -58,16 +58,16 @@ def test_what_holds_prints_one_line(capsys):
     """A value that Jupyter would show beneath the line, with all its digits."""
     assert claim("the number", torch.tensor(1.06), 1.0, tolerance=0.1) is None
     assert claim("so it is", torch.tensor(True)) is None
-    assert capsys.readouterr().out == "✓ the number: 1.1 (expected 1 ± 0.1)\n✓ so it is: holds\n"
+    assert capsys.readouterr().out == "✓ the number: 1.1\n✓ so it is\n"
 
 
 def test_the_line_shows_no_digit_beyond_the_tolerance():
     """The last digits of one machine in a stored output."""
-    assert str(Claim("KL", 1.00212345, 1.0021, 1e-4)) == "✓ KL: 1.0021 (expected 1.0021 ± 0.0001)"
-    assert str(Claim("KL", 7.0, 7.0, 0.0)) == "✓ KL: 7 (expected 7 ± 0)"
-    assert str(Claim("KL", -1e-17, 0.0, 1e-3)) == "✓ KL: 0.000 (expected 0 ± 0.001)"
-    assert str(Claim("gain", 3.2149, at_least=1.0, at_most=5.0)) == "✓ gain: 3.21 (at least 1, at most 5)"
-    assert str(Claim("rounding", -0.0, at_most=1e-9)) == "✓ rounding: 0 (at most 1e-09)"
+    assert str(Claim("KL", 1.00212345, 1.0021, 1e-4)) == "✓ KL: 1.0021"
+    assert str(Claim("KL", 7.0, 7.0, 0.0)) == "✓ KL: 7"
+    assert str(Claim("KL", -1e-17, 0.0, 1e-3)) == "✓ KL: 0.000"
+    assert str(Claim("gain", 3.2149, at_least=1.0, at_most=5.0)) == "✓ gain: ≈ 3.21"
+    assert str(Claim("rounding", -0.0, at_most=1e-9)) == "✓ rounding: ≈ 0"
 
 
 def test_a_notebook_records_its_claims():
@@ -97,6 +97,6 @@ def test_a_value_beside_a_bound_is_not_compared():
     assert sanitize["values beside a bound"]["regex"] == BESIDE_A_BOUND.pattern
     here, there = (str(Claim("gain", value, at_least=1.0)) for value in (3.21, 3.22))
     assert here != there
-    assert BESIDE_A_BOUND.sub(r"\1\2", here) == BESIDE_A_BOUND.sub(r"\1\2", there)
+    assert BESIDE_A_BOUND.sub(r"\1", here) == BESIDE_A_BOUND.sub(r"\1", there)
     exact = str(Claim("gain", 3.21, 3.21, tolerance=0.01))
-    assert BESIDE_A_BOUND.sub(r"\1\2", exact) == exact
+    assert BESIDE_A_BOUND.sub(r"\1", exact) == exact

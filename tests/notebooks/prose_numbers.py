@@ -14,7 +14,7 @@ from kdcourse.course.claims import claims_of
 from kdcourse.course.not_compared import is_not_compared
 
 NO_STATEMENT = re.compile(
-    r"```.*?```|^    .*?$|`[^`]*`|<code>.*?</code>"  # code and formulas
+    r"```.*?```|^    .*?$|`[^`]*`|<code>.*?</code>|\$\$.*?\$\$|\$[^$\n]+\$"  # code and formulas
     r'|"[^"]*"'  # somebody else's words
     r"|\b(torch|torchdistill|transformers|trl|section) \d+(\.\d+)*( and \d+\.\d+)?",  # versions and parts of a paper
     re.DOTALL | re.MULTILINE,
@@ -23,9 +23,9 @@ QUESTION = re.compile(r"[^.?!:\n](?:[^.?!:]|[.:](?!\s|\*))*\?")
 NUMBER = re.compile(r"(?<![\w.,])(?P<digits>\d[\d,]*(?:\.\d+)?|\.\d+)(?P<unit>%|\s+points)?(?![\w]|\.\d)")
 
 
-def unbacked_numbers(notebook):
+def unbacked_numbers(notebook, expectations=None):
     """Each number of the prose that looks like a result and that no cell holds, with the id of its cell."""
-    known = numbers_in_cells(notebook)
+    known = numbers_in_cells(notebook, expectations)
     return [
         f"{cell.id}: {written}"
         for cell in prose_cells(notebook)
@@ -48,7 +48,7 @@ def number_of(found):
     return float(found["digits"].replace(",", ""))
 
 
-def numbers_in_cells(notebook):
+def numbers_in_cells(notebook, expectations):
     """Every number, without its sign, of the code, the claims and the outputs that are compared."""
     numbers = set()
     for cell in code_cells(notebook):
@@ -57,8 +57,16 @@ def numbers_in_cells(notebook):
         if not is_not_compared(cell):
             printed = " ".join(str(said(output)) for output in cell.outputs)
             numbers |= {number_of(found) / (100 if found["unit"] else 1) for found in NUMBER.finditer(printed)}
-    for claim in claims_of(notebook):
-        stated = (claim.get(key) for key in ("expected", "at_least", "at_most"))
-        unit = 100 if re.search(r"%|\bpoints\b", claim["name"]) else 1
-        numbers |= {abs(number) / unit for number in stated if number is not None}
+    for name, entry in held_against(notebook, expectations).items():
+        stated = (entry.get(key) for key in ("expected", "at_least", "at_most", "answer"))
+        unit = 100 if re.search(r"%|\bpoints\b", name) else 1
+        numbers |= {abs(number) / unit for number in stated if isinstance(number, int | float)}
     return numbers
+
+
+def held_against(notebook, expectations):
+    """By name, what the notebook's claims show they are held against, and what its file of expectations says."""
+    entries = {claim["name"]: claim for claim in claims_of(notebook)}
+    if expectations is not None:
+        entries |= {name: vars(entry) for name, entry in {**expectations.claims, **expectations.predictions}.items()}
+    return entries

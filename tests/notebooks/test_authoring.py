@@ -12,6 +12,7 @@ from prose_numbers import unbacked_numbers
 from kdcourse.course import not_compared
 from kdcourse.course.claims import claims_of
 from kdcourse.course.exercises import all_exercises
+from kdcourse.course.expectations import expectations_path, read_expectations
 from kdcourse.course.lessons import all_lessons
 from kdcourse.course.store import write_as_jupyterlab
 
@@ -161,25 +162,26 @@ def test_headings_follow_one_another(notebook):
     assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
 
 
-def test_a_lesson_states_claims(notebook):
+def test_a_lesson_states_claims(lesson, notebook):
     """A lesson whose numbers nobody holds against anything; two claims of one name, which a comparison would mix up."""
-    claims = claims_of(notebook)
-    names = [claim["name"] for claim in claims]
+    names = [claim["name"] for claim in claims_of(notebook)]
     assert len(names) == len(set(names))
-    assert len(names) >= 10
-    for claim in claims:
-        assert claim["is_truth"] or any(claim.get(bound) is not None for bound in ("tolerance", "at_least", "at_most"))
+    assert len(read_expectations(expectations_path(lesson.number, lesson.path.parent)).claims) >= 10
 
 
-def test_the_prose_needs_no_formula_renderer(notebook):
-    """Formulas between dollar signs, which the page that a run writes would show as source: it loads nothing."""
-    for cell in prose_cells(notebook):
-        assert not re.search(r"\$[^$`]+\$", cell.source), cell.source
+def test_what_is_expected_does_not_stand_in_the_code(notebook):
+    """The answer to a prediction, typed into the next cell."""
+    for cell in code_cells(notebook):
+        for node in ast.walk(ast.parse(cell.source)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "claim":
+                assert len(node.args) <= 2, cell.source
+                assert {keyword.arg for keyword in node.keywords} <= {"spread"}, cell.source
 
 
-def test_no_result_is_typed_into_prose_by_hand(notebook):
+def test_no_result_is_typed_into_prose_by_hand(lesson, notebook):
     """A number that stays in the text when the measurement changes."""
-    assert unbacked_numbers(notebook) == []
+    expectations = read_expectations(expectations_path(lesson.number, lesson.path.parent))
+    assert unbacked_numbers(notebook, expectations) == []
 
 
 def test_no_text_announces_what_a_learner_does_not_get(notebook):
