@@ -10,7 +10,7 @@ predict. A notebook that opens no lesson states it in the call, `claim("gain, po
 A claim shows a line with its value and leaves a record in the metadata of the cell's output, where `kdcourse run`
 collects it. The line shows the value only as far as the tolerance goes, so that it is the same on every machine on
 which the claim holds; held against a bound it has three digits behind a `≈`, which no comparison of outputs looks at. A
-claim that only guards shows nothing. One that does not hold raises `ClaimError`; in a run, `KDCOURSE_CLAIMS=collect`, it
+claim that only guards shows nothing. One that does not hold raises `ClaimError`; in a run (`KDCOURSE_CLAIMS`) it
 is recorded, the lesson goes on, and the run fails at the end with all that did not hold. A cell can hide its outputs
 (`%%capture`, `clear_output()`), so in a run each claim is also written to a file; see `kdcourse.course.ledger`.
 """

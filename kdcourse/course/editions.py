@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 import filelock
-import nbconvert
 import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
 from kdcourse.course.exercises.catalogue import all_exercises
 from kdcourse.course.exercises.exercise import Exercise
+from kdcourse.course.formulas import PageExporter
 from kdcourse.course.html_pages import TEMPLATES, policy
 from kdcourse.course.lessons import Lesson, LessonError, all_lessons, require_apart
 from kdcourse.course.own_files import own_files
@@ -142,9 +142,7 @@ def slides(source: NotebookNode, title: str) -> str:
     """One page for a projector, cut by `kdcourse.course.slides`."""
     notebook = copy.deepcopy(source)
     notebook.cells = list(cut(_shown_on_slides(source)))
-    exporter = nbconvert.HTMLExporter(
-        template_file=str(TEMPLATES / "slides.html.j2"), extra_template_paths=[str(TEMPLATES)]
-    )
+    exporter = PageExporter(template_file=str(TEMPLATES / "slides.html.j2"), extra_template_paths=[str(TEMPLATES)])
     script = (TEMPLATES / "slides.js").read_text(encoding="utf-8")
     resources = {"metadata": {"name": title}, "script": script, "policy": policy(script)}
     html, _ = exporter.from_notebook_node(notebook, resources=resources)

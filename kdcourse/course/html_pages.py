@@ -11,11 +11,11 @@ from typing import Any
 from urllib.parse import quote
 
 import jinja2
-import nbconvert
 import nbformat
 
 from kdcourse.course.claims import claim_from
 from kdcourse.course.claims_json import claims_report, write_claims
+from kdcourse.course.formulas import PageExporter
 from kdcourse.course.junit_xml import write_junit
 from kdcourse.course.not_compared import REASONS, cells_not_compared
 from kdcourse.course.outcome import Outcome
@@ -64,10 +64,12 @@ def write_report(outcomes: Sequence[Outcome], out: Path, device: str) -> Path:
 
 
 def notebook_to_html(notebook: Path, title: str) -> str:
-    """One self-contained page: pictures inside, and none of the scripts that nbconvert would load from elsewhere."""
-    exporter = nbconvert.HTMLExporter(template_file=str(TEMPLATES / "lesson.html.j2"))
+    """One self-contained page: pictures inside, formulas as MathML, and one script, which keeps guesses."""
+    exporter = PageExporter(template_file=str(TEMPLATES / "lesson.html.j2"))
     cells = nbformat.read(notebook, as_version=4)
-    html, _ = exporter.from_notebook_node(cells, resources={"metadata": {"name": title}, "policy": policy()})
+    script = (TEMPLATES / "predict.js").read_text(encoding="utf-8")
+    resources = {"metadata": {"name": title}, "script": script, "policy": policy(script)}
+    html, _ = exporter.from_notebook_node(cells, resources=resources)
     return html
 
 

@@ -192,7 +192,7 @@ def _is_attended() -> bool:
 
 def _show_widget(asked: Prediction) -> None:
     """The question as something to click or to type into; what was said before is chosen already."""
-    import ipywidgets  # type: ignore[import-untyped]
+    import ipywidgets
     from IPython.display import display
 
     before = guesses.guess_of(asked.name)

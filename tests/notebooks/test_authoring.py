@@ -13,6 +13,7 @@ from kdcourse.course import not_compared
 from kdcourse.course.claims import claims_of
 from kdcourse.course.exercises import all_exercises
 from kdcourse.course.expectations import expectations_path, read_expectations
+from kdcourse.course.formulas import mathml
 from kdcourse.course.lessons import all_lessons
 from kdcourse.course.store import write_as_jupyterlab
 
@@ -194,3 +195,13 @@ def test_it_is_stored_as_jupyterlab_saves_it(lesson, notebook, tmp_path):
     """A lesson that counts as modified when somebody has opened and saved it."""
     write_as_jupyterlab(notebook, tmp_path / "saved.ipynb")
     assert (tmp_path / "saved.ipynb").read_bytes() == lesson.path.read_bytes()
+
+
+def test_every_formula_can_be_shown_without_a_script(notebook):
+    """A command of TeX that a page shows as its source."""
+    for cell in prose_cells(notebook):
+        prose = re.sub(r"```.*?```|`[^`]*`", "", cell.source, flags=re.DOTALL)
+        for formula in re.findall(r"\$\$(.+?)\$\$|\$([^$\n]+)\$", prose, re.DOTALL):
+            shown = mathml("".join(formula), "block")
+            assert "\\" not in shown, formula
+            assert "<mi>&" not in shown.replace("<mi>&#", ""), formula

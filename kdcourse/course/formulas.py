@@ -1,0 +1,44 @@
+"""Pages of lessons whose formulas need no script: TeX between dollar signs becomes MathML, which browsers know."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import nbconvert
+from jinja2 import pass_context
+from latex2mathml.converter import convert
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+
+
+class FormulaRenderer(IPythonRenderer):
+    """nbconvert's renderer of Markdown, which would leave formulas to a script from elsewhere."""
+
+    def block_math(self, body: str) -> str:
+        return f'<div class="formula">{mathml(body, "block")}</div>'
+
+    def inline_math(self, body: str) -> str:
+        return mathml(body, "inline")
+
+    def latex_environment(self, name: str, body: str) -> str:
+        return self.block_math(rf"\begin{{{name}}}{body}\end{{{name}}}")
+
+
+def mathml(tex: str, display: str) -> str:
+    """One formula; `display` is "inline" or "block"."""
+    # `aligned` inside dollar signs is what MathJax and KaTeX want; latex2mathml knows the same table as `align*`.
+    return convert(tex.replace("{aligned}", "{align*}"), display=display)
+
+
+class PageExporter(nbconvert.HTMLExporter):
+    """nbconvert's exporter, with `FormulaRenderer`."""
+
+    @pass_context
+    def markdown2html(self, context: Any, source: str) -> str:
+        """The HTML of one cell."""
+        renderer = FormulaRenderer(
+            escape=False,
+            attachments=context.get("cell", {}).get("attachments", {}),
+            anchor_link_text=self.anchor_link_text,
+            exclude_anchor_links=self.exclude_anchor_links,
+        )
+        return str(MarkdownWithMath(renderer=renderer).render(source))
