@@ -193,7 +193,7 @@ def _unfolded(cell: NotebookNode) -> NotebookNode:
 
 
 def _timetable(header: str, exercises: Sequence[Exercise]) -> str:
-    """The minutes of the lesson, as its header gives them, and of each exercise, which come on top."""
+    """The minutes of the lesson, as its header gives them, and how many of them each exercise takes."""
     minutes = re.search(r"(\d+) minutes", header)
     if minutes is None:
         raise LessonError(f"A lesson's first cell says how many minutes it takes; this one does not: {header[:60]}")
@@ -208,9 +208,9 @@ def _timetable(header: str, exercises: Sequence[Exercise]) -> str:
             "",
             "| part | difficulty | minutes | known mistakes |",
             "|---|---|---|---|",
-            f"| the lesson without its exercises | | {lesson} | |",
+            f"| reading and predicting | | {lesson - sum(each.minutes for each in exercises)} | |",
             *rows,
-            f"| **together** | | **{lesson + sum(each.minutes for each in exercises)}** | |",
+            f"| **together** | | **{lesson}** | |",
         ]
     )
 

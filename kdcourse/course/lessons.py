@@ -80,7 +80,7 @@ class Lesson:
 
     @cached_property
     def minutes(self) -> int | None:
-        """How long it takes without the exercises, if its header says so."""
+        """How long it takes, exercises included, if its header says so."""
         found = MINUTES.search("\n".join(self._header))
         return int(found[1]) if found else None
 
