@@ -15,10 +15,11 @@ from pages import NOT_RUN, PAGES, ROOT, blocks_of, name_of
 from test_standing_alone import closure
 
 from kdcourse.course.cli import app
+from kdcourse.course.expectations import read_expectations
 
 SECONDS = 300
 MOST_NOT_RUN = 3
-LANGUAGES = {"python", "shell"}
+LANGUAGES = {"python", "shell", "toml"}
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 WITH_PYTHON = [page for page in PAGES if any(block.is_run for block in blocks_of(page))]
@@ -99,6 +100,15 @@ def test_nearly_all_python_is_run():
 def test_blocks_are_of_known_languages():
     """A block that is held to nothing because its language is misspelt."""
     assert {block.language for block in BLOCKS} <= LANGUAGES
+
+
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == "toml"], ids=lambda block: block.text)
+def test_toml_is_what_the_lessons_hold(block, tmp_path):
+    """An entry that somebody copies, and that is refused."""
+    path = tmp_path / "01.toml"
+    path.write_text(block.text, encoding="utf-8")
+    found = read_expectations(path)
+    assert found.claims or found.predictions
 
 
 @pytest.mark.parametrize("line", LINES)
