@@ -87,7 +87,7 @@ PACKAGE_FAULTS = [
     Fault("one count serves both terms", "05", "kdcourse, which counts both, is not changed",
           "trainer.py", {"return torch.stack([labelled, torch.full_like(labelled, len(labels))])":
                          "return torch.stack([labelled, labelled])"}),
-    Fault("label smoothing is ignored", "05", "ours and the stock Trainer's change differ by, nats",
+    Fault("label smoothing is ignored", "05", "largest difference of a weight after three steps",
           "trainer.py", {"            label_smoothing=self.args.label_smoothing_factor,\n": ""}),
     Fault("an untrained head may teach", "05", "kdcourse refuses an untrained teacher",
           "compat.py", {"    _require_trained_head(teacher)\n\n": "\n"}),

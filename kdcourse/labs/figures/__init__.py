@@ -10,7 +10,7 @@ from kdcourse.labs.figures.lesson03 import (
     softened_distributions,
 )
 from kdcourse.labs.figures.lesson04 import Voices, alpha_by_temperature, alpha_sweep, two_voices
-from kdcourse.labs.figures.lesson05 import columns_at_stops
+from kdcourse.labs.figures.lesson05 import accumulation, columns_at_stops
 from kdcourse.labs.figures.lesson06 import TokenGrid, supervised_positions
 from kdcourse.labs.figures.lesson07 import accuracy_by_steps, inside_and_outside, seeds_of_arms, transfer_curve
 from kdcourse.labs.figures.picture import Picture
@@ -26,6 +26,7 @@ __all__ = [
     "Picture",
     "TokenGrid",
     "Voices",
+    "accumulation",
     "accuracy_against_cost",
     "accuracy_by_steps",
     "alpha_by_temperature",

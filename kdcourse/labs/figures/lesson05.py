@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from fractions import Fraction
+from itertools import pairwise
 
 import matplotlib.pyplot as plt
+import numpy as np
 
 from kdcourse.labs.figures.picture import Picture
 from kdcourse.labs.figures.style import BLUE, GREY, ORANGE, STYLE
+
+GAP = 0.35
+"""Between two micro-batches, in rows."""
+WIDTH = 0.95
+"""Of a box, in rows."""
+ROOM = 0.22
+"""Above the highest box, for its number."""
 
 
 def columns_at_stops(stops: Mapping[str, Collection[str]]) -> Picture:
@@ -46,3 +56,51 @@ def _describe_columns_at_stops(stops: Mapping[str, Collection[str]]) -> str:
 def _in_order_of_appearance(stops: Mapping[str, Collection[str]]) -> list[str]:
     """Every name once, by the stop where it comes up first."""
     return list(dict.fromkeys(name for columns in stops.values() for name in columns))
+
+
+def accumulation(pieces: Sequence[int], weights: Mapping[str, Sequence[float]]) -> Picture:
+    """One optimizer step as boxes: a box is a row, as high as its weight in the loss; micro-batches stand apart.
+
+    Args:
+        pieces: how many rows each micro-batch has.
+        weights: for each way to make one loss of the step, the weight of each row; where all are equal, the rows stand
+            together.
+    """
+    ends = np.cumsum([0, *pieces])
+    apart = np.concatenate([np.arange(start, end) + GAP * piece for piece, (start, end) in enumerate(pairwise(ends))])
+    together = np.arange(ends[-1]) + GAP * (len(pieces) - 1) / 2
+    tops = [max(heights) + ROOM for heights in weights.values()]  # panels of one scale, as high as each needs
+    with plt.rc_context(STYLE):
+        figure, panels = plt.subplots(
+            len(weights), 1, squeeze=False, figsize=(7.6, 2.2 * sum(tops) + 0.6), gridspec_kw={"height_ratios": tops}
+        )
+        for axes, top, (way, heights) in zip(panels.flat, tops, weights.items(), strict=True):
+            is_even = max(heights) - min(heights) < 1e-6  # noqa: PLR2004  (rounding)
+            left = together if is_even else apart
+            colours = [BLUE if is_even or height < max(heights) else ORANGE for height in heights]
+            axes.bar(left, heights, width=WIDTH, align="edge", color=colours)
+            for x, height in zip(left, heights, strict=True):
+                axes.text(x + WIDTH / 2, height + 0.03, _fraction(height), ha="center", va="bottom")
+            axes.set_xticks(
+                [] if is_even else [(left[start] + left[end - 1] + WIDTH) / 2 for start, end in pairwise(ends)]
+            )
+            axes.set_xticklabels([] if is_even else [f"micro-batch {piece + 1}" for piece in range(len(pieces))])
+            axes.set_title(f"{way}: {_fraction(sum(heights))} in all", loc="left", fontsize=11)
+            axes.set(xlim=(-0.2, apart[-1] + 1.2), ylim=(0, top), yticks=[])
+            axes.tick_params(length=0)
+            axes.grid(visible=False)
+            axes.spines["left"].set_visible(False)
+    return Picture(figure, _describe_accumulation(pieces, weights))
+
+
+def _describe_accumulation(pieces: Sequence[int], weights: Mapping[str, Sequence[float]]) -> str:
+    listed = "; ".join(
+        f"{way}: {', '.join(map(_fraction, heights))}, {_fraction(sum(heights))} in all"
+        for way, heights in weights.items()
+    )
+    return f"The weight of each row in the loss of a step of micro-batches of {', '.join(map(str, pieces))}. {listed}."
+
+
+def _fraction(number: float) -> str:
+    """As people write it: 1/7, not 0.142857."""
+    return str(Fraction(number).limit_denominator(1000))
