@@ -85,8 +85,7 @@ PACKAGE_FAULTS = [
     Fault("accumulation is forgotten", "05", "largest difference of a weight after three steps",
           "trainer.py", {"            num_items=num_items,\n": ""}),
     Fault("one count serves both terms", "05", "kdcourse, which counts both, is not changed",
-          "trainer.py", {"return torch.stack([labelled, torch.full_like(labelled, len(labels))])":
-                         "return torch.stack([labelled, labelled])"}),
+          "trainer.py", {"labelled if labels.ndim > 1 else torch.full_like(labelled, len(labels))": "labelled"}),
     Fault("label smoothing is ignored", "05", "largest difference of a weight after three steps",
           "trainer.py", {"            label_smoothing=self.args.label_smoothing_factor,\n": ""}),
     Fault("an untrained head may teach", "05", "kdcourse refuses an untrained teacher",
