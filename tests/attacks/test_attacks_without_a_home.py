@@ -109,7 +109,7 @@ def test_a_cache_in_the_home_of_nobody_is_a_sentence(monkeypatch):
 
 def test_an_answer_is_checked_without_a_place_to_record_it(homeless):
     """An exercise that fails for want of a home folder."""
-    assert progress.record("01.entropy", "passed").startswith("This answer is not recorded: There is no home folder")
+    assert progress.record("01.forward_kl", "passed").startswith("This answer is not recorded: There is no home folder")
     with pytest.raises(
         progress.ProgressError, match=r"^There is no home folder .*HOME is 'gone'.* set KDCOURSE_PROGRESS"
     ):

@@ -256,11 +256,11 @@ def test_control_c_is_a_sentence_whatever_runs(monkeypatch, command, owner, name
 def test_progress_shows_what_is_solved(monkeypatch, tmp_path):
     """An exercise that was solved and is not shown so."""
     monkeypatch.setenv(FILE_VARIABLE, str(tmp_path / "progress.json"))
-    record("01.entropy", "misconception")
-    record("01.entropy", "passed")
+    record("01.forward_kl", "misconception")
+    record("01.forward_kl", "passed")
     result = call("progress")
     assert result.exit_code == 0
-    (row,) = [line for line in result.output.splitlines() if "01.entropy" in line]
+    (row,) = [line for line in result.output.splitlines() if "01.forward_kl" in line]
     assert "✓" in row
     assert row.rstrip().endswith("2")
     assert re.search(r"1 of \d+ solved", result.output)
@@ -269,10 +269,10 @@ def test_progress_shows_what_is_solved(monkeypatch, tmp_path):
 def test_progress_says_what_comes_next(monkeypatch, tmp_path):
     """A table of forty rows, and the question where one was."""
     monkeypatch.setenv(FILE_VARIABLE, str(tmp_path / "progress.json"))
-    assert "Next: 01.entropy in lesson 01 (5 minutes)." in call("progress").output
-    record("01.entropy", "passed")
-    record("01.forward_kl", "misconception")
     assert "Next: 01.forward_kl in lesson 01 (8 minutes)." in call("progress").output
+    record("01.forward_kl", "passed")
+    record("01.gradient", "misconception")
+    assert "Next: 01.gradient in lesson 01 (8 minutes)." in call("progress").output
     for name in all_exercises():
         record(name, "passed")
     assert f"All {len(all_exercises())} solved." in call("progress").output
@@ -288,7 +288,7 @@ def test_progress_lists_the_exercises_that_there_are():
     assert len(announced) == len(known)
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"01.entropy": 1}', '{"01.entropy": {"passed": "yes"}}'])
+@pytest.mark.parametrize("content", ["", "[]", '{"01.forward_kl": 1}', '{"01.forward_kl": {"passed": "yes"}}'])
 def test_a_damaged_record_is_a_sentence_and_stops_no_exercise(monkeypatch, tmp_path, content):
     """The traceback of a JSON parser, where somebody's answer was to be checked."""
     path = tmp_path / "progress.json"
@@ -297,6 +297,6 @@ def test_a_damaged_record_is_a_sentence_and_stops_no_exercise(monkeypatch, tmp_p
     result = call("progress")
     assert result.exit_code == 2
     assert str(path) in result.output
-    assert "the old one is" in record("01.entropy", "passed")
+    assert "the old one is" in record("01.forward_kl", "passed")
     assert (tmp_path / "progress.yours-1.json").read_text(encoding="utf-8") == content
     assert call("progress").exit_code == 0

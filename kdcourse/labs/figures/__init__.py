@@ -1,8 +1,13 @@
 """The figures of the course: one style, safe for colour-blind readers, each with its alt text; a module per lesson."""
 
 from kdcourse.labs.figures.lesson00 import Measured, accuracy_against_cost
-from kdcourse.labs.figures.lesson01 import between_the_ends, covering_and_seeking, divergence_terms
-from kdcourse.labs.figures.lesson02 import log_softmax_cliff, losses_in_training
+from kdcourse.labs.figures.lesson01 import (
+    between_the_ends,
+    covering_and_seeking,
+    divergence_terms,
+    logarithm_and_tangent,
+)
+from kdcourse.labs.figures.lesson02 import divergences_in_training, log_softmax_cliff, losses_in_training
 from kdcourse.labs.figures.lesson03 import (
     answers_by_class,
     gradient_against_temperature,
@@ -36,10 +41,12 @@ __all__ = [
     "columns_at_stops",
     "covering_and_seeking",
     "divergence_terms",
+    "divergences_in_training",
     "gradient_against_temperature",
     "image_and_answer",
     "inside_and_outside",
     "log_softmax_cliff",
+    "logarithm_and_tangent",
     "losses_in_training",
     "seeds_of_arms",
     "softened_distributions",

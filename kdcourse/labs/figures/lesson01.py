@@ -48,6 +48,44 @@ def _forward_terms(student: Sequence[float], teacher: Sequence[float]) -> list[f
     return [q * math.log(q / p) for p, q in zip(student, teacher, strict=True)]
 
 
+def logarithm_and_tangent(ratios: Sequence[float], weights: Sequence[float]) -> Picture:
+    """log x below its tangent x - 1, with the gap between them at each ratio p / q; q weights it."""
+    right = 1.08 * max(ratios)
+    curve = [0.03 + (right - 0.03) * step / 400 for step in range(401)]
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(figsize=(8, 4.2))
+        axes.plot(curve, [x - 1 for x in curve], color=ORANGE, linestyle="--", label="x − 1, the tangent at 1")
+        axes.plot(curve, [math.log(x) for x in curve], color=BLUE, linewidth=2.5, label="log x")
+        for x, weight in zip(ratios, weights, strict=True):
+            axes.plot([x, x], [math.log(x), x - 1], color=GREEN, linewidth=2.5, marker="o", markersize=7)
+            is_left = x < right / 2
+            axes.annotate(
+                f"q = {weight:g}, gap {_gap(x):.2f}",
+                (x, math.log(x)),
+                xytext=(12 if is_left else -2, -9),
+                textcoords="offset points",
+                ha="left" if is_left else "right",
+                va="top",
+            )
+        axes.set(xlabel="x = p / q", ylabel="log x, and the line above it", xlim=(-0.2, right))
+        axes.margins(y=0.12)
+        axes.legend(frameon=False, loc="upper center")
+    return Picture(figure, _describe_logarithm_and_tangent(ratios, weights))
+
+
+def _describe_logarithm_and_tangent(ratios: Sequence[float], weights: Sequence[float]) -> str:
+    pairs = list(zip(ratios, weights, strict=True))
+    gaps = "; ".join(f"at p / q = {x:.2f}, weight {weight:g}, it is {_gap(x):.2f}" for x, weight in pairs)
+    return (
+        "The logarithm lies below its tangent x − 1 and touches it at 1. The gap between them is never negative: "
+        f"{gaps}. Weighted and added, {sum(weight * _gap(x) for x, weight in pairs):.2f}."
+    )
+
+
+def _gap(x: float) -> float:
+    return x - 1 - math.log(x)
+
+
 def covering_and_seeking(
     ratings: Sequence[int], teacher: Sequence[float], covering: Sequence[float], seeking: Sequence[float]
 ) -> Picture:
