@@ -62,7 +62,7 @@ PACKAGE_FAULTS = [
     Fault("the ends of beta become a KL", "01", "beta = 0 is refused",
           "divergence.py", {"    if not 0 < beta < 1:": "    if beta == 0:\n"
                             "        return _kl(teacher_log_probs, student_log_probs)\n    if not 0 < beta < 1:"}),
-    Fault("0 · log 0 is NaN", "02", "a class is ruled out: kdcourse is right",
+    Fault("0 · log 0 is NaN", "02", "a class is ruled out: loss of kdcourse, nats",
           "divergence.py", {".masked_fill(ruled_out, 0)": ""}),
     Fault("softmax in 16 bits", "02", "kdcourse takes bfloat16 logits to float32 first",
           "temperature.py", {"logits if logits.dtype == torch.float64 else logits.float()": "logits"}),
