@@ -29,7 +29,7 @@ def _random_log_probs(generator: Generator) -> Inputs:
 
 FORWARD_KL = Exercise(
     id="01.forward_kl",
-    title="Forward KL",
+    title="KL from log-probabilities",
     difficulty=2,
     minutes=8,
     examples=[
