@@ -42,7 +42,8 @@ KL_PER_ROW = Exercise(
             "softmax-on-both-sides",
             lambda student, teacher: kl_terms(student.softmax(-1), teacher.softmax(-1)).sum(-1),
             "Your result is never above 0: -1.088 where ours is 1.002, and negative even where student and teacher are "
-            "the same. A divergence cannot be: the first argument is a probability, and kl_div takes it for a logarithm.",
+            "the same. A divergence cannot be: the first argument is a probability, and kl_div takes it for a "
+            "logarithm.",
             "section 2",
         ),
         Misconception(
