@@ -105,7 +105,7 @@ NOTEBOOK_FAULTS = [
           {"setup": "import os, signal\nos.kill(os.getpid(), signal.SIGKILL)"}),
     Fault("a cell never ends", "02", f"A cell took longer than {CELL_SECONDS // 12} s.",
           "02_log_input_convention.ipynb", {"setup": "while True:\n    pass"}),
-    Fault("the claims are gone", "02", "Nothing claims what its file of expectations has", "02_log_input_convention.ipynb",
+    Fault("the claims are gone", "02", "Nothing claims what its file", "02_log_input_convention.ipynb",
           {"setup": "claim = lambda *_, **__: None"}),
 ]  # fmt: skip
 
