@@ -49,7 +49,7 @@ def _close(left: Any, right: Any, tolerance: float) -> bool:
         return same_values(left, right, tolerance)
     if isinstance(left, dict) and isinstance(right, dict):
         return left.keys() == right.keys() and all(close(left[key], right[key], tolerance) for key in left)
-    return type(left) is type(right) and bool(left == right)
+    return type(left) is type(right) and not isinstance(left, Tensor) and bool(left == right)
 
 
 def _is_truth(value: Any) -> bool:
