@@ -118,57 +118,6 @@ def test_a_position_teaches_by_the_label_after_it():
     assert "text 2 has labels at positions 1 to 2 of 4, 1 of them padding" in figures.supervised_positions(grid).alt
 
 
-def test_softened_answers_share_one_scale_and_keep_their_ends_apart():
-    """Charts that look alike because each has its own axis; a 99.6% that is called 100%."""
-    tables = {1: [0.0002, 0.0038, 0.996], 4: [0.2, 0.3, 0.5], 64: [0.33, 0.33, 0.34], 99: [1 / 3] * 3}
-    figure = figures.softened_distributions(tables).figure
-    used = [axes for axes in figure.axes if axes.patches]
-    assert [axes.get_title() for axes in used] == ["T = 1", "T = 4", "T = 64", "T = 99"]
-    assert {axes.get_ylim() for axes in used} == {(0, 119)}
-    text = figures.softened_distributions(tables).alt
-    assert "T = 1, from < 0.1% to 99.6%; T = 4, from 20% to 50%" in text
-
-
-def test_a_single_temperature_is_a_single_chart():
-    """The slider, which draws one position at a time."""
-    assert len(figures.softened_distributions({3.3636: [0.5, 0.5]}).figure.axes) == 1
-
-
-def test_the_gradient_figure_marks_a_guess_only_if_there_is_one():
-    """A star at a place that the reader never chose."""
-    temperatures, norms = [1, 2, 4], [0.12, 0.04, 0.01]
-    without = figures.gradient_against_temperature(temperatures, norms).figure
-    marked = figures.gradient_against_temperature(temperatures, norms, guess=4).figure
-    assert len(marked.axes[0].lines) == len(without.axes[0].lines) + 1
-    assert marked.axes[0].lines[-1].get_xydata().tolist() == [[4, pytest.approx(0.03)]]
-    assert "guess" not in figures.gradient_against_temperature(temperatures, norms).alt
-    assert "4 times smaller" in figures.gradient_against_temperature(temperatures, norms, guess=4).alt
-
-
-def test_the_gradient_figure_holds_a_line_of_slope_minus_two():
-    """A line that is drawn through the points, and shows whatever they show."""
-    line = figures.gradient_against_temperature([1, 2, 4], [0.12, 0.04, 0.01]).figure.axes[0].lines[0]
-    assert line.get_ydata().tolist() == pytest.approx([0.16, 0.04, 0.01])
-
-
-def test_the_heat_maps_say_the_largest_confusion():
-    """An alt text that says that there is a heat map."""
-    tables = {1.0: [[0.9, 0.1], [0.02, 0.98]], 4.0: [[0.6, 0.4], [0.3, 0.7]]}
-    assert len(figures.answers_by_class(tables).figure.axes) == len(tables)
-    text = figures.answers_by_class(tables).alt
-    assert (
-        "T = 1: 90 to 98 on the diagonal, and the largest elsewhere is 10, for class 1 where the digit is a 0" in text
-    )
-
-
-def test_a_picture_stands_beside_its_answer():
-    """Bars of another picture, or fewer bars than classes."""
-    left, right = figures.image_and_answer([[0.0, 1.0], [1.0, 0.0]], [0.2, 0.7, 0.1], "written as a 1").figure.axes
-    assert left.get_title() == "written as a 1"
-    assert [bar.get_height() for bar in right.patches] == pytest.approx([20, 70, 10])
-    assert "1 with 70%, 0 with 20%" in figures.image_and_answer([[0.0]], [0.2, 0.7, 0.1], "written as a 1").alt
-
-
 def test_every_arm_shows_every_seed_and_its_mean():
     """A seed that is left out because it was bad, or a line at the best one."""
     arms = {"labels": [0.75, 0.77], "soft": [0.79, 0.80, 0.84]}

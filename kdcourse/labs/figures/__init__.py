@@ -12,6 +12,9 @@ from kdcourse.labs.figures.lesson03 import (
     answers_by_class,
     gradient_against_temperature,
     image_and_answer,
+    missing_digit,
+    picture_of_a_digit,
+    rescaled_gradient,
     softened_distributions,
 )
 from kdcourse.labs.figures.lesson04 import Voices, alpha_by_temperature, alpha_sweep, two_voices
@@ -48,6 +51,9 @@ __all__ = [
     "log_softmax_cliff",
     "logarithm_and_tangent",
     "losses_in_training",
+    "missing_digit",
+    "picture_of_a_digit",
+    "rescaled_gradient",
     "seeds_of_arms",
     "softened_distributions",
     "supervised_positions",
