@@ -159,10 +159,19 @@ def _measured(asked: Prediction, value: Any) -> tuple[Claim, str]:
     return stated, stated.shown
 
 
+def guessed(name: str) -> float | None:
+    """The number that was guessed, for a figure that marks it; nothing if none was, as in a run."""
+    return number_in(_guess_of(_asked[name])) if name in _asked else None
+
+
+def _guess_of(asked: Prediction) -> str:
+    """What was said in this kernel, or before by whoever sits at it; empty if nothing was."""
+    return asked.guess or ("" if in_a_run() or not _is_attended() else guesses.guess_of(asked.name))
+
+
 def _compared(asked: Prediction, shown: str) -> str:
     """What was said and what is so, in a few sentences."""
-    expected = asked.expected
-    guess = asked.guess or ("" if in_a_run() or not _is_attended() else guesses.guess_of(asked.name))
+    expected, guess = asked.expected, _guess_of(asked)
     end = "" if shown.endswith((".", "!", "?")) else "."
     if not guess:
         said = f"It is {shown}{end}"

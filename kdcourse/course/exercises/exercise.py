@@ -30,7 +30,7 @@ class Misconception:
 class Exercise:
     """A function to be written.
 
-    Its id begins with the number of its lesson: "03.soft_term" belongs to lesson 03. Hints and solution are cells of
+    Its id begins with the number of its lesson: "03.soften" belongs to lesson 03. Hints and solution are cells of
     the notebook.
     """
 

@@ -1,4 +1,4 @@
-"""The exercises of lesson 03: softening, the soft term and its gradient, the whole objective, and two teachers."""
+"""The exercises of lesson 03: softening, the gradient of the soft term, and the whole objective."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch.nn.functional as F  # noqa: N812  (the name that everybody knows it
 from torch import Generator, Tensor
 
 from kdcourse.course.exercises.exercise import Exercise, Inputs, Misconception
-from kdcourse.course.exercises.logits import float64, kl_per_row, soft_term, softened
+from kdcourse.course.exercises.logits import float64, soft_term, softened
 
 STUDENT = float64([[2.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
 TEACHER = float64([[6.0, 2.0, 0.0], [1.0, 0.0, 3.0]])
@@ -30,117 +30,65 @@ def _random_at_a_temperature(generator: Generator) -> Inputs:
 # 03.soften
 
 
-def _random_teacher(generator: Generator) -> Inputs:
-    return _random_logits(generator)[0], _random_temperature(generator)
+def _random_probabilities(generator: Generator) -> Inputs:
+    return _random_logits(generator)[0].softmax(-1), _random_temperature(generator)
+
+
+def _soften_probabilities(probabilities: Tensor, temperature: float) -> Tensor:
+    return softened(probabilities.log(), temperature)
 
 
 SOFTEN = Exercise(
     id="03.soften",
-    title="Soften",
+    title="Soften what is a probability already",
     difficulty=1,
-    minutes=3,
-    examples=[(float64([[6.0, 2.0, 0.0]]), 4.0), (float64([[4.0, 1.0, 0.0], [0.0, 3.0, 0.0]]), 2.0)],
-    random_inputs=_random_teacher,
-    reference=softened,
+    minutes=4,
+    examples=[(float64([[0.9, 0.09, 0.01]]), 2.0), (float64([[1.0, 0.0, 0.0], [0.5, 0.25, 0.25]]), 4.0)],
+    random_inputs=_random_probabilities,
+    reference=_soften_probabilities,
     misconceptions=[
         Misconception(
-            "multiplied",
-            lambda logits, temperature: (logits * temperature).softmax(-1),
-            "Yours gives the top class of (6, 2, 0) practically 1 at T = 4, where ours gives 0.63: multiplied logits "
-            "are sharper, not softer.",
+            "divided",
+            lambda probabilities, temperature: probabilities / temperature,
+            "Your rows add up to 1/T: a half at T = 2. It is the logits that are divided; which logits have these "
+            "probabilities?",
             "section 2",
         ),
         Misconception(
-            "divided-after-softmax",
-            lambda logits, temperature: logits.softmax(-1) / temperature,
-            "Your rows add up to 1/T: 0.25 at T = 4. Probabilities that are divided are no distribution; divide the "
-            "logits.",
+            "divided-and-normalised",
+            lambda probabilities, temperature: (
+                (probabilities / temperature) / (probabilities / temperature).sum(-1, keepdim=True)
+            ),
+            "Yours gives back what went in: T cancels when probabilities are divided by T and then by their sum. It is "
+            "the logits that are divided.",
             "section 2",
         ),
         Misconception(
             "power-without-normalising",
-            lambda logits, temperature: logits.softmax(-1) ** (1 / temperature),
-            "Yours adds up to 1.58 for (6, 2, 0) at T = 4, where ours adds up to 1: p to the power 1/T has the right "
-            "proportions, but must be divided by its sum.",
+            lambda probabilities, temperature: probabilities ** (1 / temperature),
+            "Yours adds up to 1.35 for (0.9, 0.09, 0.01) at T = 2, where ours adds up to 1: the proportions are right, "
+            "and must still be divided by their sum.",
             "section 2",
         ),
         Misconception(
-            "softmax-of-softmax",
-            lambda logits, temperature: (logits.softmax(-1) / temperature).softmax(-1),
-            "Yours gives (6, 2, 0) a top probability of 0.39 at T = 4, near 1/3 for whatever you put in: the "
-            "probabilities went through a second softmax.",
+            "probabilities-as-logits",
+            lambda probabilities, temperature: (probabilities / temperature).softmax(-1),
+            "Yours gives (0.9, 0.09, 0.01) a top probability of 0.43 at T = 2, near 1/3 for whatever you put in: the "
+            "probabilities went through a softmax as if they were logits.",
+            "section 2",
+        ),
+        Misconception(
+            "sharpened",
+            lambda probabilities, temperature: softened(probabilities.log(), 1 / temperature),
+            "Yours makes 0.99 of the 0.9 at T = 2, where ours makes 0.70 of it: multiplied logits, or the power T, are "
+            "sharper, not softer.",
             "section 2",
         ),
         Misconception(
             "over-the-batch",
-            lambda logits, temperature: (logits / temperature).softmax(0),
+            lambda probabilities, temperature: (probabilities.log() / temperature).softmax(0),
             "Yours is 1 everywhere for a single row: dim=0 is the batch. The classes are the last dimension.",
             "section 2",
-        ),
-    ],
-)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# 03.soft_term
-
-
-def _soft_term_value_only(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """The right value, with the gradient of the KL alone."""
-    kl = soft_term(student, teacher, temperature) / temperature**2
-    return kl + (temperature**2 - 1) * kl.detach()
-
-
-SOFT_TERM = Exercise(
-    id="03.soft_term",
-    title="The soft term",
-    difficulty=2,
-    minutes=8,
-    examples=[(STUDENT, TEACHER, 2.0), (STUDENT, TEACHER, 4.0)],
-    random_inputs=_random_at_a_temperature,
-    reference=soft_term,
-    gradient=True,
-    misconceptions=[
-        Misconception(
-            "t-squared-missing",
-            lambda student, teacher, temperature: soft_term(student, teacher, temperature) / temperature**2,
-            "Yours is a quarter of ours at T = 2 and a sixteenth at T = 4, in value and gradient: T² is missing.",
-            "section 4",
-        ),
-        Misconception(
-            "t-once",
-            lambda student, teacher, temperature: soft_term(student, teacher, temperature) / temperature,
-            "Yours is half of ours at T = 2 and a quarter at T = 4: you multiplied by T. One 1/T is the chain rule, "
-            "the other is that the softened distributions come closer; it takes both.",
-            "section 3",
-        ),
-        Misconception(
-            "t-squared-divides",
-            lambda student, teacher, temperature: soft_term(student, teacher, temperature) / temperature**4,
-            "Yours is a 16th of ours at T = 2 and a 256th at T = 4: you divided by T², and the gradient, which falls "
-            "like 1/T² already, now falls like 1/T⁴.",
-            "section 4",
-        ),
-        Misconception(
-            "value-only",
-            _soft_term_value_only,
-            "Your value is right, and your gradient is a quarter of ours at T = 2, a sixteenth at T = 4: the factor "
-            "was put on a number that no longer has a gradient (.item(), .detach()).",
-            "section 6",
-        ),
-        Misconception(
-            "student-not-softened",
-            lambda student, teacher, temperature: temperature**2 * kl_per_row(student, teacher / temperature).mean(),
-            "Yours is 1.3180 where ours is 1.2190 at T = 2: only the teacher was divided by T. Then the student ends "
-            "as unsure, at T = 1, as the softened teacher.",
-            "section 7",
-        ),
-        Misconception(
-            "mean-over-classes",
-            lambda student, teacher, temperature: soft_term(student, teacher, temperature) / student.shape[-1],
-            "Yours is a third of ours for 3 classes and a fifth for 5: reduction='mean' divides by the number of "
-            "classes as well; take 'batchmean'.",
-            "section 3 (and lesson 02)",
         ),
     ],
 )
@@ -300,83 +248,31 @@ OBJECTIVE = Exercise(
             _objective_t_squared_on_both,
             "At alpha = 1 yours is 16 times ours at T = 4; at alpha = 0 it is right: the hard term is taken at T = 1, "
             "and has no T² to make up for.",
-            "section 6",
+            "section 5",
         ),
         Misconception(
             "labels-softened",
             _objective_labels_softened,
             "At alpha = 1 yours is 1.0292 where ours is 0.9795 at T = 4; at alpha = 0 it is right: the student's "
             "logits were divided by T in the hard term, too.",
-            "section 6",
+            "section 5",
         ),
         Misconception(
             "alpha-turned-round",
             _objective_alpha_turned_round,
             "Yours at alpha = 0.25 is ours at 0.75, and at alpha = 0 it is the cross-entropy alone: here alpha weights "
             "the labels. Other libraries mean the opposite.",
-            "section 6",
+            "section 5",
         ),
         Misconception(
             "switch-at-alpha-0",
             _objective_switch_at_alpha_0,
             "Right at every alpha but 0, where yours is a sixteenth of ours at T = 4: T² belongs to the soft term also "
             "when it is the only one.",
-            "section 6",
+            "section 5",
         ),
     ],
 )
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# 03.two_teachers
-
-
-def _two_teachers(first: Tensor, second: Tensor, temperature: float) -> Tensor:
-    return (softened(first, temperature) + softened(second, temperature)) / 2
-
-
-def _two_teachers_softened_after_mean(first: Tensor, second: Tensor, temperature: float) -> Tensor:
-    raised = _two_teachers(first, second, 1.0) ** (1 / temperature)
-    return raised / raised.sum(-1, keepdim=True)
-
-
-TWO_TEACHERS = Exercise(
-    id="03.two_teachers",
-    title="One target from two teachers",
-    difficulty=2,
-    minutes=5,
-    examples=[(float64([[6.0, 0.0, 0.0]]), float64([[0.0, 3.0, 0.0]]), temperature) for temperature in (1.0, 2.0)],
-    random_inputs=_random_at_a_temperature,
-    reference=_two_teachers,
-    misconceptions=[
-        Misconception(
-            "mean-logits",
-            lambda first, second, temperature: softened((first + second) / 2, temperature),
-            "Yours gives (0.79, 0.18, 0.04) for (6, 0, 0) and (0, 3, 0) at T = 1, ours (0.52, 0.46, 0.02): the mean of "
-            "logits is the geometric mean of the probabilities, and listens to the louder teacher.",
-            "section 8",
-        ),
-        Misconception(
-            "softened-after-mean",
-            _two_teachers_softened_after_mean,
-            "Right at T = 1, but (0.465, 0.435, 0.100) at T = 2, where ours is (0.532, 0.368, 0.100): each teacher is "
-            "softened first, then they are averaged.",
-            "section 8",
-        ),
-        Misconception(
-            "not-softened",
-            lambda first, second, temperature: _two_teachers(first, second, 1.0),
-            "Right at T = 1, and the same (0.52, 0.46, 0.02) at T = 2: the temperature was not used.",
-            "section 8",
-        ),
-        Misconception(
-            "sum-not-mean",
-            lambda first, second, temperature: 2 * _two_teachers(first, second, temperature),
-            "Your rows add up to 2: a target is a distribution, so take the mean.",
-            "section 8",
-        ),
-    ],
-)
-
-
-EXERCISES = [SOFTEN, SOFT_TERM, SOFT_GRADIENT, OBJECTIVE, TWO_TEACHERS]
+EXERCISES = [SOFTEN, SOFT_GRADIENT, OBJECTIVE]
