@@ -13,7 +13,7 @@ from kdcourse.course import claims, guesses, html_pages, predictions
 from kdcourse.course.claims import MODE_VARIABLE, ClaimError, claims_of, open_lesson
 from kdcourse.course.exercises.progress import FILE_VARIABLE
 from kdcourse.course.expectations import ExpectationError
-from kdcourse.course.predictions import BY_CLICK, predict, reveal
+from kdcourse.course.predictions import BY_CLICK, guessed, predict, reveal
 
 FILE = """
 [prediction."01.surprise"]
@@ -65,6 +65,15 @@ def test_a_wrong_guess_is_told_what_is_so_and_why_many_say_it(lesson, capsys):
     predict(*SURPRISE, guess="3")
     reveal("01.surprise", 0.85432)
     assert said(capsys) == ["You say: 3.", "It is 0.8543. You said 3. Many say 3: They count the classes."]
+
+
+def test_a_figure_can_mark_what_was_guessed(lesson):
+    """A star where nobody guessed, or one of an earlier question."""
+    assert guessed("01.factor") is None
+    predict("01.factor", "By what factor?")
+    assert guessed("01.factor") is None
+    predict("01.factor", "By what factor?", guess="about 15.5")
+    assert guessed("01.factor") == 15.5
 
 
 @pytest.mark.parametrize(
