@@ -38,16 +38,17 @@ PACKAGE_FAULTS = [
     Fault("T² is removed from the loss", "03", "largest difference in value from kdcourse, twelve settings",
           "loss.py", {"soft = temperature**2 * measure": "soft = measure"}),
     Fault("T² goes missing at alpha 0", "03", "largest difference in value from kdcourse, twelve settings",
-          "loss.py", {"soft = temperature**2 * measure": "soft = (temperature**2 if alpha else 1) * measure"}),
+          "loss.py", {"mix(alpha, hard, soft), hard, soft":
+                      "mix(alpha, hard, soft / (1 if alpha else temperature**2)), hard, soft"}),
     Fault("only the teacher is softened", "03", "largest difference in value from kdcourse, twelve settings",
           "loss.py", {"F.log_softmax(at_temperature(student, temperature), dim=-1)": "F.log_softmax(student, dim=-1)"}),
     Fault("the hard term is softened, too", "03", "largest difference in value from kdcourse, twelve settings",
-          "loss.py", {"F.cross_entropy(student,": "F.cross_entropy(student / temperature,"}),
+          "loss.py", {"_surprise(student, labels,": "_surprise(student / temperature, labels,"}),
     Fault("alpha weights the teacher", "04", "T = 1: difference to one mixed target",
           "loss.py", {"max(alpha, TINY) * hard + max(1 - alpha, TINY) * soft":
                       "max(alpha, TINY) * soft + max(1 - alpha, TINY) * hard"}),
     Fault("the mean is over classes, too", "03", "largest difference in value from kdcourse, twelve settings",
-          "loss.py", {".sum() / _divisor(soft_items)": ".sum() / _divisor(soft_items) / student.shape[-1]"}),
+          "loss.py", {"soft.sum() / divisor(soft_items)": "soft.sum() / divisor(soft_items) / classes"}),
     Fault("unlabelled rows dilute the labelled ones", "04", "(cell denominators)",
           "loss.py", {"(0 if labels is None else (labels != IGNORED_LABEL).sum())":
                       "(0 if labels is None else len(labels))"}),
