@@ -17,7 +17,7 @@ from kdcourse.labs.figures.lesson03 import (
     rescaled_gradient,
     softened_distributions,
 )
-from kdcourse.labs.figures.lesson04 import Voices, alpha_by_temperature, alpha_sweep, two_voices
+from kdcourse.labs.figures.lesson04 import Losses, Voices, alpha_by_temperature, alpha_sweep, losses_of_runs, two_voices
 from kdcourse.labs.figures.lesson05 import accumulation, columns_at_stops
 from kdcourse.labs.figures.lesson06 import TokenGrid, supervised_positions
 from kdcourse.labs.figures.lesson07 import accuracy_by_steps, inside_and_outside, seeds_of_arms, transfer_curve
@@ -30,6 +30,7 @@ __all__ = [
     "GREY",
     "ORANGE",
     "STYLE",
+    "Losses",
     "Measured",
     "Picture",
     "TokenGrid",
@@ -51,6 +52,7 @@ __all__ = [
     "log_softmax_cliff",
     "logarithm_and_tangent",
     "losses_in_training",
+    "losses_of_runs",
     "missing_digit",
     "picture_of_a_digit",
     "rescaled_gradient",

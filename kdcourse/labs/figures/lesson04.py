@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 
 from kdcourse.labs.figures.picture import Picture
 from kdcourse.labs.figures.style import BLUE, GREEN, GREY, ORANGE, STYLE
+from kdcourse.labs.verdict import Verdict, compare_paired
 
 
 @dataclass(frozen=True)
@@ -57,33 +58,118 @@ def _describe_two_voices(sentences: Sequence[Voices], alpha: float) -> str:
     return f"Probability of positive for {len(sentences)} sentences, with the target at alpha = {alpha:g}: {rows}."
 
 
-def alpha_by_temperature(accuracies: Mapping[tuple[float, float], Sequence[float]]) -> Picture:
-    """Mean accuracy and spread over seeds for each (alpha, temperature): a heat map with its numbers."""
+def alpha_by_temperature(
+    accuracies: Mapping[tuple[float, float], Sequence[float]], coin: float, teacher: float
+) -> Picture:
+    """Left, the means from a coin to the teacher; right, the gain over alpha = 1, with its 95% interval."""
     alphas, temperatures = _sorted_axes(accuracies)
-    means = [[100 * mean(accuracies[alpha, T]) for alpha in alphas] for T in temperatures]
-    with plt.rc_context(STYLE | {"axes.grid": False}):
-        figure, axes = plt.subplots(figsize=(7, 0.75 * len(temperatures) + 1.6))
-        picture = axes.imshow(means, cmap="cividis", aspect="auto")
-        middle = (min(map(min, means)) + max(map(max, means))) / 2
-        for row, temperature in enumerate(temperatures):
-            for column, alpha in enumerate(alphas):
-                value, spread = means[row][column], 100 * stdev(accuracies[alpha, temperature])
-                colour = "black" if value > middle else "white"
-                axes.text(column, row, f"{value:.1f} ± {spread:.1f}", ha="center", va="center", color=colour)
-        axes.set_xticks(range(len(alphas)), [f"{alpha:g}" for alpha in alphas])
-        axes.set_yticks(range(len(temperatures)), [f"{temperature:g}" for temperature in temperatures])
-        axes.set(xlabel="alpha: weight of the labels", ylabel="temperature")
-        figure.colorbar(picture, label="test accuracy (%)")
-    return Picture(figure, _describe_alpha_by_temperature(accuracies))
+    looks: list[dict[str, Any]] = [
+        {"color": colour, "marker": marker, "markersize": 6, "label": f"T = {temperature:g}"}
+        for temperature, colour, marker in zip(temperatures, (ORANGE, BLUE, GREEN), "ovD", strict=False)
+    ]
+    with plt.rc_context(STYLE):
+        figure, (whole, close) = plt.subplots(ncols=2, figsize=(9, 3.8))
+        for temperature, look in zip(temperatures, looks, strict=True):
+            whole.plot(alphas, [100 * mean(accuracies[alpha, temperature]) for alpha in alphas], **look)
+        for height, name in ((100 * coin, "a coin"), (100 * teacher, "the teacher")):
+            whole.axhline(height, color="black", linewidth=0.8, linestyle=":")
+            whole.text(0.5, height + 0.6, name, ha="center", fontsize=10)
+        whole.set(ylabel="test accuracy (%)", ylim=(100 * coin - 2, 100 * teacher + 4), title="from coin to teacher")
+        whole.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 0.15))
+        _draw_gains(close, _gains(accuracies), temperatures, looks)
+        for axes in (whole, close):
+            axes.set(xlabel="alpha: weight of the labels", xlim=(-0.08, 1.08))
+            axes.set_xticks(alphas)
+    return Picture(figure, _describe_alpha_by_temperature(accuracies, coin, teacher))
 
 
-def _describe_alpha_by_temperature(accuracies: Mapping[tuple[float, float], Sequence[float]]) -> str:
-    alphas, temperatures = _sorted_axes(accuracies)
-    rows = (
-        f"T = {T:g}: " + ", ".join(f"{100 * mean(accuracies[alpha, T]):.1f} at alpha {alpha:g}" for alpha in alphas)
-        for T in temperatures
+def _gains(accuracies: Mapping[tuple[float, float], Sequence[float]]) -> dict[tuple[float, float], Verdict]:
+    """Each setting against labels alone, in points."""
+    points = {cell: [100 * value for value in values] for cell, values in accuracies.items()}
+    return {(alpha, T): compare_paired(points[1.0, T], values) for (alpha, T), values in points.items() if alpha < 1}
+
+
+def _draw_gains(
+    axes: Any,
+    gains: Mapping[tuple[float, float], Verdict],
+    temperatures: Sequence[float],
+    looks: Sequence[dict[str, Any]],
+) -> None:
+    """A point with its interval for each setting; 0 is in the middle, and those of one alpha stand side by side."""
+    for number, (temperature, look) in enumerate(zip(temperatures, looks, strict=True)):
+        beside = 0.05 * (number - (len(temperatures) - 1) / 2)
+        of_this = {alpha + beside: gain for (alpha, T), gain in gains.items() if temperature == T}
+        middle = [gain.difference for gain in of_this.values()]
+        reach = [gain.high - gain.difference for gain in of_this.values()]  # the same to either side
+        axes.errorbar(list(of_this), middle, yerr=reach, capsize=3, linestyle="", **look)
+    widest = 1.1 * max(max(abs(gain.low), abs(gain.high)) for gain in gains.values())
+    axes.axhline(0, color="black", linewidth=0.8)
+    axes.set(ylabel="points over labels alone", ylim=(-widest, widest), title="95% interval of the gain")
+
+
+def _describe_alpha_by_temperature(
+    accuracies: Mapping[tuple[float, float], Sequence[float]], coin: float, teacher: float
+) -> str:
+    means = [100 * mean(values) for values in accuracies.values()]
+    rows = "; ".join(
+        f"T = {T:g}, alpha {alpha:g}: {gain.difference:+.1f} ({gain.low:+.1f} to {gain.high:+.1f})"
+        for (alpha, T), gain in _gains(accuracies).items()
     )
-    return "Heat map of test accuracy in % against alpha and temperature. " + "; ".join(rows) + "."
+    return (
+        f"Left: on a scale from a coin, {100 * coin:.0f}%, to the teacher, {100 * teacher:.1f}%, all settings of alpha "
+        f"and temperature lie between {min(means):.1f}% and {max(means):.1f}%. Right: points over labels alone, with "
+        f"95% intervals: {rows}."
+    )
+
+
+@dataclass(frozen=True)
+class Losses:
+    """After a number of steps: (hard, soft) on the student's own sentences, and on new ones."""
+
+    step: int
+    own: tuple[float, float]
+    new: tuple[float, float]
+
+
+def losses_of_runs(runs: Mapping[str, Sequence[Losses]]) -> Picture:
+    """Hard and soft loss of each run, on its own sentences and on new ones; where they start is a dotted line."""
+    with plt.rc_context(STYLE):
+        figure, grid = plt.subplots(
+            (len(runs) + 1) // 2, 2, figsize=(9, 1.2 + 1.2 * len(runs)), sharex=True, sharey=True, squeeze=False
+        )
+        for axes, (name, curve) in zip(grid.flat, runs.items(), strict=False):
+            steps = [losses.step for losses in curve]
+            for term, (word, colour, marker) in enumerate((("hard", GREY, "s"), ("soft", ORANGE, "o"))):
+                own, new = ([getattr(losses, which)[term] for losses in curve] for which in ("own", "new"))
+                axes.plot(steps, own, color=colour, marker=marker, markersize=4, label=f"{word}, own sentences")
+                axes.plot(
+                    steps,
+                    new,
+                    color=colour,
+                    marker=marker,
+                    markersize=4,
+                    linestyle="--",
+                    markerfacecolor="white",
+                    label=f"{word}, new sentences",
+                )
+                axes.axhline(new[0], color="black", linewidth=0.7, linestyle=":")
+            axes.set(title=name)
+            axes.set(xlabel="steps", ylabel="loss (nats)", ylim=(0, None))
+            axes.label_outer()
+        figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
+    return Picture(figure, _describe_losses(runs))
+
+
+def _describe_losses(runs: Mapping[str, Sequence[Losses]]) -> str:
+    def course(curve: Sequence[Losses], which: str, term: int) -> str:
+        return f"{getattr(curve[0], which)[term]:.2f} to {getattr(curve[-1], which)[term]:.2f}"
+
+    rows = (
+        f"{name}: hard {course(curve, 'own', 0)} on its own sentences and {course(curve, 'new', 0)} on new ones, "
+        f"soft {course(curve, 'own', 1)} and {course(curve, 'new', 1)}"
+        for name, curve in runs.items()
+    )
+    return f"Hard and soft loss in nats, from start to end. {'; '.join(rows)}."
 
 
 def alpha_sweep(lines: Mapping[str, Mapping[float, Sequence[float]]]) -> Picture:
@@ -96,7 +182,9 @@ def alpha_sweep(lines: Mapping[str, Mapping[float, Sequence[float]]]) -> Picture
             axes.errorbar(
                 list(line), means, yerr=spreads, color=colour, marker=marker, markersize=7, capsize=4, label=name
             )
-        axes.set(xlabel="alpha: 0 is the teacher alone, 1 the labels alone", ylabel="test accuracy (%)")
+        axes.set(
+            xlabel="alpha: 0 is the teacher alone, 1 the labels alone", ylabel="test accuracy (%), spread of seeds"
+        )
         axes.set_xticks(list(next(iter(lines.values()))))
         axes.legend(frameon=False)
     return Picture(figure, _describe_alpha_sweep(lines))
