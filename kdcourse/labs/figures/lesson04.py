@@ -154,8 +154,9 @@ def losses_of_runs(runs: Mapping[str, Sequence[Losses]]) -> Picture:
                 )
                 axes.axhline(new[0], color="black", linewidth=0.7, linestyle=":")
             axes.set(title=name)
-            axes.set(xlabel="steps", ylabel="loss (nats)", ylim=(0, None))
+            axes.set(xlabel="steps", ylabel="loss (nats)")
             axes.label_outer()
+        grid[0, 0].set_ylim(bottom=0)  # last of all, as the scale is shared and would no longer follow the curves
         figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside upper center", ncols=4, frameon=False)
     return Picture(figure, _describe_losses(runs))
 

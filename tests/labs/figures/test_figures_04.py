@@ -40,13 +40,14 @@ def test_each_run_has_both_terms_on_both_kinds_of_sentences():
     """A curve of the sum, or of the training sentences alone, which look healthy while nothing is learnt."""
     runs = {
         "sound": [figures.Losses(0, (0.7, 1.4), (0.69, 1.2)), figures.Losses(80, (0.2, 0.3), (0.5, 0.8))],
-        "broken": [figures.Losses(0, (0.7, 1.4), (0.69, 1.2)), figures.Losses(80, (1.0, 0.5), (0.8, 1.3))],
+        "broken": [figures.Losses(0, (0.7, 1.4), (0.69, 1.2)), figures.Losses(80, (1.0, 0.5), (0.8, 2.1))],
     }
     picture = figures.losses_of_runs(runs)
     assert [axes.get_title() for axes in picture.figure.axes] == ["sound", "broken"]
+    assert all(axes.get_ylim()[0] == 0 and axes.get_ylim()[1] > 2.1 for axes in picture.figure.axes), "a curve is cut"
     by_label = {line.get_label(): line.get_ydata() for line in picture.figure.axes[1].lines}
     assert list(by_label["soft, own sentences"]) == [1.4, 0.5]
-    assert list(by_label["soft, new sentences"]) == [1.2, 1.3]
+    assert list(by_label["soft, new sentences"]) == [1.2, 2.1]
     assert list(by_label["hard, new sentences"]) == [0.69, 0.8]
     assert (
         "broken: hard 0.70 to 1.00 on its own sentences and 0.69 to 0.80 on new ones, soft 1.40 to 0.50" in picture.alt
