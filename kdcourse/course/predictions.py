@@ -132,13 +132,30 @@ def reveal(name: str, value: Any = None) -> None:
         ClaimError: it is not the answer that the lesson's file has.
         ValueError: nobody has asked, or the value is of another kind than the answer.
     """
-    if name not in _asked:
-        raise ValueError(f"{name} is revealed, and was not asked in this kernel; run the cell that asks first.")
-    asked = _asked[name]
+    asked = _require_asked(name)
     stated, shown = _measured(asked, value)
     sentence = _compared(asked, shown)
     show_with(stated, {"text/plain": sentence, "text/html": _as_revealed(asked, sentence)})
     require_held(stated)
+
+
+def choices_of(name: str) -> Sequence[str]:
+    """The choices of a question, for a lesson that finds the right one without naming it.
+
+    Raises:
+        ValueError: nobody has asked.
+    """
+    return _require_asked(name).choices
+
+
+def _require_asked(name: str) -> Prediction:
+    """
+    Raises:
+        ValueError: nobody has asked.
+    """
+    if name not in _asked:
+        raise ValueError(f"{name} is revealed, and was not asked in this kernel; run the cell that asks first.")
+    return _asked[name]
 
 
 def _measured(asked: Prediction, value: Any) -> tuple[Claim, str]:

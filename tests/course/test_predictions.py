@@ -13,7 +13,7 @@ from kdcourse.course import claims, guesses, html_pages, predictions
 from kdcourse.course.claims import MODE_VARIABLE, ClaimError, claims_of, open_lesson
 from kdcourse.course.exercises.progress import FILE_VARIABLE
 from kdcourse.course.expectations import ExpectationError
-from kdcourse.course.predictions import BY_CLICK, guessed, predict, reveal
+from kdcourse.course.predictions import BY_CLICK, choices_of, guessed, predict, reveal
 
 FILE = """
 [prediction."01.surprise"]
@@ -163,6 +163,15 @@ def test_a_reveal_needs_its_question(lesson):
     """A cell that was run without the one above it."""
     with pytest.raises(ValueError, match="was not asked in this kernel"):
         reveal("01.surprise", 0.8543)
+    with pytest.raises(ValueError, match="was not asked in this kernel"):
+        choices_of("01.surprise")
+
+
+def test_a_lesson_can_choose_by_what_it_measured(lesson, capsys):
+    """The right choice typed into the cell that measures, where it can be read before the result."""
+    predict("01.sign", "Can a KL be negative?", "yes", "no")
+    reveal("01.sign", choices_of("01.sign")[1])
+    assert "It is no." in said(capsys)[-1]
 
 
 def test_a_damaged_record_is_set_aside(lesson, capsys):

@@ -90,16 +90,6 @@ def test_the_words_on_covering_and_seeking_follow_the_numbers():
     assert "reverse KL, one narrow peak, gives 0% to the negative ratings, 10% to 0 and 90%" in words
 
 
-def test_each_end_of_beta_is_drawn_with_its_own_divergence():
-    """Forward and reverse KL exchanged in the figure that tells them apart."""
-    _, divided = figures.between_the_ends([0.25, 0.75], [0.3, 0.6], 1.0, 2.0).figure.axes
-    by_label = {line.get_label(): line.get_xydata().tolist() for line in divided.lines}
-    assert by_label["D / beta"] == [[0.25, pytest.approx(1.2)], [0.75, pytest.approx(0.8)]]
-    assert by_label["D / (1 − beta)"] == [[0.25, pytest.approx(0.4)], [0.75, pytest.approx(2.4)]]
-    assert (by_label["forward KL"], by_label["reverse KL"]) == ([[0.0, 1.0]], [[1.0, 2.0]])
-    assert "0.60 at its highest, near beta 0.8" in figures.between_the_ends([0.25, 0.75], [0.3, 0.6], 1.0, 2.0).alt
-
-
 def test_a_position_teaches_by_the_label_after_it():
     """The figure of lesson 06 with the very mistake that it is about: a mask off by one."""
     grid = figures.TokenGrid(

@@ -2,7 +2,6 @@
 
 from kdcourse.labs.figures.lesson00 import Measured, accuracy_against_cost
 from kdcourse.labs.figures.lesson01 import (
-    between_the_ends,
     covering_and_seeking,
     divergence_terms,
     logarithm_and_tangent,
@@ -21,6 +20,7 @@ from kdcourse.labs.figures.lesson04 import Losses, Voices, alpha_by_temperature,
 from kdcourse.labs.figures.lesson05 import accumulation, columns_at_stops
 from kdcourse.labs.figures.lesson06 import TokenGrid, supervised_positions
 from kdcourse.labs.figures.lesson07 import accuracy_by_steps, inside_and_outside, seeds_of_arms, transfer_curve
+from kdcourse.labs.figures.lesson13 import between_the_ends, distance_by_step, memory_over_a_step
 from kdcourse.labs.figures.picture import Picture
 from kdcourse.labs.figures.style import BLUE, GREEN, GREY, ORANGE, STYLE
 
@@ -44,6 +44,7 @@ __all__ = [
     "between_the_ends",
     "columns_at_stops",
     "covering_and_seeking",
+    "distance_by_step",
     "divergence_terms",
     "divergences_in_training",
     "gradient_against_temperature",
@@ -53,6 +54,7 @@ __all__ = [
     "logarithm_and_tangent",
     "losses_in_training",
     "losses_of_runs",
+    "memory_over_a_step",
     "missing_digit",
     "picture_of_a_digit",
     "rescaled_gradient",

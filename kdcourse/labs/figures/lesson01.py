@@ -124,39 +124,3 @@ def _share(ratings: Sequence[int], probabilities: Sequence[float], sign: int) ->
 
 def _signed(number: float, form: str = "d") -> str:
     return f"{number:+{form}}".replace("-", "−") if number else "0"
-
-
-def between_the_ends(betas: Sequence[float], values: Sequence[float], forward: float, reverse: float) -> Picture:
-    """Generalised Jensen-Shannon over beta, as it is and divided by beta and by 1 - beta, with both KLs as ends."""
-    with plt.rc_context(STYLE):
-        figure, (plain, divided) = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
-        plain.plot(betas, values, color=GREEN, linewidth=2.5, label="D(beta)")
-        divided.plot(
-            betas, [d / b for b, d in zip(betas, values, strict=True)], color=BLUE, linewidth=2.5, label="D / beta"
-        )
-        divided.plot(
-            betas,
-            [d / (1 - b) for b, d in zip(betas, values, strict=True)],
-            color=ORANGE,
-            linewidth=2.5,
-            linestyle="--",
-            label="D / (1 − beta)",
-        )
-        for axes in (plain, divided):
-            axes.plot(0, forward, color=BLUE, marker="o", markersize=9, linestyle="none", label="forward KL")
-            axes.plot(1, reverse, color=ORANGE, marker="s", markersize=9, linestyle="none", label="reverse KL")
-            axes.set(xlabel="beta")
-        plain.legend(frameon=False, loc="center")
-        divided.legend(handles=divided.lines[:2], frameon=False, loc="upper center")
-        plain.set(ylabel="nats", title="as it is: both ends fall to 0", ylim=(0, None))
-        divided.set(title="divided: each end meets its KL")
-    return Picture(figure, _describe_between_the_ends(betas, values, forward, reverse))
-
-
-def _describe_between_the_ends(betas: Sequence[float], values: Sequence[float], forward: float, reverse: float) -> str:
-    highest = max(range(len(values)), key=lambda place: values[place])
-    return (
-        f"Jensen-Shannon divergence D against beta. D is {values[highest]:.2f} at its highest, near beta "
-        f"{betas[highest]:.1f}, and falls to 0 at both ends, far below forward KL, {forward:.2f}, and reverse KL, "
-        f"{reverse:.2f}. D / beta meets forward KL at 0, D / (1 − beta) meets reverse KL at 1."
-    )
