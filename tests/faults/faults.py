@@ -57,10 +57,10 @@ PACKAGE_FAULTS = [
                             "return _kl(student_log_probs, teacher_log_probs)  # was the other way",
                             "    return _kl(student_log_probs, teacher_log_probs)\n\n\ndef jensen":
                             "    return _kl(teacher_log_probs, student_log_probs)\n\n\ndef jensen"}),
-    Fault("beta counts from the other end", "01", "D(0.9), nats",
+    Fault("beta counts from the other end", "13", "gradient of reverse KL over that of D(0.9), first step",
           "divergence.py", {"mixture = _log_mixture(student_log_probs, teacher_log_probs, beta)":
                             "beta = 1 - beta\n    mixture = _log_mixture(student_log_probs, teacher_log_probs, beta)"}),
-    Fault("the ends of beta become a KL", "01", "beta = 0 is refused",
+    Fault("the ends of beta become a KL", "13", "beta = 0 is refused",
           "divergence.py", {"    if not 0 < beta < 1:": "    if beta == 0:\n"
                             "        return _kl(teacher_log_probs, student_log_probs)\n    if not 0 < beta < 1:"}),
     Fault("0 · log 0 is NaN", "02", "a class is ruled out: loss of kdcourse, nats",
@@ -77,7 +77,7 @@ PACKAGE_FAULTS = [
     Fault("nothing supervised is NaN", "06", "(cell nothing-supervised)",
           "loss.py", {"return torch.where(count > 0, count, torch.ones_like(count))": "return count",
                       "return count or 1": "return count"}),
-    Fault("the rest of the vocabulary is dropped", "06", "share of the full KL at k = 50",
+    Fault("the rest of the vocabulary is dropped", "13", "share of the full KL at k = 50",
           "topk.py", {"    if classes.shape[-1] == teacher.width:\n": "    if True:\n"}),
     Fault("the teacher is put in train mode", "05", "largest difference of a weight after three steps",
           "teacher.py", {"self.model = model.eval().requires_grad_(False)": "self.model = model.train()",
@@ -89,9 +89,9 @@ PACKAGE_FAULTS = [
           "trainer.py", {"labelled if labels.ndim > 1 else torch.full_like(labelled, len(labels))": "labelled"}),
     Fault("label smoothing is ignored", "05", "largest difference of a weight after three steps",
           "trainer.py", {"            label_smoothing=self.args.label_smoothing_factor,\n": ""}),
-    Fault("an untrained head may teach", "05", "kdcourse refuses an untrained teacher",
+    Fault("an untrained head may teach", "13", "kdcourse refuses an untrained teacher",
           "compat.py", {"    _require_trained_head(teacher)\n\n": "\n"}),
-    Fault("label ids may be strings", "05", "kdcourse refuses strings",
+    Fault("label ids may be strings", "13", "kdcourse refuses strings",
           "compat.py", {"        _require_integer_label_ids(role, model.config)\n": ""}),
     Fault("a comparison sees no sign", "04", "gain from the unlabelled sentences, points",
           "labs/verdict.py", {"np.subtract(second, first)": "np.subtract(first, second)"}),
