@@ -272,11 +272,20 @@ def test_a_page_lets_no_output_run_or_call(tmp_path):
     html_pages.write_lesson(outcome, tmp_path)
     page = Page(tmp_path / "00_toy.html")
     rules = dict(rule.strip().split(" ", 1) for rule in page.policy.split(";"))
-    assert rules["default-src"] == rules["script-src"] == rules["form-action"] == rules["base-uri"] == "'none'"
+    assert rules["default-src"] == rules["form-action"] == rules["base-uri"] == "'none'"
     assert rules["img-src"] == rules["font-src"] == "data:"
     written = (tmp_path / "00_toy.html").read_text(encoding="utf-8")
     assert "<script>alert(2)" not in written
+    scripts = [
+        script for script in re.findall(r"<script>(.*?)</script>", written, re.DOTALL) if digest(script) in written
+    ]
+    assert [script.count("kdcourse-predict") for script in scripts] == [1]
+    assert rules["script-src"] == f"'sha256-{digest(scripts[0])}'"
     assert written.index("Content-Security-Policy") < written.index("<style")
+
+
+def digest(script):
+    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def test_of_slides_only_our_script_runs():
@@ -285,9 +294,8 @@ def test_of_slides_only_our_script_runs():
     page = editions.slides(new_notebook(cells=cells), "A toy")
     scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
     allowed = re.findall(r"sha256-([\w+/=]+)", page)
-    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     assert len(allowed) == 1
-    assert [digest in allowed for digest in hashes] == [False, True]
+    assert [digest(script) in allowed for script in scripts] == [False, True]
     assert "keydown" in scripts[1]
 
 

@@ -4,7 +4,7 @@
 const keyOf = (name) => "kdcourse-guess-" + name;
 
 function show(name, guess) {
-  for (const answer of document.querySelectorAll(`.kdcourse-reveal[data-prediction="${name}"]`)) {
+  for (const answer of document.querySelectorAll(`.kdcourse-reveal[data-prediction="${CSS.escape(name)}"]`)) {
     const said = answer.querySelector("b") || answer.insertBefore(document.createElement("b"), answer.firstChild);
     said.textContent = guess === answer.dataset.answer ? `You said ${guess}: right. ` : `You said ${guess}. `;
   }
