@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import importlib.resources
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import cache, partial
+from importlib.metadata import version
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from datasets import Dataset, Value
 from torch import Tensor
@@ -19,8 +22,9 @@ from kdcourse.cache import fingerprint, load_logits
 from kdcourse.checks import IGNORED_LABEL
 from kdcourse.files import write_whole
 from kdcourse.labs import assets, data, models
-from kdcourse.labs.experiments import Arm, Budget, Experiment
+from kdcourse.labs.experiments import Arm, Budget, Experiment, Run
 from kdcourse.labs.metrics import measure
+from kdcourse.labs.verdict import Verdict, compare_paired
 from kdcourse.teacher import add_logits, cache_logits
 
 if TYPE_CHECKING:
@@ -38,10 +42,24 @@ ARMS = {
     "soft": "soft answers",
     "soft-5000": "soft answers, 5,000 more",
     "soft-20000": "soft answers, 20,000 more",
+    "people-hard-20000": "people's labels, 20,000 more hard",
     "soft-5000-editorials": "soft answers, 5,000 editorials",
-    "hard-20000": "hard labels, 20,000 more",
+    "hard-20000": "teacher's hard labels, 20,000 more",
 }
-"""The arms of the experiment, in words."""
+"""The arms of the experiment, in words. *Hard* is the class that the teacher names, *soft* its whole answer."""
+
+COMPARED = ("test", "products", "tweets")
+"""The sets of which is stored which sentences each student got right: arms are compared on them."""
+
+
+def half_precision() -> dict[str, bool]:
+    """The settings of a `Budget` that use what this machine computes fast: bfloat16, or else float16, or neither.
+
+    A GPU may say that it supports bfloat16 when it only emulates it, and is slower with it than without.
+    """
+    if not torch.cuda.is_available():
+        return {}
+    return {"bf16": True} if torch.cuda.is_bf16_supported(including_emulation=False) else {"fp16": True}
 
 
 def names_by_steps(arm: str, steps: int) -> dict[int, str]:
@@ -70,10 +88,27 @@ class Results:
     minutes: float
     """Of one core, for all arms and seeds."""
     versions: dict[str, str]
+    sentences: dict[str, int] = field(default_factory=dict)
+    """How many judge a model in each of the sets on which arms are compared."""
+    answers: dict[str, dict[str, list[str]]] = field(default_factory=dict)
+    """For each arm, set and seed: which sentences it got right, as `pack` has them."""
 
     def scores(self, arm: str, metric: str = "accuracy", where: str = "test") -> list[float]:
         """A metric of an arm on a test set, one per seed."""
         return [measured[where][metric] for measured in self.arms[arm]]
+
+    def right(self, arm: str, where: str = "test") -> np.ndarray:
+        """Which sentences of a set an arm got right, (seeds, sentences), true or false."""
+        return np.stack([unpack(packed, self.sentences[where]) for packed in self.answers[arm][where]])
+
+    def right_after(self, steps: int | None, arm: str, where: str = "test") -> np.ndarray:
+        """The same of an arm after so many steps; if None, after those that the validation sentences choose."""
+        names = names_by_steps(arm, self.budget["steps"])
+        return self.right(names[self.best_steps(arm) if steps is None else steps], where)
+
+    def compare(self, first: str, second: str, where: str = "test", steps: int | None = None) -> Verdict:
+        """The accuracy of two arms, over other seeds and other sentences; `steps` as in `right_after`."""
+        return compare_paired(self.right_after(steps, first, where), self.right_after(steps, second, where))
 
     def save(self, path: Path) -> None:
         """Whole or not at all, with as many digits as mean anything."""
@@ -99,6 +134,16 @@ class Results:
     def load(cls, path: Path = RESULTS) -> Results:
         """What `save` wrote."""
         return cls(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def pack(right: Iterable[bool]) -> str:
+    """True and false as bits, in base64: a sentence takes a sixth of a character."""
+    return base64.b64encode(np.packbits(np.asarray(right, dtype=bool)).tobytes()).decode("ascii")
+
+
+def unpack(packed: str, count: int) -> np.ndarray:
+    """What `pack` was given."""
+    return np.unpackbits(np.frombuffer(base64.b64decode(packed), dtype=np.uint8), count=count).astype(bool)
 
 
 @dataclass(frozen=True)
@@ -132,6 +177,10 @@ class Task:
             return torch.ones(len(self.sets[name]), dtype=torch.bool)
         return torch.tensor(self.sets[name]["rating"][:]).abs() >= data.CLEAR_RATING
 
+    def right(self, name: str, logits: Tensor) -> np.ndarray:
+        """Which of the sentences that judge a model a model with these logits gets right, (sentences,)."""
+        return (logits.argmax(dim=-1) == self.labels(name))[self.judged(name)].numpy()
+
     def measure(self, logits: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
         """All metrics for each set by name, of a model with these logits there."""
         measured = {}
@@ -155,6 +204,27 @@ class Task:
             "teacher": logits.argmax(dim=-1).tolist(),
         }
         return add_logits(rows.add_column("label", said[labels]), logits).cast_column("label", Value("int64"))
+
+
+def collect(task: Task, runs: Mapping[str, Sequence[Run]], budget: Budget) -> Results:
+    """What an experiment measured: `runs` has one for each seed, in order, under the names of `names_by_steps`."""
+    tests = ("validation", *COMPARED)
+    return Results(
+        teacher=task.measure({name: task.teacher_logits(name) for name in tests}),
+        arms={name: [task.measure(run.logits) for run in of_arm] for name, of_arm in runs.items()},
+        budget={
+            "steps": budget.steps,
+            "batch size": budget.batch_size,
+            "seeds": max(len(of_arm) for of_arm in runs.values()),
+        },
+        minutes=sum(run.cost["cpu seconds"] for of_arm in runs.values() for run in of_arm) / 60,
+        versions={name: version(name) for name in ("torch", "transformers")},
+        sentences={name: int(task.judged(name).sum()) for name in COMPARED},
+        answers={
+            name: {where: [pack(task.right(where, run.logits[where])) for run in of_arm] for where in COMPARED}
+            for name, of_arm in runs.items()
+        },
+    )
 
 
 def load_task(folder: Path, *, budget: Budget = TEACHER_BUDGET) -> Task:

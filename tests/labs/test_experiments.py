@@ -123,6 +123,34 @@ def test_a_student_that_is_loaded_gives_the_stored_answers(tmp_path):
     torch.testing.assert_close(again, run.logits["test"])
 
 
+def test_answers_without_a_student_are_enough_until_somebody_asks_for_it(tmp_path, counted):
+    """80 GB of students that nobody loads again, or a student that is promised and is not there."""
+    (arm, _), experiment = make_arms(), make_experiment(tmp_path)
+    answers = experiment.run(arm, 0, keep_student=False)
+    assert not list(answers.folder.glob("model*"))
+    with pytest.raises(FileNotFoundError, match="run it with keep_student=True"):
+        answers.student()
+    assert torch.equal(experiment.run(arm, 0, keep_student=False).logits["test"], answers.logits["test"])
+    assert len(counted) == 1
+    kept = experiment.run(arm, 0)
+    assert len(counted) == 2
+    assert not kept.student().training
+    assert torch.equal(kept.logits["test"], answers.logits["test"])
+    assert experiment.run(arm, 0, keep_student=False).student()
+    assert len(counted) == 2
+
+
+def test_a_setting_that_came_later_leaves_older_runs_what_they_are(tmp_path):
+    """An afternoon of training that nobody finds again, because a field was added that it does not use."""
+    (arm, _), experiment = make_arms(), make_experiment(tmp_path)
+    student = experiment.make_student(0)
+    settings = "steps", "batch_size", "learning_rate", "temperature", "bf16"
+    older = {name: getattr(experiment.budget, name) for name in settings}
+    assert experiments._in_use(experiment.budget) == older
+    in_half = replace(experiment, budget=replace(BUDGET, fp16=True))
+    assert in_half._digest(arm, 0, student) != experiment._digest(arm, 0, student)
+
+
 def test_labels_alone_need_no_teacher(tmp_path):
     """A fine-tuning that asks for logits; it is the stock Trainer's."""
     (arm, _), experiment = make_arms(), make_experiment(tmp_path)

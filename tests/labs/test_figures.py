@@ -108,15 +108,6 @@ def test_a_position_teaches_by_the_label_after_it():
     assert "text 2 has labels at positions 1 to 2 of 4, 1 of them padding" in figures.supervised_positions(grid).alt
 
 
-def test_every_arm_shows_every_seed_and_its_mean():
-    """A seed that is left out because it was bad, or a line at the best one."""
-    arms = {"labels": [0.75, 0.77], "soft": [0.79, 0.80, 0.84]}
-    (axes,) = figures.seeds_of_arms(arms, 0.9).figure.axes
-    assert [dots.get_offsets()[:, 0].tolist() for dots in axes.collections] == [[75, 77], [79, 80, 84]]
-    assert [line.get_xdata()[0] for line in axes.lines] == pytest.approx([76, 81, 90])
-    assert "labels: 76.0 ± 1.4; soft: 81.0 ± 2.6. The teacher has 90.0" in figures.seeds_of_arms(arms, 0.9).alt
-
-
 def test_accuracy_by_steps_rings_the_best_number_of_each_arm():
     """A ring around the last point, or around one seed's best."""
     arms = {
@@ -138,16 +129,3 @@ def test_the_transfer_curve_sets_the_other_domain_apart():
     assert other.get_xydata().tolist() == [[5000, pytest.approx(75)]]
     words = figures.transfer_curve(*given).alt
     assert "77.0 ± 1.4 with 0; 79.0 ± 1.4 with 5,000; 75.0 ± 1.4 with 5,000 from newspaper editorials" in words
-
-
-def test_inside_and_outside_has_one_line_per_model():
-    """The teacher's numbers under the student's name."""
-    models_there = {
-        "teacher": {"films": [0.9], "tweets": [0.7]},
-        "student": {"films": [0.7, 0.8], "tweets": [0.5, 0.6]},
-    }
-    (axes,) = figures.inside_and_outside(models_there).figure.axes
-    drawn = {bar.get_label(): bar.lines[0].get_ydata().tolist() for bar in axes.containers}
-    assert drawn == {"teacher": [90, 70], "student": [pytest.approx(75), pytest.approx(55)]}
-    assert [text.get_text() for text in axes.get_xticklabels()] == ["films", "tweets"]
-    assert "student: 75.0 ± 7.1 on films, 55.0 ± 7.1 on tweets" in figures.inside_and_outside(models_there).alt

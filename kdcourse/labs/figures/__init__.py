@@ -19,7 +19,7 @@ from kdcourse.labs.figures.lesson03 import (
 from kdcourse.labs.figures.lesson04 import Losses, Voices, alpha_by_temperature, alpha_sweep, losses_of_runs, two_voices
 from kdcourse.labs.figures.lesson05 import accumulation, columns_at_stops
 from kdcourse.labs.figures.lesson06 import TokenGrid, supervised_positions
-from kdcourse.labs.figures.lesson07 import accuracy_by_steps, inside_and_outside, seeds_of_arms, transfer_curve
+from kdcourse.labs.figures.lesson07 import accuracy_by_steps, forest_of_comparisons, inside_and_outside, transfer_curve
 from kdcourse.labs.figures.lesson13 import between_the_ends, distance_by_step, memory_over_a_step
 from kdcourse.labs.figures.picture import Picture
 from kdcourse.labs.figures.style import BLUE, GREEN, GREY, ORANGE, STYLE
@@ -47,6 +47,7 @@ __all__ = [
     "distance_by_step",
     "divergence_terms",
     "divergences_in_training",
+    "forest_of_comparisons",
     "gradient_against_temperature",
     "image_and_answer",
     "inside_and_outside",
@@ -58,7 +59,6 @@ __all__ = [
     "missing_digit",
     "picture_of_a_digit",
     "rescaled_gradient",
-    "seeds_of_arms",
     "softened_distributions",
     "supervised_positions",
     "transfer_curve",

@@ -15,25 +15,47 @@ from kdcourse.labs.figures.style import BLUE, GREEN, GREY, ORANGE, STYLE
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from kdcourse.labs.verdict import Verdict
 
-def seeds_of_arms(arms: Mapping[str, Scores], teacher: float) -> Picture:
-    """Every seed of every arm as a dot, the mean of each as a line, and the teacher that they learn from."""
+
+def forest_of_comparisons(
+    comparisons: Mapping[str, Verdict], *, planned: str = "", yours: Mapping[str, float] | None = None
+) -> Picture:
+    """The difference of each comparison in points with its 95% interval, against the line of no difference.
+
+    Args:
+        planned: the comparison that was named before anything was trained; its name is marked.
+        yours: a single run's difference, for the comparisons that somebody has repeated.
+    """
+    yours = yours or {}
+    names = [f"{name} (planned)" if name == planned else name for name in comparisons]
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(8, 0.5 * len(arms) + 1.4))
-        for row, scores in enumerate(arms.values()):
-            axes.scatter([100 * score for score in scores], [row] * len(scores), color=BLUE, s=28, alpha=0.7, zorder=3)
-            axes.plot([100 * mean(scores)] * 2, [row - 0.3, row + 0.3], color=ORANGE, linewidth=2.5, zorder=4)
-        axes.axvline(100 * teacher, color=GREY, linestyle="--")
-        axes.annotate("teacher", (100 * teacher, -0.45), (-4, 0), textcoords="offset points", ha="right", color=GREY)
-        axes.set_yticks(range(len(arms)), list(arms))
-        axes.set(xlabel="test accuracy (%): a dot is a seed, a line the mean", ylim=(len(arms) - 0.4, -0.8))
+        figure, axes = plt.subplots(figsize=(8.5, 0.45 * len(comparisons) + 1.5))
+        axes.axvline(0, color="black", linewidth=1)
+        for row, (name, verdict) in enumerate(comparisons.items()):
+            shown = verdict.word != "no difference shown"
+            center, low, high = (100 * each for each in (verdict.difference, verdict.low, verdict.high))
+            axes.errorbar(
+                center, row, xerr=[[center - low], [high - center]], color=BLUE if shown else GREY, capsize=4,
+                marker="o", markersize=8, fillstyle="full" if shown else "none",
+            )  # fmt: skip
+            if name in yours:
+                axes.plot(100 * yours[name], row + 0.28, marker="D", markersize=8, color=ORANGE, linestyle="none")
+        axes.set_yticks(range(len(names)), names)
+        key = "filled: the interval leaves out 0" + ("; diamond: your run" if yours else "")
+        axes.set(xlabel=f"difference in points, 95% interval ({key})", ylim=(len(names) - 0.4, -0.6))
         axes.grid(axis="y", visible=False)
-    return Picture(figure, _describe_seeds_of_arms(arms, teacher))
+    return Picture(figure, _describe_forest(comparisons, planned, yours))
 
 
-def _describe_seeds_of_arms(arms: Mapping[str, Scores], teacher: float) -> str:
-    said = "; ".join(f"{name}: {in_percent(scores)}" for name, scores in arms.items())
-    return f"Test accuracy in % of {len(arms)} arms over seeds. {said}. The teacher has {100 * teacher:.1f}."
+def _describe_forest(comparisons: Mapping[str, Verdict], planned: str, yours: Mapping[str, float]) -> str:
+    said = "; ".join(
+        f"{name}{' (planned)' if name == planned else ''}: {100 * each.difference:+.1f} ({100 * each.low:+.1f} to "
+        f"{100 * each.high:+.1f}), {each.word}"
+        for name, each in comparisons.items()
+    )
+    own = "".join(f" Your run of {name}: {100 * gain:+.1f}." for name, gain in yours.items())
+    return f"Differences between arms in points of test accuracy, with 95% intervals. {said}.{own}"
 
 
 def accuracy_by_steps(arms: Mapping[str, Mapping[int, Scores]]) -> Picture:
@@ -82,23 +104,37 @@ def _describe_transfer_curve(by_size: Mapping[int, Scores], elsewhere: tuple[int
     )
 
 
-def inside_and_outside(models: Mapping[str, Mapping[str, Scores]]) -> Picture:
-    """Accuracy of each model (at most four) on each set of sentences, with its spread over seeds."""
+def inside_and_outside(models: Mapping[str, Mapping[str, Scores]], majority: Mapping[str, float]) -> Picture:
+    """Accuracy of each model (at most four) on each set of sentences, with its spread over seeds.
+
+    A bar across each set is what somebody reaches who names its larger class each time, without reading.
+    """
+    places = list(majority)
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(figsize=(7, 3.8))
-        for (name, by_set), colour, marker in zip(models.items(), (GREY, ORANGE, BLUE, GREEN), "sovD", strict=False):
-            in_order = dict(enumerate(by_set.values()))
-            _draw_scores(axes, in_order, color=colour, marker=marker, linewidth=1, label=name)
-        axes.set_xticks(range(len(by_set)), list(by_set))
-        axes.axhline(50, color="black", linewidth=0.8, linestyle=":")
-        axes.set(ylabel="accuracy (%); dotted: a coin")
-        axes.margins(x=0.15)
-        axes.legend(frameon=False)
-    alt = f"Accuracy in % inside and outside the domain. {_series_in_words(models, 'on {}')}."
+        for number, ((name, by_set), colour, marker) in enumerate(
+            zip(models.items(), (GREY, ORANGE, BLUE, GREEN), "sovD", strict=False)
+        ):
+            beside = 0.14 * (number - (len(models) - 1) / 2)
+            in_order = {place + beside: by_set[where] for place, where in enumerate(places)}
+            _draw_scores(axes, in_order, color=colour, marker=marker, linestyle="none", label=name)
+        for place, where in enumerate(places):
+            label = "the larger class, without reading" if place == 0 else None
+            level = [100 * majority[where]] * 2
+            axes.plot([place - 0.35, place + 0.35], level, color="black", linestyle=":", label=label)
+        axes.set_xticks(range(len(places)), places)
+        axes.set(ylabel="accuracy (%)")
+        axes.margins(x=0.1)
+        axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    without_reading = ", ".join(f"{100 * share:.1f} on {where}" for where, share in majority.items())
+    alt = (
+        f"Accuracy in % inside and outside the domain. {_series_in_words(models, 'on {}')}. The larger class has "
+        f"{without_reading}."
+    )
     return Picture(figure, alt)
 
 
-def _draw_scores(axes: Axes, by_place: Mapping[int, Scores], **style: Any) -> None:
+def _draw_scores(axes: Axes, by_place: Mapping[Any, Scores], **style: Any) -> None:
     """The mean over seeds in percent at each place on the x axis, with its spread."""
     means = [100 * mean(scores) for scores in by_place.values()]
     spreads = [100 * spread(scores) for scores in by_place.values()]
