@@ -91,7 +91,7 @@ class Results:
     sentences: dict[str, int] = field(default_factory=dict)
     """How many judge a model in each of the sets on which arms are compared."""
     answers: dict[str, dict[str, list[str]]] = field(default_factory=dict)
-    """For each arm, set and seed: which sentences it got right, as `pack` has them."""
+    """For the teacher and each arm, set and seed: which sentences it got right, as `pack` has them."""
 
     def scores(self, arm: str, metric: str = "accuracy", where: str = "test") -> list[float]:
         """A metric of an arm on a test set, one per seed."""
@@ -208,10 +208,11 @@ class Task:
 
 def collect(task: Task, runs: Mapping[str, Sequence[Run]], budget: Budget) -> Results:
     """What an experiment measured: `runs` has one for each seed, in order, under the names of `names_by_steps`."""
-    tests = ("validation", *COMPARED)
+    teacher = {name: task.teacher_logits(name) for name in ("validation", *COMPARED)}
+    students = {name: [run.logits for run in of_arm] for name, of_arm in runs.items()}
     return Results(
-        teacher=task.measure({name: task.teacher_logits(name) for name in tests}),
-        arms={name: [task.measure(run.logits) for run in of_arm] for name, of_arm in runs.items()},
+        teacher=task.measure(teacher),
+        arms={name: [task.measure(logits) for logits in of_arm] for name, of_arm in students.items()},
         budget={
             "steps": budget.steps,
             "batch size": budget.batch_size,
@@ -221,8 +222,8 @@ def collect(task: Task, runs: Mapping[str, Sequence[Run]], budget: Budget) -> Re
         versions={name: version(name) for name in ("torch", "transformers")},
         sentences={name: int(task.judged(name).sum()) for name in COMPARED},
         answers={
-            name: {where: [pack(task.right(where, run.logits[where])) for run in of_arm] for where in COMPARED}
-            for name, of_arm in runs.items()
+            name: {where: [pack(task.right(where, logits[where])) for logits in of_model] for where in COMPARED}
+            for name, of_model in {"teacher": [teacher], **students}.items()
         },
     )
 

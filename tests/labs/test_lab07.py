@@ -134,7 +134,8 @@ def test_the_stored_answers_give_the_stored_accuracies(task):
         for where in lab07.COMPARED:
             right = results.right(arm, where)
             assert right.mean(axis=1) == pytest.approx(results.scores(arm, where=where), abs=6e-6)
-    teacher = task.right("test", task.teacher_logits("test"))
+    (teacher,) = results.right("teacher")
+    assert (teacher == task.right("test", task.teacher_logits("test"))).all()
     assert teacher.mean() == pytest.approx(results.teacher["test"]["accuracy"], abs=6e-6)
     together = results.right("soft-20000").mean(axis=0)  # what the teacher finds easy is easy for its students
     assert np.corrcoef(together, teacher)[0, 1] > 0.2
