@@ -1,4 +1,4 @@
-"""The exercises of lesson 07: how much of a gap is closed, how much of that may be luck, how sure a model may be."""
+"""The exercises of lesson 07: how much of a gap is closed, and how much of that may be luck."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from statistics import mean, pstdev, stdev
 
 import scipy.stats
 import torch
-from torch import Generator, Tensor
+from torch import Generator
 
 from kdcourse.course.exercises.exercise import Exercise, Inputs, Misconception
 
@@ -50,31 +50,31 @@ GAP_CLOSED = Exercise(
             lambda labels, distilled, teacher: mean(distilled) / teacher,
             "You divide by the teacher's accuracy: 0.80 of 0.86 is 93%, and a student that never met the teacher would "
             "already have 88%.",
-            "section 3",
+            "section 4",
         ),
         Misconception(
             "relative-gain",
             lambda labels, distilled, teacher: (mean(distilled) - mean(labels)) / mean(labels),
             "You divide by the accuracy of labels only: 0.04 of 0.76 is 5%, whether the teacher is at 80% or at 100%.",
-            "section 3",
+            "section 4",
         ),
         Misconception(
             "share-of-what-is-left",
             lambda labels, distilled, teacher: (mean(distilled) - mean(labels)) / (teacher - mean(distilled)),
             "You divide by the distance that is left: at half of the way you report 100%.",
-            "section 3",
+            "section 4",
         ),
         Misconception(
             "best-seeds",
             lambda labels, distilled, teacher: (max(distilled) - max(labels)) / (teacher - max(labels)),
             "You compare the best seed of each arm. The best of many is luck; take the means.",
-            "section 3",
+            "section 4",
         ),
         Misconception(
             "points",
             lambda labels, distilled, teacher: mean(distilled) - mean(labels),
             "You return points of accuracy. They are the numerator; the denominator is the teacher minus labels only.",
-            "section 3",
+            "section 4",
         ),
     ],
 )
@@ -166,90 +166,4 @@ INTERVAL = Exercise(
 )
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# 07.calibration_error
-
-
-def _random_probs(generator: Generator) -> Inputs:
-    probs = (3 * torch.randn(60, 3, generator=generator)).softmax(-1)
-    return probs, torch.randint(3, (60,), generator=generator), 10
-
-
-def _gaps(confidence: Tensor, right: Tensor, bins: int) -> list[tuple[int, float]]:
-    """Size of each bin that is not empty, and how far its mean confidence is from the share that is right."""
-    numbers = (confidence * bins).ceil().clamp(1, bins)
-    inside = [numbers == number for number in range(1, bins + 1)]
-    return [
-        (int(each.sum()), (confidence[each].mean() - right[each].float().mean()).abs().item())
-        for each in inside
-        if each.any()
-    ]
-
-
-def _error(confidence: Tensor, right: Tensor, bins: int) -> float:
-    return sum(size * gap for size, gap in _gaps(confidence, right, bins)) / len(right)
-
-
-def _calibration_error(probs: Tensor, labels: Tensor, bins: int) -> float:
-    confidence, named = probs.max(-1)
-    return _error(confidence, named == labels, bins)
-
-
-def _calibration_error_unweighted(probs: Tensor, labels: Tensor, bins: int) -> float:
-    confidence, named = probs.max(-1)
-    return mean(gap for _, gap in _gaps(confidence, named == labels, bins))
-
-
-def _calibration_error_signed(probs: Tensor, labels: Tensor, bins: int) -> float:
-    confidence, named = probs.max(-1)
-    return (confidence.mean() - (named == labels).float().mean()).item()
-
-
-def _calibration_error_row_by_row(probs: Tensor, labels: Tensor, bins: int) -> float:
-    confidence, named = probs.max(-1)
-    return (confidence - (named == labels).float()).abs().mean().item()
-
-
-CALIBRATION_ERROR = Exercise(
-    id="07.calibration_error",
-    title="Is 80% right in 80% of cases?",
-    difficulty=2,
-    minutes=8,
-    examples=[
-        (torch.tensor([[0.9, 0.1], [0.95, 0.05], [0.3, 0.7], [0.65, 0.35]]), torch.tensor([0, 1, 1, 1]), 10),
-        (torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1]), 5),
-    ],
-    random_inputs=_random_probs,
-    reference=_calibration_error,
-    misconceptions=[
-        Misconception(
-            "confidence-of-the-last-class",
-            lambda probs, labels, bins: _error(probs[:, -1], probs.argmax(-1) == labels, bins),
-            "You use the probability of the last class. A model that gives the first one 90% is 90% sure, not 10%.",
-            "section 5",
-        ),
-        Misconception(
-            "unweighted",
-            _calibration_error_unweighted,
-            "Every bin counts the same for you. A bin with 1 row of 1,000 has a weight of one in a thousand.",
-            "section 5",
-        ),
-        Misconception(
-            "signed",
-            _calibration_error_signed,
-            "Yours is mean confidence minus accuracy: one bin that is 10 points too sure and one that is 10 too modest "
-            "give 0. Take the absolute value in each bin.",
-            "section 5",
-        ),
-        Misconception(
-            "row-by-row",
-            _calibration_error_row_by_row,
-            "You take the difference row by row. A model that says 70% and is right in 7 of 10 cases is calibrated; "
-            "you give it 0.42.",
-            "section 5",
-        ),
-    ],
-)
-
-
-EXERCISES = [GAP_CLOSED, INTERVAL, CALIBRATION_ERROR]
+EXERCISES = [GAP_CLOSED, INTERVAL]
