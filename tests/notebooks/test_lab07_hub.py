@@ -22,7 +22,7 @@ from transformers import AutoConfig, AutoTokenizer, GPT2Config, GPT2LMHeadModel,
 
 from kdcourse.course.claims import claims_of
 from kdcourse.course.lessons import find_lessons
-from kdcourse.labs import assets
+from kdcourse.labs import assets, data
 
 pytestmark = pytest.mark.slow
 
@@ -115,6 +115,7 @@ def lab(tmp_path_factory):
     (folder / "notebooks").mkdir()
     (lesson,) = find_lessons(["07"])
     shutil.copy(lesson.path, folder / "notebooks")
+    shutil.copytree(lesson.path.parent / "claims", folder / "notebooks" / "claims")
     lay_out(folder / "cache")
     done = run_lab(folder)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
@@ -169,11 +170,53 @@ def test_the_student_taken_home_has_what_it_needs(lab):
     )  # fmt: skip
     assert AutoTokenizer.from_pretrained(folder).pad_token == END
     assert config["pad_token_id"] == AutoTokenizer.from_pretrained(folder).pad_token_id
-    card = (folder / "README.md").read_text(encoding="utf-8")
-    for claim in claims_of(executed(lab)):
-        if "card" in claim["name"]:
-            break
-        assert f"- {claim['name']}:" in card
+
+
+def test_the_card_is_about_this_model_alone(lab):
+    """A gain of other students, or the record of another experiment, on the card of one that never had it."""
+    card = (built(lab) / "student" / "README.md").read_text(encoding="utf-8")
+    (run,) = (built(lab) / "runs").glob("soft-20000-5-*")
+    logits = load_file(run / "logits.safetensors")["test"]
+    accuracy = (logits.argmax(-1) == torch.tensor([label for _, label in sentences(80)])).double().mean().item()
+    assert f"- accuracy, %: {100 * accuracy:.1f}" in card
+    assert f"- film reviews: {100 * accuracy:.1f}% right (" in card
+    assert "the larger class alone gives 50.0%" in card
+    assert "GPT-2 medium teaches GPT-2 on SST-2" in card
+    assert "gain" not in card
+    shown = [claim["name"] for claim in claims_of(executed(lab))]
+    assert shown
+    assert not [name for name in shown if name in card]
+
+
+def test_nothing_is_shown_under_the_name_of_what_was_not_trained(lab):
+    """One arm's numbers in the rows of eight: the record is the embedded experiment's, and says so."""
+    said_by = {cell.id: str(cell.get("outputs", "")) for cell in executed(lab).cells}
+    assert "8 arms, 4 numbers of steps, 5 seeds each" in said_by["results"]
+    assert "| hard | 77.5 | 77.5 |" in said_by["square"]
+    trained = {path.name.rsplit("-", 2)[0] for path in (built(lab) / "runs").iterdir() if path.name[0] != "."}
+    assert trained == {"labels", "soft-20000"}
+
+
+def test_validation_holds_whole_sentences_of_which_training_has_no_phrase(tmp_path, monkeypatch):
+    """SST-2 as it is: rows that end with a space, and most of them phrases of others, also across the split."""
+    whole = [f"{word} but the rest of number {number} is long" for number, word in enumerate(GOOD * 20)]
+    phrases = [" ".join(text.split()[start:]) for text in whole for start in (1, 4)] + GOOD
+    lay_out_sst2(tmp_path, [f"{text} " for text in [*whole, *phrases]], [text + " " for text in whole[:3]])
+    monkeypatch.setattr(data.assets, "locate_on_hub", lambda name: tmp_path)
+    split = data.load_sst2()
+    texts = {name: list(rows["text"]) for name, rows in split.items()}
+    assert not [text for name in texts for text in texts[name] if text != text.strip()]
+    assert len(texts["validation"]) == 6
+    assert set(texts["validation"]) <= set(whole)
+    assert not [text for text in texts["train"] for held_out in texts["validation"] if f" {text} " in f" {held_out} "]
+    assert len(texts["train"]) > 250
+
+
+def lay_out_sst2(folder, train, test):
+    for split, texts in (("train", train), ("validation", test)):
+        (folder / "data").mkdir(exist_ok=True)
+        rows = {"idx": range(len(texts)), "sentence": texts, "label": [1] * len(texts)}
+        Dataset.from_dict(rows).to_parquet(str(folder / f"data/{split}-00000-of-00001.parquet"))
 
 
 LOAD = """
@@ -189,7 +232,7 @@ print(json.dumps(model(**batch).logits.tolist()))
 
 def test_another_process_gives_the_answers_of_the_lab(lab):
     """A student that is another one after it was saved and loaded: all 80 test sentences, without this package."""
-    (run,) = (built(lab) / "runs").glob("soft-20000-0-*")
+    (run,) = (built(lab) / "runs").glob("soft-20000-5-*")
     done = subprocess.run(
         [sys.executable, "-c", LOAD, str(built(lab) / "student")],
         input=json.dumps([text for text, _ in sentences(80)]), env=environment(lab / "cache"),
@@ -201,8 +244,10 @@ def test_another_process_gives_the_answers_of_the_lab(lab):
 
 def test_a_second_run_trains_nothing(lab):
     """An hour of GPU for a change in the prose."""
-    weights = sorted(Path(built(lab)).rglob("*/model.safetensors"))
+    weights = sorted(Path(built(lab)).rglob("*/*.safetensors"))
     before = {path: path.stat().st_mtime_ns for path in weights if path.parent.name != "student"}
-    assert len(before) == 7
+    assert len([path for path in before if path.name == "model.safetensors"]) == 2, (
+        "the teacher, and the student that is taken home"
+    )
     assert run_lab(lab).returncode == 0
     assert {path: path.stat().st_mtime_ns for path in before} == before

@@ -43,7 +43,7 @@ def forest_of_comparisons(
                 axes.plot(100 * yours[name], row + 0.28, marker="D", markersize=8, color=ORANGE, linestyle="none")
         axes.set_yticks(range(len(names)), names)
         key = "filled: the interval leaves out 0" + ("; diamond: your run" if yours else "")
-        axes.set(xlabel=f"difference in points, 95% interval ({key})", ylim=(len(names) - 0.4, -0.6))
+        axes.set(xlabel=f"difference in points, 95% interval\n({key})", ylim=(len(names) - 0.4, -0.6))
         axes.grid(axis="y", visible=False)
     return Picture(figure, _describe_forest(comparisons, planned, yours))
 
@@ -111,7 +111,7 @@ def inside_and_outside(models: Mapping[str, Mapping[str, Scores]], majority: Map
     """
     places = list(majority)
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(7, 3.8))
+        figure, axes = plt.subplots(figsize=(9, 3.8))
         for number, ((name, by_set), colour, marker) in enumerate(
             zip(models.items(), (GREY, ORANGE, BLUE, GREEN), "sovD", strict=False)
         ):
