@@ -70,7 +70,7 @@ test-versions: $(VENV)/.test-ready assets ## Run tests and lessons on the oldest
 notebooks: setup ## Run every lesson and store its outputs in notebooks/
 	$(RUN) kdcourse run --out build/notebooks --store
 
-results: setup ## Run lab 07 whole, all arms and seeds, and store what it measured (about an hour on 2 cores)
+results: setup ## Run lab 07 whole, all arms and seeds, and store what it measured (about half an hour of one core)
 	$(RUN) kdcourse run 07 --profile full --out build/full
 	cp build/07_capstone_sst2/embedded/results.json kdcourse/labs/resources/lab07.json
 
