@@ -94,7 +94,7 @@ PACKAGE_FAULTS = [
     Fault("label ids may be strings", "13", "kdcourse refuses strings",
           "compat.py", {"    _require_integer_label_ids(role, model.config)\n": ""}),
     Fault("a comparison sees no sign", "04", "gain from the unlabelled sentences, points",
-          "labs/verdict.py", {"np.subtract(second, first)": "np.subtract(first, second)"}),
+          "labs/verdict.py", {"differences = after - before": "differences = before - after"}),
     Fault("a solution is none", "01", "The solution of",
           "divergence.py", {"return (p * difference).sum(dim=-1)": "return (p * difference).mean(dim=-1)"}),
     Fault("stored answers may belong to other sentences", "00", "shuffled",
