@@ -209,7 +209,9 @@ class Task:
 def collect(task: Task, runs: Mapping[str, Sequence[Run]], budget: Budget) -> Results:
     """What an experiment measured: `runs` has one for each seed, in order, under the names of `names_by_steps`."""
     teacher = {name: task.teacher_logits(name) for name in ("validation", *COMPARED)}
-    students = {name: [run.logits for run in of_arm] for name, of_arm in runs.items()}
+    students: dict[str, list[Mapping[str, Tensor]]] = {
+        name: [run.logits for run in of_arm] for name, of_arm in runs.items()
+    }
     return Results(
         teacher=task.measure(teacher),
         arms={name: [task.measure(logits) for logits in of_arm] for name, of_arm in students.items()},
