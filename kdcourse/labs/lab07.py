@@ -209,9 +209,9 @@ class Task:
 def collect(task: Task, runs: Mapping[str, Sequence[Run]], budget: Budget) -> Results:
     """What an experiment measured: `runs` has one for each seed, in order, under the names of `names_by_steps`."""
     teacher = {name: task.teacher_logits(name) for name in ("validation", *COMPARED)}
-    students: dict[str, list[Mapping[str, Tensor]]] = {
-        name: [run.logits for run in of_arm] for name, of_arm in runs.items()
-    }
+    students: dict[str, list[Mapping[str, Tensor]]]
+    students = {name: [run.logits for run in of_arm] for name, of_arm in runs.items()}
+    every: dict[str, list[Mapping[str, Tensor]]] = {"teacher": [teacher], **students}
     return Results(
         teacher=task.measure(teacher),
         arms={name: [task.measure(logits) for logits in of_arm] for name, of_arm in students.items()},
@@ -225,7 +225,7 @@ def collect(task: Task, runs: Mapping[str, Sequence[Run]], budget: Budget) -> Re
         sentences={name: int(task.judged(name).sum()) for name in COMPARED},
         answers={
             name: {where: [pack(task.right(where, logits[where])) for logits in of_model] for where in COMPARED}
-            for name, of_model in {"teacher": [teacher], **students}.items()
+            for name, of_model in every.items()
         },
     )
 
