@@ -192,7 +192,7 @@ def test_nothing_is_shown_under_the_name_of_what_was_not_trained(lab):
     """One arm's numbers in the rows of eight: the record is the embedded experiment's, and says so."""
     said_by = {cell.id: str(cell.get("outputs", "")) for cell in executed(lab).cells}
     assert "8 arms, 4 numbers of steps, 5 seeds each" in said_by["results"]
-    assert "| hard | 77.5 | 77.5 |" in said_by["square"]
+    assert "soft answers, same sentences: +0.5 (-0.8 to +1.7)" in said_by["forest"]
     trained = {path.name.rsplit("-", 2)[0] for path in (built(lab) / "runs").iterdir() if path.name[0] != "."}
     assert trained == {"labels", "soft-20000"}
 
