@@ -1,11 +1,14 @@
 """The figures of the course: one style, safe for colour-blind readers, each with its alt text; a module per lesson."""
 
-from kdcourse.labs.figures.lesson00 import Measured, accuracy_against_cost
-from kdcourse.labs.figures.lesson01 import (
-    covering_and_seeking,
-    divergence_terms,
-    logarithm_and_tangent,
+from kdcourse.labs.figures.lesson00 import (
+    Doubts,
+    doubts_of_teacher_and_people,
+    label_and_teacher,
+    pairs_of_seeds,
+    teacher_and_student,
+    two_by_two,
 )
+from kdcourse.labs.figures.lesson01 import covering_and_seeking, divergence_terms, logarithm_and_tangent
 from kdcourse.labs.figures.lesson02 import divergences_in_training, log_softmax_cliff, losses_in_training
 from kdcourse.labs.figures.lesson03 import (
     answers_by_class,
@@ -30,13 +33,12 @@ __all__ = [
     "GREY",
     "ORANGE",
     "STYLE",
+    "Doubts",
     "Losses",
-    "Measured",
     "Picture",
     "TokenGrid",
     "Voices",
     "accumulation",
-    "accuracy_against_cost",
     "accuracy_by_steps",
     "alpha_by_temperature",
     "alpha_sweep",
@@ -47,20 +49,25 @@ __all__ = [
     "distance_by_step",
     "divergence_terms",
     "divergences_in_training",
+    "doubts_of_teacher_and_people",
     "forest_of_comparisons",
     "gradient_against_temperature",
     "image_and_answer",
     "inside_and_outside",
+    "label_and_teacher",
     "log_softmax_cliff",
     "logarithm_and_tangent",
     "losses_in_training",
     "losses_of_runs",
     "memory_over_a_step",
     "missing_digit",
+    "pairs_of_seeds",
     "picture_of_a_digit",
     "rescaled_gradient",
     "softened_distributions",
     "supervised_positions",
+    "teacher_and_student",
     "transfer_curve",
+    "two_by_two",
     "two_voices",
 ]
