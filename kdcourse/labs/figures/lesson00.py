@@ -23,35 +23,54 @@ if TYPE_CHECKING:
 # two by two
 
 
-def two_by_two(rows: Mapping[str, Sequence[Scores]], places: Sequence[str]) -> Picture:
+Square = Mapping[str, Sequence[Scores]]
+"""For each of two ways of answering, the accuracies in each place."""
+
+
+def two_by_two(squares: Mapping[str, Square], places: Sequence[str]) -> Picture:
     """Two ways of answering on two sets of sentences: the mean of each as a mark, every seed as a dot.
 
     Args:
-        rows: for each of two ways, its accuracies in each place.
+        squares: one for each panel, by what the panel is called; all on one scale.
         places: the sets of sentences, in words.
     """
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=(7, 3.8))
-        for (name, series), colour, marker, line in zip(rows.items(), (ORANGE, BLUE), "ov", ("--", "-"), strict=True):
-            means = [100 * mean(scores) for scores in series]
-            axes.plot(means, color=colour, marker=marker, linestyle=line, markersize=9, linewidth=2)
-            for place, scores in enumerate(series):
-                axes.plot([place - 0.05] * len(scores), [100 * score for score in scores], ".", color=colour, alpha=0.6)
-            axes.annotate(
-                name, (len(means) - 1, means[-1]), (12, 0), textcoords="offset points", va="center", color=colour
-            )
-        axes.set_xticks(range(len(places)), list(places))
-        axes.set(ylabel="test accuracy (%)", xlim=(-0.3, len(places) - 0.1))
-        axes.grid(axis="x", visible=False)
-    return Picture(figure, _describe_two_by_two(rows, places))
+        figure, panels = plt.subplots(
+            1, len(squares), figsize=(1.4 + 4.4 * len(squares), 3.8), sharey=True, squeeze=False
+        )
+        for axes, (title, square) in zip(panels[0], squares.items(), strict=True):
+            for (name, series), style in zip(square.items(), WAYS, strict=True):
+                _draw_way(axes, name, series, **style)
+            axes.set_xticks(range(len(places)), list(places))
+            axes.set(title=title, xlim=(-0.3, len(places) - 0.6))
+            axes.grid(axis="x", visible=False)
+        panels[0][0].set(ylabel="test accuracy (%)")
+    return Picture(figure, _describe_two_by_two(squares, places))
 
 
-def _describe_two_by_two(rows: Mapping[str, Sequence[Scores]], places: Sequence[str]) -> str:
+WAYS: Sequence[Mapping[str, Any]] = (
+    {"color": ORANGE, "marker": "o", "linestyle": "--"},
+    {"color": BLUE, "marker": "v", "linestyle": "-"},
+)
+
+
+def _draw_way(axes: Axes, name: str, series: Sequence[Scores], **style: Any) -> None:
+    means = [100 * mean(scores) for scores in series]
+    axes.plot(means, markersize=9, linewidth=2, **style)
+    for place, scores in enumerate(series):
+        beside = [place - 0.06] * len(scores)
+        axes.plot(beside, [100 * score for score in scores], ".", color=style["color"], alpha=0.6)
+    end = (len(means) - 1, means[-1])
+    axes.annotate(name, end, (12, 0), textcoords="offset points", va="center", color=style["color"])
+
+
+def _describe_two_by_two(squares: Mapping[str, Square], places: Sequence[str]) -> str:
     said = "; ".join(
-        f"{name}: "
+        f"{title}, {name}: "
         + ", ".join(f"{in_percent(scores)} with {place}" for scores, place in zip(series, places, strict=True))
-        for name, series in rows.items()
-    ).replace("\n", " ")
+        for title, square in squares.items()
+        for name, series in square.items()
+    )
     return f"Test accuracy in %, mean and spread over seeds. {said}."
 
 
@@ -236,7 +255,7 @@ def label_and_teacher(student: ArrayLike, hard: ArrayLike, soft: ArrayLike) -> P
         for (name, term), colour, line in zip(terms.items(), (ORANGE, BLUE), ("--", "-"), strict=True):
             axes.plot(100 * places, term, color=colour, linestyle=line, linewidth=2, label=f"{name}'s term")
             axes.plot(100 * lowest[name], term.min(), color=colour, marker="v", markersize=11, clip_on=False)
-        axes.set(xlabel="student's probability of the label's class (%)", ylabel="loss (nats)", ylim=(0, 3))
+        axes.set(xlabel="student's probability of the label's class (%)", ylabel="loss", ylim=(0, 3))
         axes.legend(frameon=False, title="triangle: lowest")
     words = " and ".join(f"the {name}'s term at {place:.0%}" for name, place in lowest.items())
     return Picture(

@@ -11,15 +11,20 @@ PEOPLE, TEACHER = [0.0, 0.1, 0.4, 0.5, 1.0], [0.02, 0.2, 0.95, 0.7, 0.9]
 
 
 def test_two_by_two_has_a_line_for_each_way_of_answering():
-    """A mean that is another seed, or a seed that is left out."""
-    picture = figures.two_by_two({"hard": [SAME, SAME], "soft": [SAME, MORE]}, ["few", "many"])
-    (axes,) = picture.figure.axes
-    heights = [line.get_ydata().tolist() for line in axes.lines]
+    """A mean that is another seed, a seed that is left out, or panels on two scales."""
+    picture = figures.two_by_two(
+        {"short": {"hard": [SAME, SAME], "soft": [SAME, MORE]}, "long": {"hard": [MORE, MORE], "soft": [MORE, MORE]}},
+        ["few", "many"],
+    )
+    short, long = picture.figure.axes
+    heights = [line.get_ydata().tolist() for line in short.lines]
     assert heights[0] == pytest.approx([71, 71])
     assert heights[3] == pytest.approx([71, 73])
     assert heights[5] == pytest.approx([71, 75])
-    assert [text.get_text() for text in axes.texts] == ["hard", "soft"]
-    assert "soft: 71.0 ± 1.4 with few, 73.0 ± 2.8 with many" in picture.alt
+    assert [text.get_text() for text in short.texts] == ["hard", "soft"]
+    assert (short.get_title(), long.get_title()) == ("short", "long")
+    assert short.get_ylim() == long.get_ylim()
+    assert "short, soft: 71.0 ± 1.4 with few, 73.0 ± 2.8 with many" in picture.alt
 
 
 def test_doubts_are_on_the_smaller_side():
