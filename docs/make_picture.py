@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 PICTURE = Path(__file__).with_name("accuracy.svg")
 
 PARAMETERS = {"teacher": 22.7, "student": 2.0}
-"""Millions. A test compares them with the table of lesson 00."""
+"""Millions. A test compares them with what lesson 00 measures."""
 
 # The same picture is the same file: matplotlib would add the time, and random ids. Text is text, for search and tests.
 SVG = {"svg.fonttype": "none", "svg.hashsalt": "kdcourse"}

@@ -175,8 +175,8 @@ def _describe_doubts(doubts: Doubts) -> str:
 def teacher_and_student() -> Picture:
     """One sentence on its way through both models to the loss, and the way back, which only the student gets."""
     with plt.rc_context({**STYLE, "axes.grid": False}):
-        figure, axes = plt.subplots(figsize=(10, 4.2))
-        axes.set(xlim=(0.4, 23.1), ylim=(0, 7.6))
+        figure, axes = plt.subplots(figsize=(10, 3.8))
+        axes.set(xlim=(0.4, 23.1), ylim=(0, 6.9))
         axes.axis("off")
         for center, text, colour, width in BOXES:
             _box(axes, center, text, colour, width=width)
