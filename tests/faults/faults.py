@@ -98,7 +98,7 @@ PACKAGE_FAULTS = [
     Fault("a solution is none", "01", "The solution of",
           "divergence.py", {"return (p * difference).sum(dim=-1)": "return (p * difference).mean(dim=-1)"}),
     Fault("stored answers may belong to other sentences", "00", "shuffled",
-          "cache.py", {"def require_same(": "def require_same(*_, **__):\n    pass\n\n\ndef _was_require_same("}),
+          "pieces.py", {"def require_same(": "def require_same(*_, **__):\n    pass\n\n\ndef _was_require_same("}),
 ]  # fmt: skip
 
 NOTEBOOK_FAULTS = [
