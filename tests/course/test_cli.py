@@ -71,7 +71,7 @@ def test_list_names_the_lessons():
     assert result.exit_code == 0
     assert "00 · " in result.output
     assert "?" in result.output
-    assert "25 min" in result.output
+    assert "35 min" in result.output
 
 
 def test_a_row_in_a_pipe_is_a_line():
@@ -269,10 +269,10 @@ def test_progress_shows_what_is_solved(monkeypatch, tmp_path):
 def test_progress_says_what_comes_next(monkeypatch, tmp_path):
     """A table of forty rows, and the question where one was."""
     monkeypatch.setenv(FILE_VARIABLE, str(tmp_path / "progress.json"))
-    assert "Next: 01.forward_kl in lesson 01 (8 minutes)." in call("progress").output
-    record("01.forward_kl", "passed")
-    record("01.gradient", "misconception")
-    assert "Next: 01.gradient in lesson 01 (8 minutes)." in call("progress").output
+    assert "Next: 00.soft_label in lesson 00 (4 minutes)." in call("progress").output
+    record("00.soft_label", "passed")
+    record("00.one_sentence", "misconception")
+    assert "Next: 00.one_sentence in lesson 00 (" in call("progress").output
     for name in all_exercises():
         record(name, "passed")
     assert f"All {len(all_exercises())} solved." in call("progress").output
