@@ -21,7 +21,14 @@ from kdcourse.labs.figures.lesson03 import (
 )
 from kdcourse.labs.figures.lesson04 import Losses, Voices, alpha_by_temperature, alpha_sweep, losses_of_runs, two_voices
 from kdcourse.labs.figures.lesson05 import accumulation, columns_at_stops
-from kdcourse.labs.figures.lesson06 import TokenGrid, supervised_positions
+from kdcourse.labs.figures.lesson06 import (
+    Curve,
+    Cut,
+    TokenGrid,
+    cuts_of_a_sentence,
+    learning_curves,
+    supervised_positions,
+)
 from kdcourse.labs.figures.lesson07 import accuracy_by_steps, forest_of_comparisons, inside_and_outside, transfer_curve
 from kdcourse.labs.figures.lesson13 import between_the_ends, distance_by_step, memory_over_a_step
 from kdcourse.labs.figures.picture import Picture
@@ -33,6 +40,8 @@ __all__ = [
     "GREY",
     "ORANGE",
     "STYLE",
+    "Curve",
+    "Cut",
     "Doubts",
     "Losses",
     "Picture",
@@ -46,6 +55,7 @@ __all__ = [
     "between_the_ends",
     "columns_at_stops",
     "covering_and_seeking",
+    "cuts_of_a_sentence",
     "distance_by_step",
     "divergence_terms",
     "divergences_in_training",
@@ -55,6 +65,7 @@ __all__ = [
     "image_and_answer",
     "inside_and_outside",
     "label_and_teacher",
+    "learning_curves",
     "log_softmax_cliff",
     "logarithm_and_tangent",
     "losses_in_training",

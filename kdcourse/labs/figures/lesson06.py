@@ -1,22 +1,120 @@
-"""The figure of lesson 06: which positions of a batch teach."""
+"""The figures of lesson 06: one sentence cut twice, the positions of a batch that teach, and how a student learns."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 from matplotlib.patches import Rectangle
 
 from kdcourse.labs.figures.picture import Picture
-from kdcourse.labs.figures.style import BLUE, GREY, ORANGE, STYLE
+from kdcourse.labs.figures.style import BLUE, GREEN, GREY, ORANGE, STYLE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LETTERS_THAT_FIT = 8
 """In a cell of a grid of tokens, at the usual size."""
+
+LINES = ((GREY, "o", "--"), (BLUE, "s", "-"), (ORANGE, "^", "-."), (GREEN, "D", ":"))
+"""Colour, marker and dashes of the first curves of a panel."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A token of a sentence: from which character to which, and its id."""
+
+    start: int
+    end: int
+    token_id: int
+
+
+def cuts_of_a_sentence(sentence: str, cuts: Mapping[str, Sequence[Cut]]) -> Picture:
+    """Where each tokenizer cuts one sentence, character by character, with the id that it gives to each token."""
+    with plt.rc_context(STYLE | {"axes.grid": False}):
+        figure, axes = plt.subplots(figsize=(0.21 * len(sentence) + 1.2, 1.35 * len(cuts)))
+        for row, (name, tokens) in enumerate(cuts.items()):
+            axes.text(-0.8, row, f"{name}\n{len(tokens)} tokens", ha="right", va="center", fontsize=10)
+            for place, cut in enumerate(tokens):
+                _draw_cut(axes, row, cut, sentence[cut.start : cut.end], filled=place % 2 == 0)
+        axes.set(xlim=(0, len(sentence)), ylim=(len(cuts) - 0.2, -0.4), xticks=[], yticks=[])
+        axes.spines[:].set_visible(False)
+    return Picture(figure, _describe_cuts(sentence, cuts))
+
+
+def _draw_cut(axes: Axes, row: int, cut: Cut, text: str, *, filled: bool) -> None:
+    """A box as wide as its characters, each in a column of its own, and the id below it."""
+    axes.add_patch(
+        Rectangle(
+            (cut.start + 0.05, row - 0.25),
+            cut.end - cut.start - 0.1,
+            0.5,
+            facecolor="#CFE3F1" if filled else "white",
+            edgecolor=BLUE,
+        )
+    )
+    for place, character in enumerate(text):
+        axes.text(cut.start + place + 0.5, row, character, ha="center", va="center", family="monospace", fontsize=11)
+    middle = (cut.start + cut.end) / 2
+    axes.text(middle, row + 0.3, str(cut.token_id), ha="center", va="top", rotation=90, fontsize=8, color=GREY)
+
+
+def _describe_cuts(sentence: str, cuts: Mapping[str, Sequence[Cut]]) -> str:
+    rows = "; ".join(
+        f"{name} makes {len(tokens)} tokens: "
+        + ", ".join(f"{sentence[cut.start : cut.end]!r} is {cut.token_id}" for cut in tokens)
+        for name, tokens in cuts.items()
+    )
+    return f"The sentence {sentence!r}, cut by {len(cuts)} tokenizers. {rows}."
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A measurement that was repeated during training, for each of some seeds."""
+
+    name: str
+    steps: Sequence[int]
+    runs: Sequence[Sequence[float]]
+    """Of each seed, a value for each step."""
+
+    @property
+    def means(self) -> list[float]:
+        return [mean(values) for values in zip(*self.runs, strict=True)]
+
+
+def learning_curves(panels: Mapping[str, Sequence[Curve]]) -> Picture:
+    """A panel for each loss: the mean over seeds against the training step, within the range of the seeds."""
+    with plt.rc_context(STYLE):
+        figure, row = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 3.7), squeeze=False)
+        for axes, (loss, curves) in zip(row[0], panels.items(), strict=True):
+            for curve, (colour, marker, dashes) in zip(curves, LINES, strict=False):
+                axes.plot(
+                    curve.steps, curve.means, color=colour, marker=marker, linestyle=dashes, ms=5, label=curve.name
+                )
+                low, high = zip(*((min(values), max(values)) for values in zip(*curve.runs, strict=True)), strict=True)
+                axes.fill_between(curve.steps, low, high, color=colour, alpha=0.2, linewidth=0)
+            axes.set(xlabel="training step", ylabel="nats per token")
+            axes.set_title(loss, loc="left", fontsize=11)
+            axes.legend(frameon=False, fontsize=9)
+    return Picture(figure, _describe_learning_curves(panels))
+
+
+def _describe_learning_curves(panels: Mapping[str, Sequence[Curve]]) -> str:
+    described = "; ".join(
+        f"{loss}: " + ", ".join(_describe_curve(curve) for curve in curves) for loss, curves in panels.items()
+    )
+    return f"Losses during training, mean and range over seeds, in nats per token. {described}."
+
+
+def _describe_curve(curve: Curve) -> str:
+    lowest = min(range(len(curve.steps)), key=lambda place: curve.means[place])
+    return (
+        f"{curve.name} {curve.means[0]:.2f} at step {curve.steps[0]}, lowest {curve.means[lowest]:.2f} at step "
+        f"{curve.steps[lowest]}, {curve.means[-1]:.2f} at step {curve.steps[-1]}"
+    )
 
 
 @dataclass(frozen=True)
