@@ -1,4 +1,4 @@
-"""The exercises of lesson 06: what must match for a classifier, and for a language model."""
+"""The exercises of lesson 06: the labels, the positions and the columns of a language model's loss."""
 
 from __future__ import annotations
 
@@ -8,160 +8,109 @@ from torch import Generator, Tensor
 
 from kdcourse.checks import IGNORED_LABEL
 from kdcourse.course.exercises.exercise import Exercise, Inputs, Misconception
-from kdcourse.course.exercises.logits import kl_per_row, soft_term
+from kdcourse.course.exercises.logits import kl_per_row
 
 # ---------------------------------------------------------------------------------------------------------------------
-# 06.align
-
-NAMES = ["negative", "neutral", "positive", "mixed"]
+# 06.labels
 
 
-def _random_teacher(generator: Generator) -> Inputs:
-    order = torch.randperm(len(NAMES), generator=generator).tolist()
-    return torch.randn(5, len(NAMES), generator=generator), [NAMES[index] for index in order], NAMES
+def _random_texts(generator: Generator) -> Inputs:
+    """Three texts that end in the token 0, which also pads, on the left and on the right."""
+    ids, mask = torch.zeros(3, 9, dtype=torch.long), torch.zeros(3, 9, dtype=torch.long)
+    prompts = []
+    for row, length in enumerate(torch.randint(4, 8, (3,), generator=generator).tolist()):
+        start = (9 - length) * (row % 2)
+        ids[row, start : start + length - 1] = torch.randint(1, 50, (length - 1,), generator=generator)
+        mask[row, start : start + length] = 1
+        prompts.append(int(torch.randint(1, 3, (), generator=generator)))
+    return ids, mask, prompts
 
 
-def _order(teacher_names: list[str], student_names: list[str]) -> list[int]:
-    if sorted(teacher_names) != sorted(student_names):
-        raise ValueError("The two models have other labels.")
-    return [teacher_names.index(name) for name in student_names]
+def _in_prompt(mask: Tensor, prompts: list[int]) -> Tensor:
+    """The first real tokens of each row, and the padding before them."""
+    return mask.cumsum(-1) <= torch.tensor(prompts).unsqueeze(-1)
 
 
-def _align(teacher_logits: Tensor, teacher_names: list[str], student_names: list[str]) -> Tensor:
-    return teacher_logits[:, _order(teacher_names, student_names)]
+def _labels(ids: Tensor, mask: Tensor, prompts: list[int]) -> Tensor:
+    return ids.masked_fill((mask == 0) | _in_prompt(mask, prompts), IGNORED_LABEL)
 
 
-def _align_number_only(teacher_logits: Tensor, teacher_names: list[str], student_names: list[str]) -> Tensor:
-    if len(teacher_names) != len(student_names):
-        raise ValueError("The two models have another number of labels.")
-    return teacher_logits
+def _first_columns(ids: Tensor, prompts: list[int]) -> Tensor:
+    return torch.arange(ids.shape[-1]) < torch.tensor(prompts).unsqueeze(-1)
 
 
-ALIGN = Exercise(
-    id="06.align",
-    title="Other people's class order",
-    difficulty=1,
-    minutes=4,
-    examples=[
-        (
-            torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]]),
-            ["positive", "negative", "neutral"],
-            ["negative", "neutral", "positive"],
-        ),
-        (
-            torch.tensor([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0, 9.0]]),
-            ["negative", "neutral", "positive"],
-            ["positive", "negative", "neutral"],
-        ),
-        (torch.tensor([[1.0, 2.0]]), ["negative", "positive"], ["negative", "positive"]),
-        (torch.tensor([[1.0, 2.0]]), ["joy", "fear"], ["negative", "positive"]),
-    ],
-    random_inputs=_random_teacher,
-    reference=_align,
-    misconceptions=[
-        Misconception(
-            "inverse-order",
-            lambda logits, teacher_names, student_names: logits[:, _order(student_names, teacher_names)],
-            "Your order is the inverse of ours: right for two classes, which it exchanges or leaves, and wrong in "
-            "all 3 columns when three classes turn round. For each student label, look up the teacher's index.",
-            "section 2, The same question",
-        ),
-        Misconception(
-            "number-only",
-            _align_number_only,
-            "You return the teacher's columns as they are. With equal numbers of labels no shape objects, and class 0 "
-            "teaches class 0 whatever it means: a teacher that is right in 88% of cases becomes one of 12%.",
-            "section 2, The same question",
-        ),
-        Misconception(
-            "alphabetical",
-            lambda logits, teacher_names, student_names: logits[:, _order(teacher_names, sorted(student_names))],
-            "You sort the teacher's columns by name. It is right while the student's names happen to be in "
-            "alphabetical order, and wrong in the second example, where the student begins with 'positive'.",
-            "section 2, The same question",
-        ),
-        Misconception(
-            "rows-reordered",
-            lambda logits, teacher_names, student_names: logits[_order(teacher_names, student_names)],
-            "You reorder dimension 0, the sentences, and leave the classes where they are; the first column of the "
-            "first example holds 4, 7, 1 instead of 2, 5, 8. Classes are the last dimension.",
-            "section 2, The same question",
-        ),
-    ],
-)
+def _labels_prompt_from_column_0(ids: Tensor, mask: Tensor, prompts: list[int]) -> Tensor:
+    return ids.masked_fill((mask == 0) | _first_columns(ids, prompts), IGNORED_LABEL)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# 06.sigmoid
+def _labels_zero_instead_of_ignored(ids: Tensor, mask: Tensor, prompts: list[int]) -> Tensor:
+    return ids.masked_fill((mask == 0) | _in_prompt(mask, prompts), 0)
 
 
-def _random_sigmoid(generator: Generator) -> Inputs:
-    return 2 * torch.randn(4, 2, generator=generator), 2 * torch.randn(4, generator=generator), 2.0
-
-
-def _sigmoid(student: Tensor, z: Tensor, temperature: float) -> Tensor:
-    return soft_term(student, torch.stack([torch.zeros_like(z), z], -1), temperature)
-
-
-def _probabilities(z: Tensor) -> Tensor:
-    return torch.stack([1 - z.sigmoid(), z.sigmoid()], -1)
-
-
-def _sigmoid_positive_first(student: Tensor, z: Tensor, temperature: float) -> Tensor:
-    return soft_term(student, torch.stack([z, torch.zeros_like(z)], -1), temperature)
-
-
-def _sigmoid_teacher_not_softened(student: Tensor, z: Tensor, temperature: float) -> Tensor:
-    student_log_probs = (student / temperature).log_softmax(-1)
-    return temperature**2 * F.kl_div(student_log_probs, _probabilities(z), reduction="batchmean")
-
-
-SIGMOID = Exercise(
-    id="06.sigmoid",
-    title="A sigmoid teaches a softmax",
+LABELS = Exercise(
+    id="06.labels",
+    title="Labels for a causal language model",
     difficulty=2,
-    minutes=6,
+    minutes=7,
     examples=[
-        (torch.tensor([[0.0, 1.0]]), torch.tensor([2.0]), 1.0),
-        (torch.tensor([[0.0, 1.0]]), torch.tensor([2.0]), 4.0),
-        (torch.tensor([[0.5, 0.0], [-1.0, 1.0]]), torch.tensor([-3.0, 1.0]), 2.0),
+        (torch.tensor([[11, 12, 13, 0, 0]]), torch.tensor([[1, 1, 1, 1, 0]]), [1]),
+        (torch.tensor([[0, 0, 21, 22, 23, 0]]), torch.tensor([[0, 0, 1, 1, 1, 1]]), [2]),
+        (
+            torch.tensor([[11, 12, 13, 0, 0], [31, 32, 33, 34, 0]]),
+            torch.tensor([[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]),
+            [0, 3],
+        ),
     ],
-    random_inputs=_random_sigmoid,
-    reference=_sigmoid,
+    random_inputs=_random_texts,
+    reference=_labels,
     misconceptions=[
         Misconception(
-            "positive-first",
-            _sigmoid_positive_first,
-            "You put z in column 0. A sigmoid speaks of the class 1, so that is (0, z): with z = 2 and student (0, 1) "
-            "yours is 0.83 nats and ours 0.07.",
-            "section 2, A sigmoid teacher",
+            "masked-by-pad-id",
+            lambda ids, mask, prompts: _labels(ids, mask, prompts).masked_fill(ids == 0, IGNORED_LABEL),
+            "Every 0 is −100, the end of each text too: 0 labelled ends where ours has one per row. The student never "
+            "learns to stop. Go by attention_mask.",
+            "section 5, What the labels mark",
         ),
         Misconception(
-            "plus-minus-z",
-            lambda student, z, temperature: soft_term(student, torch.stack([-z, z], -1), temperature),
-            "Your teacher is (−z, z), whose difference is 2z: every teacher twice as sure as it is, as if its "
-            "temperature were T/2. At z = 2 it says 98% instead of 88%.",
-            "section 2, A sigmoid teacher",
+            "shifted-already",
+            lambda ids, mask, prompts: F.pad(_labels(ids, mask, prompts)[:, 1:], (0, 1), value=IGNORED_LABEL),
+            "Your labels are one place too far left. The loss shifts again, and the student learns the token after "
+            "next: after 5 6 7 it says 9.",
+            "section 6, Who shifts?",
         ),
         Misconception(
-            "teacher-not-softened",
-            _sigmoid_teacher_not_softened,
-            "At T = 1 yours equals ours; at T = 4 it is 3.85 instead of 0.12: the teacher is not softened. T goes "
-            "inside the sigmoid, as z/T.",
-            "section 2, A sigmoid teacher",
+            "prompt-labelled",
+            lambda ids, mask, prompts: ids.masked_fill(mask == 0, IGNORED_LABEL),
+            "Your prompts have labels: 4 in the first row instead of 3. The student learns to write the question.",
+            "section 6, Which positions teach",
         ),
         Misconception(
-            "probabilities-as-logits",
-            lambda student, z, temperature: soft_term(student, _probabilities(z), temperature),
-            "You treat (1 − p, p) as logits and take their softmax. Probabilities differ by at most 1, so your teacher "
-            "never says more than 73%.",
-            "section 2, A sigmoid teacher",
+            "padding-labelled",
+            lambda ids, mask, prompts: ids.masked_fill(_first_columns(ids, prompts), IGNORED_LABEL),
+            "Your padding has labels: 1 of 4 in the first row. After the end there is nothing to write, and padding's "
+            "share of the mean grows with the longest text of the batch.",
+            "section 6, Which positions teach",
         ),
         Misconception(
-            "t-squared-missing",
-            lambda student, z, temperature: _sigmoid(student, z, temperature) / temperature**2,
-            "Yours equals ours at T = 1, is a quarter of it at T = 2 and a sixteenth at T = 4: T² is missing.",
-            "lesson 03",
+            "right-padding-labelled",
+            lambda ids, mask, prompts: ids.masked_fill(_in_prompt(mask, prompts), IGNORED_LABEL),
+            "Your prompt is right, on either side, but padding on the right has labels: 4 in the first example instead "
+            "of 3. The cumulative sum does not move there; ask attention_mask as well.",
+            "section 6, Which positions teach",
+        ),
+        Misconception(
+            "prompt-from-column-0",
+            _labels_prompt_from_column_0,
+            "You count the prompt from column 0. With 2 columns of padding on the left you mask padding twice, and the "
+            "whole prompt of 2 tokens keeps its labels.",
+            "section 6, Which positions teach",
+        ),
+        Misconception(
+            "zero-instead-of-ignored",
+            _labels_zero_instead_of_ignored,
+            "You put 0 where −100 belongs. 0 is a token, here the end of text: in the first row 2 places that should "
+            "teach nothing teach the student to stop.",
+            "section 6, Which positions teach",
         ),
     ],
 )
@@ -225,35 +174,35 @@ TOKEN_MEAN = Exercise(
             "Your mask is the label of the token that is read, not of the one that is predicted: off by one, 39.8 in "
             "the first example where ours is 24.75. The position before the first label is lost, and the last token's "
             "own position, which predicts nothing, counts.",
-            "section 5, Which positions teach",
+            "section 6, Which positions teach",
         ),
         Misconception(
             "no-mask",
             lambda divergences, labels: divergences[:, :-1].mean(),
             "You average over all positions, prompt and padding too: 19.83 in the first example where ours is 24.75. "
             "Longer padding, another loss for the same texts.",
-            "section 5, Which positions teach",
+            "section 6, Which positions teach",
         ),
         Misconception(
             "divided-by-texts",
             lambda divergences, labels: divergences[:, :-1][_teaching(labels)].sum() / len(labels),
             "You divide by the number of texts, as batchmean does: with 3 tokens in the one text of the second example "
             "yours is 3 times ours. It grows with the length.",
-            "section 4, Break it",
+            "section 4, A language model answers at every token",
         ),
         Misconception(
             "divided-by-positions",
             lambda divergences, labels: (divergences[:, :-1] * _teaching(labels)).mean(),
             "You set the others to 0 and average over all positions: 16.5 in the first example where ours is 24.75, "
             "because 2 of 6 positions are zeros. The loss shrinks with the padding.",
-            "section 4, Break it",
+            "section 4, A language model answers at every token",
         ),
         Misconception(
             "mean-of-means",
             _token_mean_of_means,
             "You average each text first: a token of a text with 2 weighs twice as much as one of a text with 4. The "
             "same tokens in other batches then give another loss.",
-            "section 4, Break it",
+            "section 4, A language model answers at every token",
         ),
         Misconception(
             "nan-for-nothing",
@@ -267,113 +216,7 @@ TOKEN_MEAN = Exercise(
             _token_mean_counted_before_the_shift,
             "Your sum is ours and your count is not: the label at position 0 is never predicted. A text of 4 has "
             "3 predictions, so yours is 3/4 of ours.",
-            "section 6, Count after the shift",
-        ),
-    ],
-)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# 06.labels
-
-
-def _random_texts(generator: Generator) -> Inputs:
-    """Three texts that end in the token 0, which also pads, on the left and on the right."""
-    ids, mask = torch.zeros(3, 9, dtype=torch.long), torch.zeros(3, 9, dtype=torch.long)
-    prompts = []
-    for row, length in enumerate(torch.randint(4, 8, (3,), generator=generator).tolist()):
-        start = (9 - length) * (row % 2)
-        ids[row, start : start + length - 1] = torch.randint(1, 50, (length - 1,), generator=generator)
-        mask[row, start : start + length] = 1
-        prompts.append(int(torch.randint(1, 3, (), generator=generator)))
-    return ids, mask, prompts
-
-
-def _in_prompt(mask: Tensor, prompts: list[int]) -> Tensor:
-    """The first real tokens of each row, and the padding before them."""
-    return mask.cumsum(-1) <= torch.tensor(prompts).unsqueeze(-1)
-
-
-def _labels(ids: Tensor, mask: Tensor, prompts: list[int]) -> Tensor:
-    return ids.masked_fill((mask == 0) | _in_prompt(mask, prompts), IGNORED_LABEL)
-
-
-def _first_columns(ids: Tensor, prompts: list[int]) -> Tensor:
-    return torch.arange(ids.shape[-1]) < torch.tensor(prompts).unsqueeze(-1)
-
-
-def _labels_prompt_from_column_0(ids: Tensor, mask: Tensor, prompts: list[int]) -> Tensor:
-    return ids.masked_fill((mask == 0) | _first_columns(ids, prompts), IGNORED_LABEL)
-
-
-def _labels_zero_instead_of_ignored(ids: Tensor, mask: Tensor, prompts: list[int]) -> Tensor:
-    return ids.masked_fill((mask == 0) | _in_prompt(mask, prompts), 0)
-
-
-LABELS = Exercise(
-    id="06.labels",
-    title="Labels for a causal language model",
-    difficulty=2,
-    minutes=7,
-    examples=[
-        (torch.tensor([[11, 12, 13, 0, 0]]), torch.tensor([[1, 1, 1, 1, 0]]), [1]),
-        (torch.tensor([[0, 0, 21, 22, 23, 0]]), torch.tensor([[0, 0, 1, 1, 1, 1]]), [2]),
-        (
-            torch.tensor([[11, 12, 13, 0, 0], [31, 32, 33, 34, 0]]),
-            torch.tensor([[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]]),
-            [0, 3],
-        ),
-    ],
-    random_inputs=_random_texts,
-    reference=_labels,
-    misconceptions=[
-        Misconception(
-            "masked-by-pad-id",
-            lambda ids, mask, prompts: _labels(ids, mask, prompts).masked_fill(ids == 0, IGNORED_LABEL),
-            "Every 0 is −100, the end of each text too: 0 labelled ends where ours has one per row. The student never "
-            "learns to stop. Go by attention_mask.",
-            "section 6, Break it",
-        ),
-        Misconception(
-            "shifted-already",
-            lambda ids, mask, prompts: F.pad(_labels(ids, mask, prompts)[:, 1:], (0, 1), value=IGNORED_LABEL),
-            "Your labels are one place too far left. The loss shifts again, and the student learns the token after "
-            "next: after 5 6 7 it says 9.",
-            "section 5, Who shifts?",
-        ),
-        Misconception(
-            "prompt-labelled",
-            lambda ids, mask, prompts: ids.masked_fill(mask == 0, IGNORED_LABEL),
-            "Your prompts have labels: 4 in the first row instead of 3. The student learns to write the question.",
-            "section 5, Which positions teach",
-        ),
-        Misconception(
-            "padding-labelled",
-            lambda ids, mask, prompts: ids.masked_fill(_first_columns(ids, prompts), IGNORED_LABEL),
-            "Your padding has labels: 1 of 4 in the first row. After the end there is nothing to write, and padding's "
-            "share of the mean grows with the longest text of the batch.",
-            "section 5, Which positions teach",
-        ),
-        Misconception(
-            "right-padding-labelled",
-            lambda ids, mask, prompts: ids.masked_fill(_in_prompt(mask, prompts), IGNORED_LABEL),
-            "Your prompt is right, on either side, but padding on the right has labels: 4 in the first example instead "
-            "of 3. The cumulative sum does not move there; ask attention_mask as well.",
-            "section 5, Which positions teach",
-        ),
-        Misconception(
-            "prompt-from-column-0",
-            _labels_prompt_from_column_0,
-            "You count the prompt from column 0. With 2 columns of padding on the left you mask padding twice, and the "
-            "whole prompt of 2 tokens keeps its labels.",
-            "section 5, Which positions teach",
-        ),
-        Misconception(
-            "zero-instead-of-ignored",
-            _labels_zero_instead_of_ignored,
-            "You put 0 where −100 belongs. 0 is a token, here the end of text: in the first row 2 places that should "
-            "teach nothing teach the student to stop.",
-            "section 5, Which positions teach",
+            "section 6, Which positions teach",
         ),
     ],
 )
@@ -423,21 +266,21 @@ SHARED_VOCABULARY = Exercise(
             _shared_vocabulary_padded_with_zeros,
             "You pad the narrower logits with 0. A logit of 0 is not a probability of 0: two models that agree in all "
             "real tokens then differ, in section 7 by 0.009 to 4.3 nats, depending on a constant in their logits.",
-            "section 7, Padded widths",
+            "section 7, Every id must mean the same",
         ),
         Misconception(
             "narrower-width",
             _shared_vocabulary_narrower_width,
             "You cut at the narrower model. Its own padding, from id `tokens` on, stays: 0.25 instead of 0.46 in the "
             "first example. Those ids mean nothing.",
-            "section 7, Padded widths",
+            "section 7, Every id must mean the same",
         ),
         Misconception(
             "sliced-after-softmax",
             _shared_vocabulary_sliced_after_softmax,
             "You slice probabilities: they no longer sum to 1, so your number is not a divergence. In the second "
             "example it is −0.33 where ours is 0. Slice logits, then take the softmax.",
-            "section 7, Padded widths",
+            "section 7, Every id must mean the same",
         ),
         Misconception(
             "divided-by-tokens",
@@ -450,4 +293,4 @@ SHARED_VOCABULARY = Exercise(
 )
 
 
-EXERCISES = [ALIGN, SIGMOID, TOKEN_MEAN, LABELS, SHARED_VOCABULARY]
+EXERCISES = [LABELS, TOKEN_MEAN, SHARED_VOCABULARY]
