@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -360,6 +360,63 @@ def compare(
     say(found.summary(threshold))
     if found.broken:
         raise typer.Exit(FAILED)
+
+
+@app.command(
+    rich_help_panel=RUN,
+    epilog=_examples(
+        "kdcourse diagnose kdcourse:distillation_loss",
+        "kdcourse diagnose losses.py:my_loss --argument teacher=y_t",
+        "kdcourse diagnose my_package.losses:KDLoss --promise t_squared=yes --promise divisor=rows",
+    ),
+)
+def diagnose(
+    loss: Annotated[str, typer.Argument(help="package.module:function or file.py:function; a class will do.")],
+    argument: Annotated[
+        list[str] | None,
+        typer.Option("--argument", metavar="ROLE=NAME", help="Which argument is what, if its name does not say so."),
+    ] = None,
+    promise: Annotated[
+        list[str] | None,
+        typer.Option("--promise", metavar="QUESTION=ANSWER", help="An answer that has to be; else the exit code is 1."),
+    ] = None,
+    report: Annotated[Path | None, typer.Option("--json", help="A file for what was found.")] = None,
+) -> None:
+    """Say in words what a distillation loss computes, each with the number that shows it, and its lesson.
+
+    The loss is called with random logits: which divergence is it, divided by what, is T² there, which end of the weight
+    is the labels, how is it shifted and masked, is the gradient right? Roles of arguments are student, teacher, labels,
+    mask, temperature, weight, hard_weight, soft_weight and beta. Exits with 1 if a promise is broken.
+    """
+    from kdcourse.course.terminal import MARKS, busy, say, table
+
+    with busy("Getting ready …"):
+        from kdcourse.course.diagnose import diagnose_loss, load
+        from kdcourse.course.diagnose.foreign import ROLES
+        from kdcourse.course.diagnose.report import QUESTIONS, pairs_of, to_text
+
+        roles = pairs_of(argument or [], "--argument", ROLES)
+        promises = pairs_of(promise or [], "--promise", QUESTIONS)
+        function = load(loss)
+    found = diagnose_loss(function, roles, _ask_which if sys.stdin.isatty() else None)
+    if report:
+        report.write_text(to_text(found), encoding="utf-8")
+    table(
+        ((MARKS[each.level], each.question, each.answer, each.words, each.lesson) for each in found.findings),
+        "", "question", "answer", "in words", "lesson",
+    )  # fmt: skip
+    broken = found.broken(promises)
+    for sentence in broken:
+        say(sentence, "problem")
+    if broken:
+        raise typer.Exit(FAILED)
+
+
+def _ask_which(what: str, names: Sequence[str]) -> str:
+    """A question on the terminal, until it has one of the answers."""
+    while (answer := typer.prompt(f"What is {what}? ({', '.join(names)})").strip()) not in names:
+        continue
+    return str(answer)
 
 
 @app.command(rich_help_panel=TEACH, epilog=_examples("kdcourse editions", "kdcourse editions 01 02 --out workshop"))

@@ -1,0 +1,314 @@
+"""`kdcourse diagnose`: right losses of others are not accused, and each mistake is named as itself."""
+
+import json
+
+import foreign_losses
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812  (the name that everybody knows it by)
+from torch import nn
+from typer.testing import CliRunner
+
+import kdcourse
+from kdcourse.course import cli
+from kdcourse.course.diagnose import diagnose_loss
+from kdcourse.course.diagnose.foreign import load, possible_roles, roles_of_names
+from kdcourse.course.diagnose.report import QUESTIONS
+from kdcourse.course.misuse import MisuseError
+
+FOLDER = foreign_losses.__file__.rpartition("/")[0]
+
+
+def call(*arguments):
+    return CliRunner().invoke(cli.app, ["diagnose", *arguments])
+
+
+def loss(name):
+    return getattr(foreign_losses, name)
+
+
+RIGHT = {
+    "hinton": {
+        "direction": "forward_kl", "divisor": "rows", "hard_divisor": "labelled_rows", "t_squared": "yes",
+        "weight": "labels", "ends": "yes", "sixteen_bits": "yes", "teacher_gradient": "no",
+    },
+    "by_params": {"direction": "forward_kl", "divisor": "rows", "t_squared": "yes", "weight": "teacher", "ends": "yes"},
+    "AsModule": {"direction": "forward_kl", "divisor": "rows", "t_squared": "yes", "weight": "labels", "ends": "yes"},
+    "two_weights": {"direction": "cross_entropy", "divisor": "rows", "t_squared": "yes", "weight": "labels"},
+    "soft_only": {"direction": "forward_kl", "divisor": "rows", "t_squared": "yes", "identical": "zero"},
+    "without_names": {"direction": "forward_kl", "divisor": "rows", "t_squared": "yes", "weight": "labels"},
+    "of_tokens": {
+        "direction": "reverse_kl", "divisor": "tokens", "hard_divisor": "tokens", "t_squared": "yes",
+        "weight": "teacher", "shift": "once", "mask": "ignored", "nothing_supervised": "zero",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_nothing_wrong_is_said_of_a_right_loss(name):
+    """A false alarm, after which nobody believes the next one."""
+    report = diagnose_loss(loss(name))
+    assert {question: report.get(question) for question in RIGHT[name]} == RIGHT[name]
+    assert report.problems == []
+    assert report["gradient"].answer == "yes"
+
+
+MISTAKES = {
+    "t_squared_missing": {"t_squared": "no"},
+    "t_once": {"t_squared": "once"},
+    "t_squared_divides": {"t_squared": "divides"},
+    "t_squared_at_an_end": {"ends": "t_squared_goes_missing"},
+    "t_squared_on_both": {"hard_t_squared": "yes"},
+    "t_squared_on_the_value": {"gradient": "t_squared_on_the_value"},
+    "mean_over_classes": {"divisor": "rows_and_classes"},
+    "teacher_only_softened": {"softened": "teacher_only"},
+    "not_softened": {"softened": "neither"},
+    "multiplied": {"softened": "multiplied"},
+    "hard_term_softened": {"hard": "softened"},
+    "softmax_before_cross_entropy": {"hard": "softmax_twice"},
+    "softmax_twice": {"direction": "softmax_twice"},
+    "softmax_on_both_sides": {"direction": "probabilities_as_logs", "identical": "not_zero"},
+    "log_on_both_sides": {"direction": "log_of_logs"},
+    "raw_logits": {"direction": "raw_logits", "identical": "not_zero"},
+    "softmax_with_flag": {"direction": "two_probabilities_log_target"},
+    "flag_without_log": {"direction": "probability_target_as_log"},
+    "terms_clamped": {"direction": "terms_clamped"},
+    "softmax_over_the_batch": {"direction": "softmax_over_the_batch"},
+    "teacher_twice": {"direction": "none"},
+    "negative": {"scale": "negative"},
+    "log_of_softmax": {"extreme_logits": "no"},
+    "epsilon_inside": {"extreme_logits": "no"},
+    "without_a_graph": {"gradient": "none"},
+    "student_detached": {"gradient": "none"},
+    "soft_term_detached": {"gradient": "none"},
+    "divided_by_labelled_rows": {"divisor": "labelled_rows"},
+    "label_zero": {"mask": "class_0"},
+    "sixteen_bits": {"sixteen_bits": "always"},
+    "weight_ignored": {"weight": "ignored"},
+    "shifted_twice": {"shift": "twice"},
+    "padding_teaches": {"mask": "padding_teaches"},
+    "mask_not_shifted": {"mask": "not_shifted"},
+    "nan_for_nothing": {"nothing_supervised": "nan"},
+    "per_text": {"divisor": "texts"},
+    "per_position": {"divisor": "positions_but_last"},
+    "before_the_shift": {"divisor": "labels_before_the_shift"},
+    "per_vocabulary": {"divisor": "tokens_and_vocabulary"},
+    "mean_of_means": {"divisor": "text_means", "nothing_supervised": "nan"},
+    "t_squared_missing_and_mean": {"t_squared": "no", "divisor": "rows_and_classes"},
+    "swapped_and_t_once": {"t_squared": "once"},
+    "softmax_twice_and_hard_softened": {"direction": "softmax_twice", "hard": "softened"},
+    "padding_teaches_per_text": {"mask": "padding_teaches", "divisor": "texts"},
+    "shifted_twice_per_vocabulary": {"shift": "twice", "divisor": "tokens_and_vocabulary"},
+}
+"""What is a problem; of a softmax with a wrong target, that identical models do not give 0, too."""
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_named_as_itself_and_as_nothing_else(name):
+    """A diagnosis that is another one's, or that sees three faults where there is one."""
+    report = diagnose_loss(loss(name))
+    problems = {finding.question: finding.answer for finding in report.problems}
+    consequence = {"identical": "not_zero"} if report.get("softened") == "teacher_only" else {}
+    assert {**consequence, **problems} == {**consequence, **MISTAKES[name]}
+
+
+NOTES = {
+    "swapped": {"direction": "reverse_kl", "extreme_logits": "nan_gradient"},
+    "in_bits": {"scale": "1.443"},
+    "labels_smoothed": {"smoothing": "yes"},
+    "divided_by_all_rows": {"hard_divisor": "rows"},
+    "unlabelled_dropped": {"mask": "unlabelled_dropped"},
+    "not_shifted": {"shift": "none"},
+    "jumps_at_the_ends": {"beta_ends": "jumps", "direction": "jensen_shannon"},
+    "swapped_and_t_once": {"direction": "reverse_kl"},
+    "smoothed_and_unlabelled_dropped": {"smoothing": "yes", "mask": "unlabelled_dropped"},
+}
+"""What may be meant, and has to be said all the same."""
+
+
+@pytest.mark.parametrize("name", NOTES)
+def test_what_may_be_meant_is_said(name):
+    """A reverse KL by accident, which nobody hears of."""
+    report = diagnose_loss(loss(name))
+    assert {question: report.get(question) for question in NOTES[name]} == NOTES[name]
+
+
+def test_the_numbers_show_it():
+    """A verdict without evidence."""
+    assert diagnose_loss(loss("t_squared_missing"))["t_squared"].number == pytest.approx(1 / 16)
+    assert diagnose_loss(loss("t_squared_on_the_value"))["gradient"].number == pytest.approx(1 / 16)
+    assert diagnose_loss(loss("mean_over_classes"))["divisor"].number == pytest.approx(1 / 2)
+    assert diagnose_loss(loss("labels_smoothed"))["smoothing"].number == pytest.approx(0.1)
+    assert diagnose_loss(loss("mask_not_shifted"))["mask"].lesson == "06"
+
+
+@pytest.mark.parametrize("name", ["distillation_loss", "lm_distillation_loss", "token_distillation_loss"])
+def test_the_library_is_as_it_says(name):
+    """A probe that passes everything, or the losses of this package gone wrong."""
+    report = diagnose_loss(
+        getattr(kdcourse, name) if name != "token_distillation_loss" else kdcourse.loss.token_distillation_loss
+    )
+    wanted = {"direction": "forward_kl", "t_squared": "yes", "weight": "labels", "ends": "yes", "sixteen_bits": "yes"}
+    assert {question: report.get(question) for question in wanted} == wanted
+    assert report.problems == []
+    assert report.get("ruled_out") == "yes"
+
+
+def test_what_a_loss_wants_in_the_place_of_logits_is_found():
+    """PyTorch's own loss accused of what its callers do."""
+    report = diagnose_loss(nn.KLDivLoss(reduction="batchmean"))
+    assert report.get("inputs") == "log_probabilities_and_probabilities"
+    assert (report.get("direction"), report.get("divisor"), report.problems) == ("forward_kl", "rows", [])
+
+
+def test_an_instance_is_asked_at_other_temperatures():
+    """T² that cannot be seen, because the instance was made with one T."""
+    report = diagnose_loss(foreign_losses.AsModule(3.0, 0.25))
+    assert (report.get("t_squared"), report.get("weight")) == ("yes", "labels")
+
+
+def test_a_temperature_that_is_built_in_is_found():
+    """A number that stands in the middle of somebody's code."""
+
+    def built_in(student, teacher, labels):
+        soft = 16 * foreign_losses.kl(student / 4, teacher / 4).mean()
+        return 0.3 * F.cross_entropy(student, labels) + 0.7 * soft
+
+    report = diagnose_loss(built_in)
+    assert (report.get("softened"), report.get("t_squared")) == ("built_in_4", "yes")
+    assert report.problems == []
+
+
+def test_beta_of_jensen_shannon_is_followed():
+    """One beta that is right, and all others that are not."""
+    report = diagnose_loss(lambda student, teacher, beta: loss("jumps_at_the_ends")(student, teacher, 1 - beta))
+    assert "the student's share" in report["direction"].words
+
+
+def test_a_loss_that_nobody_knows_is_told_by_what_it_does():
+    """A guess, where "none that we know" would be honest."""
+
+    def own(student, teacher, labels, alpha):
+        return alpha * (student.sin() - teacher).pow(4).mean() + (1 - alpha) * F.cross_entropy(student, labels)
+
+    report = diagnose_loss(own)
+    assert (report.get("direction"), report.get("divisor"), report.get("gradient")) == ("unknown", "mean", "yes")
+    assert report.get("weight") == "teacher"
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Names
+
+
+@pytest.mark.parametrize(
+    ("names", "roles"),
+    [
+        ("outputs labels teacher_outputs", {"student": "outputs", "labels": "labels", "teacher": "teacher_outputs"}),
+        ("s t y T lam", {"student": "s", "teacher": "t", "labels": "y", "temperature": "T", "weight": "lam"}),
+        (
+            "logits_s logits_t gt tau",
+            {"student": "logits_s", "teacher": "logits_t", "labels": "gt", "temperature": "tau"},
+        ),
+        ("input target", {"student": "input", "teacher": "target"}),
+        ("pred soft_targets targets", {"student": "pred", "teacher": "soft_targets", "labels": "targets"}),
+        ("y_s y_t t", {"student": "y_s", "teacher": "y_t", "temperature": "t"}),
+    ],
+)
+def test_names_are_understood(names, roles):
+    """`t` for the temperature where it is the teacher."""
+    assert roles_of_names(names.split(), {}) == roles
+
+
+def test_a_name_that_means_nothing_has_no_role():
+    """A number of workers that is taken for a weight."""
+    assert possible_roles("num_workers") == []
+
+
+def test_what_cannot_be_known_is_asked():
+    """Student and teacher by the order in which they happen to stand."""
+    with pytest.raises(MisuseError, match="--argument student=a"):
+        diagnose_loss(lambda a, b: foreign_losses.kl(a, b).mean())
+    asked = []
+
+    def answer(what, names):
+        asked.append(what)
+        return names[-1]
+
+    report = diagnose_loss(lambda a, b: foreign_losses.kl(b, a).mean(), ask=answer)
+    assert (report.arguments, report.get("direction")) == ({"student": "b", "teacher": "a"}, "forward_kl")
+    assert len(asked) == 2
+
+
+def test_an_argument_may_be_named():
+    """A name that means the opposite in somebody's house."""
+    report = diagnose_loss(loss("kl"), roles={"student": "teacher", "teacher": "student"})
+    assert report.get("direction") == "reverse_kl"
+    with pytest.raises(MisuseError, match="no argument 'nobody'"):
+        diagnose_loss(loss("kl"), roles={"teacher": "nobody"})
+
+
+def test_a_loss_that_stops_is_told_with_its_own_words():
+    """A traceback of a hundred lines."""
+
+    def stops(student, teacher):
+        raise KeyError("config")
+
+    with pytest.raises(MisuseError, match="stops stopped with KeyError: 'config'"):
+        diagnose_loss(stops)
+    with pytest.raises(MisuseError, match="returned str, which is no loss"):
+        diagnose_loss(lambda student, teacher: "loss")
+
+
+def test_the_caller_keeps_their_random_numbers():
+    """A diagnosis in the middle of a script that changes the script."""
+    before = torch.get_rng_state()
+    diagnose_loss(loss("soft_only"))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# The command
+
+
+def test_promises_that_are_kept_are_fine(monkeypatch, tmp_path):
+    """An exit code that stops a build for nothing; findings that only a person can read."""
+    monkeypatch.syspath_prepend(FOLDER)
+    out = tmp_path / "found.json"
+    result = call(
+        "foreign_losses:hinton", "--promise", "t_squared=yes", "--promise", "weight=labels", "--json", str(out)
+    )
+    assert result.exit_code == 0, result.output
+    assert "T² is there" in result.output
+    found = json.loads(out.read_text(encoding="utf-8"))
+    assert found["arguments"]["labels"] == "targets"
+    assert {each["question"] for each in found["findings"]} <= set(QUESTIONS)
+
+
+def test_a_broken_promise_is_said_and_is_exit_code_1():
+    """A loss that lost its T² in a refactoring, and a green build."""
+    result = call(f"{FOLDER}/foreign_losses.py:t_squared_missing", "--promise", "t_squared=yes")
+    assert result.exit_code == 1
+    assert "t_squared was promised to be yes, and is no." in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("nothing",), ("no.such.module:loss",), ("kdcourse:no_such_loss",), ("kdcourse:__version__",),
+        ("kdcourse:distillation_loss", "--argument", "techer=x"),
+        ("kdcourse:distillation_loss", "--promise", "t_squared"), ("kdcourse:distillation_loss", "--promise", "tea=no"),
+        (f"{FOLDER}/foreign_losses.py:kl", "--argument", "teacher=nobody"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_diagnosed_is_a_sentence_and_exit_code_2(arguments):
+    """A promise with a typing error, which is never broken."""
+    result = call(*arguments)
+    assert result.exit_code == 2
+    assert isinstance(result.exception, SystemExit)
+    assert result.output.strip()
+
+
+def test_a_loss_is_found_where_it_stands():
+    """Only what is installed can be diagnosed."""
+    assert load("kdcourse.loss:distillation_loss") is kdcourse.distillation_loss
+    assert load(f"{FOLDER}/foreign_losses.py:AsModule.forward").__name__ == "forward"
