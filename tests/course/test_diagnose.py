@@ -1,6 +1,7 @@
 """`kdcourse diagnose`: right losses of others are not accused, and each mistake is named as itself."""
 
 import json
+from pathlib import Path
 
 import foreign_losses
 import pytest
@@ -16,7 +17,7 @@ from kdcourse.course.diagnose.foreign import load, possible_roles, roles_of_name
 from kdcourse.course.diagnose.report import QUESTIONS
 from kdcourse.course.misuse import MisuseError
 
-FOLDER = foreign_losses.__file__.rpartition("/")[0]
+FOLDER = str(Path(__file__).parent)
 
 
 def call(*arguments):
@@ -264,6 +265,40 @@ def test_the_caller_keeps_their_random_numbers():
     before = torch.get_rng_state()
     diagnose_loss(loss("soft_only"))
     assert torch.equal(before, torch.get_rng_state())
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What each library computes
+
+ROOT = Path(__file__).parents[2]
+FOUND = json.loads((ROOT / "docs" / "libraries.json").read_text(encoding="utf-8"))
+
+
+def test_the_page_about_libraries_says_what_was_found():
+    """A page that was edited by hand, or an answer that a word of the page no longer has."""
+    page = load(f"{ROOT}/benchmarks/what_libraries_compute.py:page_of")(FOUND)
+    assert (ROOT / "docs" / "libraries.md").read_text(encoding="utf-8") == page
+
+
+@pytest.mark.parametrize(
+    ("title", "question", "answer"),
+    [
+        ("torchdistill", "ends", "t_squared_goes_missing"),
+        ("TRL", "beta_ends", "jumps"),
+        ("TRL", "sixteen_bits", "no"),
+        ("TRL", "t_squared", "no"),
+        ("Liger", "t_squared", "no"),
+        ("Liger", "weight", "labels"),
+        ("ModelOpt", "divisor", "rows_and_classes"),
+        ("torchtune", "direction", "cross_entropy"),
+        ("torchtune", "nothing_supervised", "no_graph"),
+        ("TextBrewer", "direction", "cross_entropy"),
+    ],
+)
+def test_what_was_read_in_the_source_of_a_library_is_found_from_outside(title, question, answer):
+    """A diagnosis that does not see what a reviewer saw."""
+    first = next(each for name, each in FOUND["losses"].items() if name.startswith(title))
+    assert {each["question"]: each["answer"] for each in first["findings"]}[question] == answer
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -56,13 +56,15 @@ def _gradient(case: Case) -> Iterator[Finding]:
     batch = draw(case.shape).with_gradient()
     value = case.value(batch)
     if not value.requires_grad:
-        words = f"There is none: the value, {value.item():.4f}, has lost its graph (.item(), .detach() or no_grad)."
+        words = (
+            f"There is no gradient: the value, {value.item():.4f}, has lost its graph (.item(), .detach() or no_grad)."
+        )
         yield Finding("gradient", "none", words, "03", "problem")
         return
     if not value.isfinite() or is_rounded(case):
         return
     if torch.autograd.grad(value, batch.student, allow_unused=True)[0] is None:
-        words = "There is none: the student was detached, and only the teacher would move."
+        words = "There is no gradient: the student was detached, and only the teacher would move."
         yield Finding("gradient", "none", words, "03", "problem")
         return
     by_formula = _by_formula(case)
@@ -74,7 +76,7 @@ def _gradient(case: Case) -> Iterator[Finding]:
         yield Finding(
             "gradient",
             "yes",
-            f"It is: {along:.4f} along a random direction, and {differences:.4f} by finite differences.",
+            f"The gradient is that of the value: {along:.4f}, and {differences:.4f} by finite differences.",
             "03",
             "ok",
             1.0,
@@ -82,7 +84,7 @@ def _gradient(case: Case) -> Iterator[Finding]:
         return
     ratio = along / differences if differences else math.inf
     more = f"{along:.4f} along a random direction, where finite differences of the value give {differences:.4f}."
-    yield Finding("gradient", "no", f"It is not: {more}", "03", "problem", ratio)
+    yield Finding("gradient", "no", f"The gradient is not that of the value: {more}", "03", "problem", ratio)
 
 
 def _by_formula(case: Case) -> Finding | None:
@@ -115,9 +117,21 @@ def _by_formula(case: Case) -> Finding | None:
             words = f"the gradient of the {whose} term is {ratio:.4g} of its value's at T = 4"
             if whose == "teacher's" and math.isclose(ratio, 1 / 16, rel_tol=CLOSE):
                 answer, words = "t_squared_on_the_value", f"{words}: T² is on the value alone"
-        return Finding("gradient", answer, f"It is not: {words}.", "03", "problem", of_gradient / of_value)
+        return Finding(
+            "gradient",
+            answer,
+            f"The gradient is not that of the value: {words}.",
+            "03",
+            "problem",
+            of_gradient / of_value,
+        )
     return Finding(
-        "gradient", "yes", "It is, for both terms." if found.hard and found.soft else "It is.", "03", "ok", 1.0
+        "gradient",
+        "yes",
+        "The gradient is that of the value" + (", for both terms." if found.hard and found.soft else "."),
+        "03",
+        "ok",
+        1.0,
     )
 
 
@@ -141,10 +155,10 @@ def _teacher_gradient(case: Case) -> Iterator[Finding]:
         return
     (gradient,) = torch.autograd.grad(value, batch.teacher, allow_unused=True)
     if gradient is None or not gradient.any():
-        yield Finding("teacher_gradient", "no", "None reaches the teacher.", "05")
+        yield Finding("teacher_gradient", "no", "No gradient reaches the teacher.", "05")
         return
     size = gradient.norm().item()
-    words = f"One does, of norm {size:.3g}: the caller must keep the teacher in torch.no_grad(), or both models move."
+    words = f"A gradient of norm {size:.3g} reaches the teacher: keep it in torch.no_grad(), or both models move."
     yield Finding("teacher_gradient", "yes", words, "05", "note", size)
 
 
@@ -156,10 +170,10 @@ def _identical(case: Case) -> Iterator[Finding]:
     if math.isnan(value):
         return
     if abs(value) < CLOSE:
-        yield Finding("identical", "zero", "0, as it should be.", "01", "ok", value)
+        yield Finding("identical", "zero", "Identical models give 0.", "01", "ok", value)
         return
     of = case.formula.soft.divergence if case.formula and case.formula.soft else ""
-    words = f"{value:.4f}, and not 0"
+    words = f"Identical models give {value:.4f}, and not 0"
     words += ": the teacher's entropy, which stays." if of == "cross_entropy" else ": it is no divergence."
     level: Level = "problem" if value < 0 else "note"
     yield Finding("identical", "not_zero", words, "01", level, value)
@@ -215,7 +229,7 @@ def _shift(case: Case) -> Iterator[Finding]:
         yield Finding("shift", "twice", words, "06", "problem", fitting)
 
 
-def _mask(case: Case, batch: Batch) -> Finding:
+def _mask(case: Case, batch: Batch) -> Finding:  # noqa: PLR0911  (one for each thing that rows can do)
     """What is heard of rows that have no label."""
     lesson = "06" if case.is_tokens else "04"
     layout = case.masked
@@ -229,6 +243,8 @@ def _mask(case: Case, batch: Batch) -> Finding:
         return _mask_of_tokens(case, case.formula, layout, batch)
     if case.formula.soft is None:
         return Finding("mask", "ignored", "Rows without a label have no say.", lesson)
+    if layout.soft == "labelled" and not case.formula.hard:
+        return Finding("mask", "ignored", "Where there is no label, the teacher is not heard.", lesson)
     if layout.soft == "labelled":
         words = "The teacher is not heard where the label is missing; that is what a teacher would be for."
         return Finding("mask", "unlabelled_dropped", words, lesson, "note", unlabelled)
@@ -263,21 +279,21 @@ def _nothing_supervised(case: Case) -> Iterator[Finding]:
     try:
         value = case.value(batch)
     except CannotCallError as error:
-        yield Finding("nothing_supervised", "refused", f"It is refused: {error}", lesson, "note")
+        yield Finding("nothing_supervised", "refused", f"A batch without any label is refused: {error}", lesson, "note")
         return
     if not value.isfinite():
-        words = f"{show(value)}: a mean of no rows, and after one step so is the student."
+        words = f"Without any label it is {show(value)}: a mean of no rows, and after one step so is the student."
         yield Finding("nothing_supervised", "nan", words, lesson, "problem" if case.is_tokens else "note")
     elif not value.requires_grad:
-        words = f"{value.item():.4f}, a constant without a graph: backward() stops there."
+        words = f"Without any label it is {value.item():.4f}, a constant without a graph: backward() stops there."
         yield Finding("nothing_supervised", "no_graph", words, lesson, "note", value.item())
     elif value.item():
-        words = f"{value.item():.4f}: the teacher is still heard."
+        words = f"Without any label it is {value.item():.4f}: the teacher is still heard."
         yield Finding(
             "nothing_supervised", "teacher_only", words, lesson, "note" if case.is_tokens else "ok", value.item()
         )
     else:
-        yield Finding("nothing_supervised", "zero", "0, with a graph.", lesson, "ok", 0.0)
+        yield Finding("nothing_supervised", "zero", "Without any label it is 0, with a graph.", lesson, "ok", 0.0)
 
 
 def _tokens(case: Case) -> Iterator[Finding]:
@@ -295,7 +311,7 @@ def _tokens(case: Case) -> Iterator[Finding]:
     words, level = DIVISORS[name]
     if divisor.name.startswith("positions"):
         words, level = "all positions, padding among them", "ok"
-    words = f"Then the teacher's term is divided by {words}."
+    words = f"Given (texts, tokens, vocabulary), the teacher's term is divided by {words}."
     if divisor.name == "texts":
         words += " Flatten to (tokens, vocabulary) first, and leave out padding."
     yield Finding("tokens", name, words, "06", "note" if level == "problem" else level)
@@ -319,20 +335,20 @@ def _extreme(case: Case) -> Iterator[Finding]:
     trial = batch.with_gradient()
     value = case.value(trial)
     gradient: Tensor | None = torch.autograd.grad(value, trial.student)[0] if value.requires_grad else None
-    pair = f"for logits of some thousands it is {value.item():.4g}, where the formula gives {expected:.4g}"
+    pair = f"for logits of some thousands, it is {value.item():.4g}, where the formula gives {expected:.4g}"
     if not math.isclose(value.item(), expected, rel_tol=1e-3, abs_tol=1e-9):
-        words = f"It does not: {pair}. A softmax came out as 0 before a logarithm saw it, or an epsilon took its place."
+        words = f"Extreme logits break it: {pair}. A softmax was 0 when its logarithm was taken, or an epsilon was."
         yield Finding("extreme_logits", "no", words, "02", "problem", value.item())
     elif gradient is not None and not gradient.isfinite().all():
-        words = f"Its value does, {value.item():.4g}, and its gradient is NaN: the logarithm of a probability of 0."
+        words = f"Extreme logits give a gradient of NaN, though the value is {value.item():.4g}: a probability was 0."
         yield Finding("extreme_logits", "nan_gradient", words, "02", "problem")
     else:
-        yield Finding("extreme_logits", "yes", f"It does: {pair}.", "02", "ok", value.item())
+        yield Finding("extreme_logits", "yes", f"Extreme logits are survived: {pair}.", "02", "ok", value.item())
 
 
 def _ruled_out(case: Case) -> Iterator[Finding]:
     broken = []
-    for name, number in (("−inf", -math.inf), ("finfo.min", torch.finfo(torch.float64).min)):
+    for name, number in (("−inf", -math.inf), ("finfo.min", torch.finfo(torch.float32).min)):
         batch = draw(case.shape)
         student, teacher = batch.student.clone(), batch.teacher.clone()
         student[..., 0], teacher[..., 0] = number, number
@@ -348,7 +364,7 @@ def _ruled_out(case: Case) -> Iterator[Finding]:
         words = f"Where both models rule a class out: {', '.join(broken)}. Leave such classes out before."
         yield Finding("ruled_out", "nan", words, "02", "note")
     else:
-        yield Finding("ruled_out", "yes", "It does: −inf and finfo.min on both sides are legal.", "02")
+        yield Finding("ruled_out", "yes", "Classes that both models rule out, by −inf or finfo.min, are legal.", "02")
 
 
 def _sixteen_bits(case: Case) -> Iterator[Finding]:
@@ -367,15 +383,15 @@ def _sixteen_bits(case: Case) -> Iterator[Finding]:
     if not right_gradient.norm():
         return
     off = ((gradient.double() - right_gradient).norm() / right_gradient.norm()).item()
-    pair = f"{value:.4g} where {right:.4g} is right, and a gradient that is {off:.2%} off"
-    if off > SIXTEEN_BITS or not math.isfinite(off):
-        words = (
-            f"It does not: {pair}. Given bfloat16, it takes its softmax in bfloat16. Under autocast PyTorch takes it "
-            "in 32 bits all the same; for a model that is in bfloat16, call .float() on the logits first."
-        )
-        yield Finding("sixteen_bits", "no", words, "02", "note", off)
-    else:
-        yield Finding("sixteen_bits", "yes", f"It does: {pair}.", "02", "ok", off)
+    words = f"Given bfloat16, it is {value:.4g} where {right:.4g} is right, and its gradient is {off:.2%} off"
+    if off <= SIXTEEN_BITS:
+        yield Finding("sixteen_bits", "yes", f"{words}: the softmax is taken in 32 bits.", "02", "ok", off)
+        return
+    words += (
+        ": the softmax is taken in bfloat16. Under autocast PyTorch takes it in 32 bits all the same; for a model that "
+        "is in bfloat16, call .float() on the logits first."
+    )
+    yield Finding("sixteen_bits", "no", words, "02", "note", off)
 
 
 def _value_and_gradient(case: Case, batch: Batch) -> tuple[float, Tensor]:
@@ -404,12 +420,12 @@ def _beta_ends(case: Case) -> Iterator[Finding]:
         if not math.isclose(at, beside, rel_tol=0.1, abs_tol=10 * near):
             jumps.append(f"{at:.4f} at beta = {end:g}, and {beside:.4f} at {inside:g}")
     if jumps:
-        words = f"It does: {'; '.join(jumps)}. Another divergence was put there."
+        words = f"It jumps: {'; '.join(jumps)}. Another divergence was put at the ends of beta."
         yield Finding("beta_ends", "jumps", words, "01", "note")
     elif refused:
         yield Finding("beta_ends", "refused", f"beta = {' and '.join(refused)} is refused.", "01")
     else:
-        yield Finding("beta_ends", "no", "It does not.", "01")
+        yield Finding("beta_ends", "no", "It does not jump at the ends of beta.", "01")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

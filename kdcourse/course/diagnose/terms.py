@@ -58,7 +58,7 @@ def _direction(case: Case) -> Iterator[Finding]:
         if case.loss.has("beta"):
             side = "the teacher's" if soft.beta == case.setting.beta else "the student's"
             words = f"The teacher's term is {known.words}, whose beta is {side} share of the mixture"
-    words += f": {value:.4f} a row for our first pair."
+    words += f". For our first pair it is {value:.4f} a row."
     level: Level = "problem" if known.mistake else "note" if known.choice else "ok"
     yield Finding("direction", soft.divergence, words, _lesson_of(soft.divergence), level, value)
 
@@ -96,9 +96,8 @@ def _hard(case: Case) -> Iterator[Finding]:
     if formula is None or not case.loss.has("labels"):
         return
     if formula.hard is None:
-        yield Finding(
-            "hard", "none", "There is no term of the labels: they only say where the teacher counts.", "04", "note"
-        )
+        words = "There is no term of the labels: they only say where the teacher counts."
+        yield Finding("hard", "none", words, "04")
         return
     level: Level = "ok" if formula.hard == "temperature_1" else "problem"
     lesson = "03" if formula.hard == "softened" else "02"

@@ -1,0 +1,183 @@
+"""What each library computes: `python benchmarks/what_libraries_compute.py`, about half a minute.
+
+`kdcourse diagnose` over the losses of others, as far as they are installed; into a fresh environment with
+
+    pip install torchdistill==1.1.5 trl==1.16.0 liger-kernel==0.8.5 nvidia-modelopt==0.47.0 textbrewer==0.2.1.post1 \
+        tensorboard
+    pip install --no-deps torchtune==0.6.1
+
+It writes `docs/libraries.json`, what was found, and `docs/libraries.md`, the page that is made of it. A library that is
+not there, or cannot be imported, keeps what was found before.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kdcourse.course.diagnose import Report, diagnose_loss, load
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+INTRODUCTION = """\
+# What each library computes
+
+`kdcourse diagnose` was given a loss of each library below ([how it works](diagnose.md)), on one CPU with torch {torch}.
+The table says what it found, and the sections what else is worth knowing. None of this was read in anybody's source. A
+choice is not a mistake: a library without T², or with a reverse KL, may mean it. What matters is that its user knows.
+
+`python benchmarks/what_libraries_compute.py` makes this page, from `docs/libraries.json`, which it writes anew for
+libraries that are installed.
+
+| loss | version | divergence | divided by | T² | weight 1 is |
+|---|---|---|---|---|---|
+"""
+
+
+def torchdistill() -> Any:
+    from torchdistill.losses.mid_level import KDLoss
+
+    class KDLossOfLogits(nn.Module):
+        """Its inputs are dictionaries of modules' outputs."""
+
+        def __init__(self, temperature: float, alpha: float) -> None:
+            super().__init__()
+            self.loss = KDLoss("head", "output", "head", "output", temperature, alpha)
+
+        def forward(self, student_logits: Tensor, teacher_logits: Tensor, targets: Tensor) -> Tensor:
+            student, teacher = ({"head": {"output": logits}} for logits in (student_logits, teacher_logits))
+            return self.loss(student, teacher, targets)
+
+    return KDLossOfLogits
+
+
+def trl_gkd() -> Any:
+    from trl.experimental.gkd.gkd_trainer import GKDTrainer
+
+    return GKDTrainer.generalized_jsd_loss
+
+
+def liger() -> Any:
+    from liger_kernel.chunked_loss import LigerFusedLinearJSDLoss
+
+    class OfLogits(nn.Module):
+        """It takes hidden states and heads; a head that is the identity makes logits of them."""
+
+        def __init__(self, weight_hard_loss: float, weight_soft_loss: float, beta: float, temperature: float) -> None:
+            super().__init__()
+            self.loss = LigerFusedLinearJSDLoss(
+                weight_hard_loss, weight_soft_loss, beta, temperature=temperature, compiled=False
+            )
+
+        def forward(self, student_logits: Tensor, teacher_logits: Tensor, true_labels: Tensor) -> Tensor:
+            head = torch.eye(student_logits.shape[-1], dtype=student_logits.dtype)
+            return self.loss(student_logits, head, teacher_logits, head, true_labels)
+
+    return OfLogits
+
+
+def modelopt() -> Any:
+    from modelopt.torch.distill.losses import LogitsDistillationLoss
+
+    def default(student_logits: Tensor, teacher_logits: Tensor, temperature: float = 1.0) -> Tensor:
+        return LogitsDistillationLoss(temperature)(student_logits, teacher_logits)
+
+    return default
+
+
+def torchtune_forward() -> Any:
+    return load(f"{_torchtune()}:ForwardKLLoss")()
+
+
+def torchtune_reverse() -> Any:
+    return load(f"{_torchtune()}:ReverseKLLoss")()
+
+
+def _torchtune() -> Path:
+    """The module itself: the package around it wants a torchao that goes with an older torch."""
+    spec = importlib.util.find_spec("torchtune")
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError("torchtune")
+    return Path(spec.origin).parent / "modules" / "loss" / "kd_losses.py"
+
+
+def textbrewer_ce() -> Any:
+    from textbrewer.losses import kd_ce_loss
+
+    return kd_ce_loss
+
+
+def textbrewer_mse() -> Any:
+    from textbrewer.losses import kd_mse_loss
+
+    return kd_mse_loss
+
+
+def pytorch() -> Any:
+    return nn.KLDivLoss(reduction="batchmean")
+
+
+LOSSES: dict[str, tuple[str, Callable[[], Any]]] = {
+    'PyTorch, `nn.KLDivLoss(reduction="batchmean")`': ("torch", pytorch),
+    "torchdistill, `KDLoss`": ("torchdistill", torchdistill),
+    "TRL, `GKDTrainer.generalized_jsd_loss`": ("trl", trl_gkd),
+    "Liger, `LigerFusedLinearJSDLoss`": ("liger-kernel", liger),
+    "ModelOpt, `LogitsDistillationLoss`": ("nvidia-modelopt", modelopt),
+    "torchtune, `ForwardKLLoss`": ("torchtune", torchtune_forward),
+    "torchtune, `ReverseKLLoss`": ("torchtune", torchtune_reverse),
+    "TextBrewer, `kd_ce_loss`": ("textbrewer", textbrewer_ce),
+    "TextBrewer, `kd_mse_loss`": ("textbrewer", textbrewer_mse),
+}
+"""By title: the distribution, and how to get at the loss."""
+
+
+def page_of(found: dict[str, Any]) -> str:
+    """The page, in Markdown."""
+    losses = found["losses"]
+    lines = [INTRODUCTION.format(torch=found["torch"])]
+    lines += [f"{_row(title, each)}\n" for title, each in losses.items()]
+    for title, each in losses.items():
+        lines.append(f"\n## {title.partition(',')[0]} {each['version']}: {title.partition(', ')[2]}\n\n")
+        told = [
+            finding for finding in each["findings"] if finding["level"] != "ok" or finding["question"] == "direction"
+        ]
+        lines += [f"- {finding['words']} Lesson {finding['lesson']}.\n" for finding in told]
+    return "".join(lines)
+
+
+def _row(title: str, each: dict[str, Any]) -> str:
+    answers = {finding["question"]: finding["answer"].replace("_", " ") for finding in each["findings"]}
+    wanted = (answers.get(question, "–") for question in ("direction", "divisor", "t_squared", "weight"))
+    return f"| {title} | {each['version']} | {' | '.join(wanted)} |"
+
+
+def main() -> None:
+    path = DOCS / "libraries.json"
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"losses": {}}
+    found["torch"] = torch.__version__.partition("+")[0]
+    before, found["losses"] = found["losses"], {}
+    for title, (distribution, get) in LOSSES.items():
+        try:
+            loss = get()
+            version = importlib.metadata.version(distribution).partition("+")[0]
+        except Exception as error:  # whatever an import of others raises
+            print(f"{title}: {type(error).__name__}: {error}")
+            if title in before:
+                found["losses"][title] = before[title]
+            continue
+        report: Report = diagnose_loss(loss)
+        found["losses"][title] = {"version": version, **report.as_json()}
+        print(f"{title} {version}: {report['direction'].answer}, {len(report.problems)} problems")
+    path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (DOCS / "libraries.md").write_text(page_of(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
