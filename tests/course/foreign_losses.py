@@ -223,6 +223,16 @@ def label_zero(y_s, y_t, y, alpha):
     return alpha * kl(y_s, y_t).mean() + (1 - alpha) * F.cross_entropy(y_s, y.clamp(min=0))
 
 
+def in_place(y_s, y_t, y, T, alpha):
+    hard = F.cross_entropy(y_s, y)
+    y_s /= T
+    return alpha * T**2 * kl(y_s, y_t / T).mean() + (1 - alpha) * hard
+
+
+def with_chance(y_s, y_t):
+    return kl(F.dropout(y_s), y_t).mean()
+
+
 def sixteen_bits(y_s, y_t):
     return kl(y_s.bfloat16(), y_t.bfloat16()).mean()
 

@@ -14,6 +14,8 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
+
 from kdcourse.course.diagnose.case import Case, find_case
 from kdcourse.course.diagnose.foreign import ROLES, Asked, ForeignLoss, load
 from kdcourse.course.diagnose.probes import of_unknown, probe
@@ -44,7 +46,7 @@ def diagnose_loss(function: Any, roles: Mapping[str, str] | None = None, ask: As
     Raises:
         MisuseError: it is not known what an argument is, or the loss cannot be called.
     """
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")  # what PyTorch says of a loss is no business of ours
         loss = ForeignLoss(function, roles, ask)
         case = find_case(loss)

@@ -93,14 +93,14 @@ def find_case(loss: ForeignLoss) -> Case:
         CannotCallError: it cannot be called with either shape.
     """
     first: Case | None = None
-    stopped: CannotCallError | None = None
+    stopped: dict[str, str] = {}
     shapes = (TOKENS, ROWS) if loss.has("mask") else (ROWS, TOKENS)
     for feed, shape in itertools.product(FEEDS, shapes):
         loss.feed = feed
         try:
             case = _try(loss, shape)
         except CannotCallError as error:
-            stopped = stopped or error
+            stopped.setdefault(" × ".join(map(str, shape)), str(error))
             continue
         if is_rounded(case):
             return case
@@ -109,7 +109,7 @@ def find_case(loss: ForeignLoss) -> Case:
         first = first or case
     loss.feed = "logits"
     if first is None:
-        raise stopped or CannotCallError(f"{loss.name} cannot be called.")
+        raise CannotCallError("; ".join(f"given logits of {shape}, {said}" for shape, said in stopped.items()) + ".")
     return first
 
 

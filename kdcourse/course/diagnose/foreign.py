@@ -92,6 +92,7 @@ class ForeignLoss:
         self.called = _parameters(_callee(function))
         self.made = _parameters(function) if inspect.isclass(function) else {}
         self.held = _numbers_of(function)
+        self.changes_its_inputs = False
         self.feed = "logits"
         """What student and teacher are given as, one of FEEDS."""
         self.roles = self._roles(dict(roles or {}), ask)
@@ -110,9 +111,8 @@ class ForeignLoss:
         Raises:
             CannotCallError: it stopped, or returned nothing that could be a loss.
         """
-        student, teacher = FEEDS[self.feed](
-            batch.student, batch.teacher, (self.has("temperature") and settings.get("temperature")) or 1.0
-        )
+        copies = batch.student.clone(), batch.teacher.clone()  # so that it may work in place, and it is seen
+        student, teacher = FEEDS[self.feed](*copies, (self.has("temperature") and settings.get("temperature")) or 1.0)
         given: dict[str, Any] = {
             "student": student, "teacher": teacher, "labels": batch.labels, "mask": batch.labelled,
             **{role: value for role, value in settings.items() if value is not None},
@@ -122,7 +122,9 @@ class ForeignLoss:
             given |= {"hard_weight": weight, "soft_weight": 1 - weight if "hard_weight" in self.roles else weight}
         values = {name: given[role] for role, name in self.roles.items() if role in given}
         try:
-            return value_of(self._call(values, given))
+            result = value_of(self._call(values, given))
+            self.changes_its_inputs |= any(logits._version for logits in copies)
+            return result
         except CannotCallError:
             raise
         except Exception as error:
@@ -388,7 +390,7 @@ def _parameters(function: Any) -> dict[str, inspect.Parameter]:
     try:
         signature = function if isinstance(function, inspect.Signature) else inspect.signature(function)
     except (TypeError, ValueError) as error:
-        raise MisuseError(f"The arguments of {function!r} cannot be read: {error}") from None
+        raise MisuseError(f"The arguments of {function!r} cannot be read; put a function around it: {error}.") from None
     unnamed = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
     return {name: parameter for name, parameter in signature.parameters.items() if parameter.kind not in unnamed}
 

@@ -31,6 +31,7 @@ def show(value: Tensor) -> str:
 def probe(case: Case) -> Iterator[Finding]:
     for each in (
         _gradient,
+        _in_place,
         _teacher_gradient,
         _identical,
         _missing,
@@ -146,6 +147,15 @@ def _along_a_direction(case: Case) -> tuple[float, float]:
         for sign in (1, -1)
     )
     return (gradient * direction).sum().item(), (ahead - behind) / (2 * step)
+
+
+def _in_place(case: Case) -> Iterator[Finding]:
+    case.value(draw(case.shape))
+    if case.loss.changes_its_inputs:
+        words = (
+            "It changes the logits that it is given (an operator such as /=, or a method that ends in an underscore)."
+        )
+        yield Finding("in_place", "yes", words, "03", "problem")
 
 
 def _teacher_gradient(case: Case) -> Iterator[Finding]:
@@ -443,6 +453,10 @@ def of_unknown(case: Case) -> Iterator[Finding]:
         words = "It computes in 16 bits whatever it is given: logits that move by 0.00001 change nothing."
         yield Finding("sixteen_bits", "always", words, "02", "problem")
         yield Finding("direction", "unknown", "In 16 bits it cannot be told.", "01", "note", value.item())
+        return
+    if value.item() != case.value(batch).item():
+        words = f"Two calls with the same inputs differ, {value.item():.4f} and another: there is chance in it."
+        yield Finding("direction", "random", words, "01", "note", value.item())
         return
     if not _moves(case, "teacher"):
         words = f"None: it is {value.item():.4g} whatever the teacher says."

@@ -25,6 +25,7 @@ QUESTIONS = {
     "smoothing": "Are the labels smoothed?",
     "scale": "Is anything multiplied in?",
     "gradient": "Is the gradient that of the value?",
+    "in_place": "Does it change its inputs?",
     "teacher_gradient": "Does a gradient reach the teacher?",
     "identical": "What is it for identical models?",
     "shift": "Which logits does a label teach?",
