@@ -64,6 +64,12 @@ def trl_gkd() -> Any:
     return GKDTrainer.generalized_jsd_loss
 
 
+def trl_gkd_trainer() -> Any:
+    from trl.experimental.gkd.gkd_trainer import GKDTrainer
+
+    return GKDTrainer
+
+
 def liger() -> Any:
     from liger_kernel.chunked_loss import LigerFusedLinearJSDLoss
 
@@ -127,6 +133,7 @@ def pytorch() -> Any:
 LOSSES: dict[str, tuple[str, Callable[[], Any]]] = {
     'PyTorch, `nn.KLDivLoss(reduction="batchmean")`': ("torch", pytorch),
     "torchdistill, `KDLoss`": ("torchdistill", torchdistill),
+    "TRL, `GKDTrainer.compute_loss`": ("trl", trl_gkd_trainer),
     "TRL, `GKDTrainer.generalized_jsd_loss`": ("trl", trl_gkd),
     "Liger, `LigerFusedLinearJSDLoss`": ("liger-kernel", liger),
     "ModelOpt, `LogitsDistillationLoss`": ("nvidia-modelopt", modelopt),

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import torch
 import torch.nn.functional as F
 from torch import nn
+from transformers import Trainer
 
 
 def kl(student, teacher):
@@ -341,3 +342,52 @@ def shifted_twice_per_vocabulary(s, t, labels):
 def smoothed_and_unlabelled_dropped(y_s, y_t, y, alpha):
     soft = kl(y_s, y_t)[y != -100].mean()
     return alpha * soft + (1 - alpha) * F.cross_entropy(y_s, y, label_smoothing=0.1)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Trainers
+
+
+class OftenWritten(Trainer):
+    """As blogs have it."""
+
+    def __init__(self, *args, teacher_model=None, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.teacher_model = teacher_model.eval()
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        outputs = model(**inputs)
+        with torch.no_grad():
+            teacher_logits = self.teacher_model(**inputs).logits
+        T = self.args.temperature
+        soft = kl(outputs.logits / T, teacher_logits / T).mean() * T**2
+        loss = self.args.alpha * outputs.loss + (1 - self.args.alpha) * soft
+        return (loss, outputs) if return_outputs else loss
+
+
+class Divided(OftenWritten):
+    loss_is_scaled_for_ga = False
+
+
+class OfOldTransformers(Trainer):
+    def compute_loss(self, model, inputs, return_outputs=False):
+        labels = inputs.pop("labels")
+        logits, teacher_logits = model(**inputs).logits, self.teacher(**inputs)["logits"]
+        return mixed(logits, labels, kl(logits / self.temp, teacher_logits / self.temp).mean(), self.kd_alpha)
+
+
+class Counting(Trainer):
+    """A language model's, right in pieces."""
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        labels = inputs.pop("labels")[:, 1:]
+        with torch.no_grad():
+            t = self.teacher(**inputs).logits[:, :-1]
+        s, taught = model(**inputs).logits[:, :-1], labels != -100
+        hard = F.cross_entropy(s[taught], labels[taught], reduction="sum")
+        return (self.alpha * hard + (1 - self.alpha) * kl(s, t)[taught].sum()) / num_items_in_batch
+
+
+class AsksForMore(Trainer):
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        return self.criterion(model(**inputs).logits, self.teacher(**inputs).logits)

@@ -199,6 +199,32 @@ def test_a_loss_that_nobody_knows_is_told_by_what_it_does():
     assert report.get("weight") == "teacher"
 
 
+@pytest.mark.parametrize(
+    ("name", "answers", "problems"),
+    [
+        ("OftenWritten", {"t_squared": "yes", "weight": "labels", "teacher_gradient": "no"}, {"accumulation": "mean"}),
+        ("Divided", {"accumulation": "mean_divided", "direction": "forward_kl"}, {}),
+        (
+            "OfOldTransformers",
+            {"weight": "teacher", "teacher_gradient": "yes"},
+            {"accumulation": "refused", "t_squared": "no"},
+        ),
+        ("Counting", {"accumulation": "counted", "shift": "once", "divisor": "tokens", "weight": "labels"}, {}),
+    ],
+)
+def test_a_trainers_compute_loss_is_a_loss_as_well(name, answers, problems):
+    """Four accumulation steps with four times the gradient, which no call of the loss alone shows."""
+    report = diagnose_loss(loss(name))
+    assert {question: report.get(question) for question in answers} == answers
+    assert {finding.question: finding.answer for finding in report.problems} == problems
+
+
+def test_what_only_a_constructor_makes_is_named():
+    """A Trainer that cannot be diagnosed, and nobody says why."""
+    with pytest.raises(MisuseError, match=r"self\.criterion, which its constructor makes"):
+        diagnose_loss(loss("AsksForMore"))
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # Names
 
@@ -287,8 +313,10 @@ def test_the_page_about_libraries_says_what_was_found():
     [
         ("torchdistill", "ends", "t_squared_goes_missing"),
         ("TRL", "beta_ends", "jumps"),
-        ("TRL", "sixteen_bits", "no"),
-        ("TRL", "t_squared", "no"),
+        ("TRL", "accumulation", "counted"),
+        ("TRL", "softened", "no_temperature"),
+        ("TRL, `GKDTrainer.generalized", "sixteen_bits", "no"),
+        ("TRL, `GKDTrainer.generalized", "t_squared", "no"),
         ("Liger", "t_squared", "no"),
         ("Liger", "weight", "labels"),
         ("ModelOpt", "divisor", "rows_and_classes"),

@@ -21,6 +21,7 @@ from kdcourse.course.diagnose.foreign import ROLES, Asked, ForeignLoss, load
 from kdcourse.course.diagnose.probes import of_unknown, probe
 from kdcourse.course.diagnose.report import Finding, Report, in_order
 from kdcourse.course.diagnose.terms import describe
+from kdcourse.course.diagnose.trainers import accumulation, is_trainer, loss_of
 
 __all__ = ["Finding", "Report", "diagnose_loss", "load"]
 
@@ -37,8 +38,8 @@ def diagnose_loss(function: Any, roles: Mapping[str, str] | None = None, ask: As
     """Find out what a distillation loss computes, by calling it.
 
     Args:
-        function: it, or an instance or a class with a `forward`. Its result may be the loss, or hold it: first, or
-            under the name loss or total.
+        function: it; an instance or a class with a `forward`; or a subclass of transformers' Trainer, for its
+            `compute_loss`. The result may be the loss, or hold it: first, or under the name loss or total.
         roles: from student, teacher, labels, mask, temperature, weight, hard_weight, soft_weight or beta to the name
             of the argument that is it; only where the names do not say so.
         ask: whom to ask what an argument is; nobody if not given.
@@ -48,9 +49,11 @@ def diagnose_loss(function: Any, roles: Mapping[str, str] | None = None, ask: As
     """
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")  # what PyTorch says of a loss is no business of ours
-        loss = ForeignLoss(function, roles, ask)
+        loss = ForeignLoss(loss_of(function) if is_trainer(function) else function, roles, ask)
         case = find_case(loss)
         findings = [*_inputs(case), *(describe(case) if case.formula else of_unknown(case)), *probe(case)]
+        if is_trainer(function):
+            findings += accumulation(function, case)
     return Report(loss.name, dict(loss.roles), in_order(findings))
 
 

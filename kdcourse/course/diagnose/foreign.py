@@ -46,6 +46,11 @@ NAMES = {
 """What people call them, in small letters and without underscores at the ends."""
 PARTS = {"teacher": {"teacher", "t", "tea", "tch", "tchr"}, "student": {"student", "s", "stu", "stud", "stdt"}}
 """What a longer name has between its underscores: teacher_outputs, logits_s, y_t."""
+LAST_PARTS = {
+    "labels": {"label", "labels"}, "mask": {"mask"}, "temperature": {"temperature", "temp", "tau"},
+    "weight": {"alpha", "lambda", "lmbda", "lam"}, "beta": {"beta"},
+}  # fmt: skip
+"""What counts in a name that says nothing of student or teacher: distill_temperature, kd_alpha."""
 DOUBTFUL = {
     "target": ("teacher", "labels"), "targets": ("labels", "teacher"), "t": ("temperature", "teacher"),
     "true": ("labels",), "x": ("student",),
@@ -355,7 +360,7 @@ def possible_roles(name: str) -> list[str]:
             return [role]
     parts = set(plain.split("_"))
     found = [role for role, known in PARTS.items() if parts & known]
-    return found or [role for role in ("labels", "mask", "temperature") if {role, f"{role}s"} & parts]
+    return found or [role for role, known in LAST_PARTS.items() if parts & known]
 
 
 def roles_of_names(names: Iterable[str], roles: Mapping[str, str]) -> dict[str, str]:
