@@ -1,5 +1,6 @@
 """`kdcourse diagnose`: right losses of others are not accused, and each mistake is named as itself."""
 
+import inspect
 import json
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from kdcourse.course import cli
 from kdcourse.course.diagnose import diagnose_loss
 from kdcourse.course.diagnose.foreign import load, possible_roles, roles_of_names
 from kdcourse.course.diagnose.report import QUESTIONS
+from kdcourse.course.exercises import all_exercises
 from kdcourse.course.misuse import MisuseError
 
 FOLDER = str(Path(__file__).parent)
@@ -197,6 +199,40 @@ def test_a_loss_that_nobody_knows_is_told_by_what_it_does():
     report = diagnose_loss(own)
     assert (report.get("direction"), report.get("divisor"), report.get("gradient")) == ("unknown", "mean", "yes")
     assert report.get("weight") == "teacher"
+
+
+AS_LOSSES = {
+    "01.forward_kl": "log_probs soft_targets",
+    "02.kl_per_row": "outputs teacher_outputs",
+    "03.objective": "y_s y_t y lam tau",
+    "04.semi": "logits_s logits_t gt kd_ratio",
+}
+"""Exercises that are losses, and what others call their arguments."""
+
+
+def renamed(function, names):
+    """The function, under other names."""
+
+    def renamed_function(**given):
+        return function(*(given[name] for name in names.split()))
+
+    keywords = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in names.split()]
+    renamed_function.__signature__ = inspect.Signature(keywords)
+    return renamed_function
+
+
+@pytest.mark.parametrize("name", sorted(AS_LOSSES.keys() & all_exercises().keys()))
+def test_every_mistake_of_the_catalogue_has_an_answer_of_its_own(name):
+    """A mistake that the exercises know, and the diagnosis does not."""
+
+    def answers(own):
+        return tuple((each.question, each.answer) for each in diagnose_loss(renamed(own, AS_LOSSES[name])).findings)
+
+    exercise = all_exercises()[name]
+    right = answers(exercise.reference)
+    wrong = {mistake.name: answers(mistake.wrong) for mistake in exercise.misconceptions}
+    assert right not in wrong.values()
+    assert len(set(wrong.values())) == len(wrong)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from torch import Tensor
 from kdcourse.course.diagnose.batches import Batch, Shape, draw
 from kdcourse.course.diagnose.foreign import FEEDS, CannotCallError, ForeignLoss
 from kdcourse.course.diagnose.search import (
+    NOTHING,
     SOFT_RULES,
     Coefficients,
     Formula,
@@ -120,7 +121,7 @@ def is_rounded(case: Case) -> bool:
     batch = draw(case.shape)
     moved = [replace(batch, student=batch.student + 1e-5 * draw(case.shape, seed).student) for seed in range(1, 4)]
     values = [case.value(each).item() for each in (batch, *moved)]
-    return values[0] != 0 and all(map(math.isfinite, values)) and len(set(values)) < len(values)
+    return abs(values[0]) > NOTHING and all(map(math.isfinite, values)) and len(set(values)) < len(values)
 
 
 def _try(loss: ForeignLoss, shape: Shape) -> Case:

@@ -460,7 +460,7 @@ def of_unknown(case: Case) -> Iterator[Finding]:
         return
     if not _moves(case, "teacher"):
         words = f"None: it is {value.item():.4g} whatever the teacher says."
-        words += " Do both sides come from one model?" if not value.item() else ""
+        words += " Do both sides come from one model?" if abs(value.item()) < CLOSE else ""
         yield Finding("direction", "none", words, "01", "problem", value.item())
         return
     words = f"None that we know: {value.item():.4f} for our first pair. What follows was tried all the same."
@@ -502,7 +502,7 @@ def _moves(case: Case, voice: str, weight: float = 0.3) -> bool:
         else replace(batch, labels=(batch.labels + 1) % case.shape[-1])
     )
     before, after = values_of(case.loss, replace(case.setting, weight=weight), [batch, other]).tolist()
-    return not math.isclose(before, after, rel_tol=1e-9)
+    return not math.isclose(before, after, rel_tol=1e-9, abs_tol=1e-12)
 
 
 def _weight_by_voices(case: Case) -> Iterator[Finding]:

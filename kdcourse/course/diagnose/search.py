@@ -23,6 +23,8 @@ PAIRS = 8
 """Random pairs for each fit: more than there are coefficients."""
 EXACT = 1e-6
 """What may be left over, as a share of the loss; some compute in float32."""
+NOTHING = 1e-12
+"""A loss that is 0, but for rounding."""
 BUILT_IN_TEMPERATURES = (1.0, 2.0, 3.0, 4.0, 5.0, 1.5, 2.5, 6.0, 7.0, 8.0, 10.0, 15.0, 20.0, 0.5)
 
 
@@ -174,7 +176,7 @@ def fit_many(matrices: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
     small = found.squeeze(-1).abs() < EXACT * values.nan_to_num().norm()
     coefficients = torch.where(small, torch.zeros_like(small, dtype=found.dtype), found.squeeze(-1) / sizes.squeeze(1))
     size = values.abs().max()
-    return finite & (left <= EXACT * size) & (size > 0), coefficients
+    return finite & (left <= EXACT * size) & (size > NOTHING), coefficients
 
 
 def explain(loss: ForeignLoss, setting: Setting, layouts: Sequence[Layout]) -> Formula | None:

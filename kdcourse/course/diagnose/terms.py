@@ -184,6 +184,7 @@ DIVISORS: dict[str, tuple[str, Level]] = {
     "nothing": ("nothing: it is a sum, and grows with the batch", "note"),
     "rows": ("the number of rows", "ok"),
     "labelled_rows": ("the number of rows that have a label", "ok"),
+    "classes": ("the number of classes; a divergence is a sum over them", "problem"),
     "rows_and_classes": (
         "rows times classes, as reduction='mean' does; a divergence is a sum over the classes",
         "problem",

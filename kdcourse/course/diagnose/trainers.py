@@ -159,7 +159,7 @@ def accumulation(trainer: type, case: Case) -> Iterator[Finding]:
         yield Finding("accumulation", "mean_divided", words, "05", "ok", ratio)
     elif math.isclose(ratio, 1, rel_tol=1e-6):
         words = (
-            "It is a mean that does not look at num_items_in_batch: 4 accumulation steps add up to 4 times the gradient, "
+            "It is a mean that does not look at num_items_in_batch: 4 accumulation steps add up to 4 times as much, "
             "unless loss_is_scaled_for_ga is False or the model takes no keywords."
         )
         yield Finding("accumulation", "mean", words, "05", "problem", ratio)
