@@ -2,6 +2,7 @@
 """Losses as others write them, right ones and wrong ones, with names and signatures of their own."""
 
 import math
+from dataclasses import dataclass
 from types import SimpleNamespace
 
 import torch
@@ -342,6 +343,61 @@ def shifted_twice_per_vocabulary(s, t, labels):
 def smoothed_and_unlabelled_dropped(y_s, y_t, y, alpha):
     soft = kl(y_s, y_t)[y != -100].mean()
     return alpha * soft + (1 - alpha) * F.cross_entropy(y_s, y, label_smoothing=0.1)
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A right objective in which anything can be made wrong, and several things at once."""
+
+    softened: str = "both"
+    divergence: str = "forward_kl"
+    divisor: str = "rows"
+    power: int = 2
+    hard: str = "temperature_1"
+    hard_power: int = 0
+    sign: int = 1
+    smoothing: float = 0.0
+    weighs_teacher: bool = False
+    t_squared_at_the_end: bool = True
+    t_squared_on_the_value: bool = False
+    detached: bool = False
+    unlabelled_dropped: bool = False
+    missing_as_0: bool = False
+
+    def __call__(self, y_s, y_t, y, T, lam):
+        weight = 1 - lam if self.weighs_teacher else lam
+        return weight * self.of_labels(y_s, y, T) + (1 - weight) * self.of_teacher(y_s, y_t, y, T, weight)
+
+    def of_labels(self, y_s, y, T):
+        logits = {"temperature_1": y_s, "softened": y_s / T, "softmax_twice": y_s.softmax(-1)}[self.hard]
+        labels = y.clamp(min=0) if self.missing_as_0 else y
+        return T**self.hard_power * F.cross_entropy(logits, labels, label_smoothing=self.smoothing)
+
+    def of_teacher(self, y_s, y_t, y, T, weight):
+        rows = self.rows(y_s, y_t, T)
+        rows = rows[y != -100] if self.unlabelled_dropped else rows
+        soft = (
+            rows.sum()
+            / {"rows": len(rows), "rows_and_classes": rows.numel() * y_s.shape[-1], "nothing": 1}[self.divisor]
+        )
+        factor = 1 if weight == 0 and not self.t_squared_at_the_end else T**self.power
+        soft = self.sign * (soft + (factor - 1) * soft.detach() if self.t_squared_on_the_value else soft * factor)
+        return soft.detach() if self.detached else soft
+
+    def rows(self, y_s, y_t, T):
+        s, t = {
+            "both": (y_s / T, y_t / T), "teacher_only": (y_s, y_t / T), "student_only": (y_s / T, y_t),
+            "multiplied": (y_s * T, y_t * T),
+        }[self.softened]  # fmt: skip
+        log_p, log_q = s.log_softmax(-1), t.log_softmax(-1)
+        if self.divergence == "reverse_kl":
+            log_p, log_q = log_q, log_p
+        if self.divergence == "softmax_twice":
+            log_p, log_q = log_p.exp().log_softmax(-1), log_q.exp().log_softmax(-1)
+        if self.divergence == "probabilities_as_logs":
+            log_p = log_p.exp()
+        terms = F.kl_div(log_p, log_q.exp(), reduction="none")
+        return (terms.clamp(min=0) if self.divergence == "terms_clamped" else terms).sum(-1)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """`kdcourse diagnose`: right losses of others are not accused, and each mistake is named as itself."""
 
 import inspect
+import itertools
 import json
 from pathlib import Path
 
@@ -199,6 +200,72 @@ def test_a_loss_that_nobody_knows_is_told_by_what_it_does():
     report = diagnose_loss(own)
     assert (report.get("direction"), report.get("divisor"), report.get("gradient")) == ("unknown", "mean", "yes")
     assert report.get("weight") == "teacher"
+
+
+SINGLE = [
+    ({"softened": "teacher_only"}, ("softened", "teacher_only")),
+    ({"softened": "student_only"}, ("softened", "student_only")),
+    ({"softened": "multiplied"}, ("softened", "multiplied")),
+    ({"divergence": "reverse_kl"}, ("direction", "reverse_kl")),
+    ({"divergence": "softmax_twice"}, ("direction", "softmax_twice")),
+    ({"divergence": "probabilities_as_logs"}, ("direction", "probabilities_as_logs")),
+    ({"divergence": "terms_clamped"}, ("direction", "terms_clamped")),
+    ({"divisor": "rows_and_classes"}, ("divisor", "rows_and_classes")),
+    ({"divisor": "nothing"}, ("divisor", "nothing")),
+    ({"power": 0}, ("t_squared", "no")),
+    ({"power": 1}, ("t_squared", "once")),
+    ({"power": -2}, ("t_squared", "divides")),
+    ({"hard": "softened"}, ("hard", "softened")),
+    ({"hard": "softmax_twice"}, ("hard", "softmax_twice")),
+    ({"hard_power": 2}, ("hard_t_squared", "yes")),
+    ({"sign": -1}, ("scale", "negative")),
+    ({"smoothing": 0.1}, ("smoothing", "yes")),
+    ({"weighs_teacher": True}, ("weight", "teacher")),
+    ({"t_squared_at_the_end": False}, ("ends", "t_squared_goes_missing")),
+    ({"t_squared_on_the_value": True}, ("gradient", "t_squared_on_the_value")),
+    ({"detached": True}, ("gradient", "none")),
+    ({"unlabelled_dropped": True}, ("mask", "unlabelled_dropped")),
+    ({"missing_as_0": True}, ("mask", "class_0")),
+]
+"""One change to a right objective, and what is to be said of it."""
+HIDDEN = [("power", "t_squared_at_the_end"), ("power", "t_squared_on_the_value")]
+"""Without T² none can go missing."""
+PAIRS = [
+    (first, second)
+    for first, second in itertools.combinations(SINGLE, 2)
+    if first[1][0] != second[1][0] and (*first[0], *second[0]) not in HIDDEN
+]
+
+
+def not_named(pairs):
+    """Those changes that are not named, where two are made at once."""
+    missed = []
+    for first, second in pairs:
+        report = diagnose_loss(foreign_losses.Composed(**first[0], **second[0]))
+        for question, answer in (first[1], second[1]):
+            # A mean over labelled rows alone divides by those.
+            if report.get(question).removeprefix("labelled_") != answer:
+                missed.append((first[0], second[0], question, report.get(question)))
+    return missed
+
+
+def test_a_right_objective_of_the_composer_is_right():
+    """Pairs of mistakes, of which one was always there."""
+    report = diagnose_loss(foreign_losses.Composed())
+    assert report.problems == []
+    assert all(report.get(question) != answer for _, (question, answer) in SINGLE)
+
+
+def test_two_mistakes_are_both_named():
+    """A mistake that hides another one: a sample of the pairs."""
+    assert not_named(PAIRS[::9]) == []
+
+
+@pytest.mark.slow
+def test_any_two_mistakes_are_both_named():
+    """A mistake that hides another one: all pairs."""
+    assert len(PAIRS) > 200
+    assert not_named(PAIRS) == []
 
 
 AS_LOSSES = {

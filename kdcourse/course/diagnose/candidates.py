@@ -12,7 +12,6 @@ from torch import Tensor
 
 from kdcourse.checks import IGNORED_LABEL
 from kdcourse.course.diagnose.batches import Batch
-from kdcourse.course.exercises.logits import kl_terms
 from kdcourse.divergence import forward_kl, jensen_shannon, reverse_kl
 
 Rows = Callable[[Tensor, Tensor], Tensor]
@@ -28,6 +27,11 @@ class Divergence:
     mistake: bool = False
     choice: bool = False
     """A choice that is not the usual one."""
+
+
+def kl_terms(student: Tensor, target: Tensor, log_target: bool = False) -> Tensor:
+    """`F.kl_div` without its sum: one number per class."""
+    return F.kl_div(student, target, reduction="none", log_target=log_target)
 
 
 def _of_log_probs(function: Rows) -> Rows:

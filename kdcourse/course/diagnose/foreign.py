@@ -306,7 +306,7 @@ def load(path: str) -> Any:
             thing = getattr(thing, part)
     except AttributeError:
         raise MisuseError(f"There is no {name!r} in {module_name}.") from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script may end as soon as it is imported
         raise MisuseError(f"{module_name} cannot be imported: {type(error).__name__}: {error}") from error
     if not callable(thing):
         raise MisuseError(f"{path} is no function and no class, but {type(thing).__name__}.")
@@ -407,7 +407,9 @@ def _numbers_of(function: Any) -> dict[str, float]:
     return {
         name: value
         for name, value in vars(function).items()
-        if isinstance(value, float) and set(possible_roles(name)) & {"temperature", "weight", "beta"}
+        if isinstance(value, (int, float))
+        and not isinstance(value, bool)
+        and set(possible_roles(name)) & {"temperature", "weight", "beta"}
     }
 
 

@@ -416,8 +416,8 @@ def _value_and_gradient(case: Case, batch: Batch) -> tuple[float, Tensor]:
 
 
 def _beta_ends(case: Case) -> Iterator[Finding]:
-    if not case.loss.has("beta"):
-        return
+    if not case.loss.has("beta") or (case.formula and case.formula.soft and case.formula.soft.beta is None):
+        return  # a beta that is another thing, such as the weight of the teacher's term
     batch = draw(case.shape)
     near = 1e-4
     jumps, refused = [], []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -87,7 +88,10 @@ class Report:
         ]
 
     def as_json(self) -> dict[str, Any]:
-        return {"loss": self.name, "arguments": self.arguments, "findings": [asdict(each) for each in self.findings]}
+        findings = [asdict(each) for each in self.findings]
+        for each in findings:  # JSON has no NaN
+            each["number"] = None if each["number"] is None or not math.isfinite(each["number"]) else each["number"]
+        return {"loss": self.name, "arguments": self.arguments, "findings": findings}
 
     def __str__(self) -> str:
         marks = {"ok": "✓", "note": "!", "problem": "✗"}
