@@ -1,10 +1,12 @@
 """What each library computes: `python benchmarks/what_libraries_compute.py`, about half a minute.
 
-`kdcourse diagnose` over the losses of others, as far as they are installed; into a fresh environment with
+`kdcourse diagnose` over the losses of others, as far as they are installed. They go beside the course, into a folder on
+PYTHONPATH, and without what they depend on, since some ask for an older torch or transformers:
 
-    pip install torchdistill==1.1.5 trl==1.16.0 liger-kernel==0.8.5 nvidia-modelopt==0.47.0 textbrewer==0.2.1.post1 \
-        tensorboard
-    pip install --no-deps torchtune==0.6.1
+    pip install --no-deps --target peers torchdistill==1.1.5 trl==1.16.0 liger-kernel==0.8.5 nvidia-modelopt==0.47.0 \
+        torchtune==0.6.1 textbrewer==0.2.1.post1
+    pip install --no-deps --target peers omegaconf antlr4-python3-runtime==4.9.3 pulp torchao tensorboard \
+        tensorboard-data-server absl-py grpcio markdown protobuf werkzeug
 
 It writes `docs/libraries.json`, what was found, and `docs/libraries.md`, the page that is made of it. A library that is
 not there, or cannot be imported, keeps what was found before.
@@ -30,8 +32,12 @@ INTRODUCTION = """\
 # What each library computes
 
 `kdcourse diagnose` was given a loss of each library below ([how it works](diagnose.md)), on one CPU with torch {torch}.
-The table says what it found, and the sections what else is worth knowing. None of this was read in anybody's source. A
-choice is not a mistake: a library without T², or with a reverse KL, may mean it. What matters is that its user knows.
+The table says what it found by calling them, and the sections what else is worth knowing. A choice is not a mistake: a
+library without T², or with a reverse KL, may mean it. What matters is that its user knows.
+
+Liger's loss takes hidden states and heads, and was given heads that are the identity, without compilation. ModelOpt's has
+its default reduction, torchtune's module was loaded without the package around it, and of TRL's trainer only
+`compute_loss` was called.
 
 `python benchmarks/what_libraries_compute.py` makes this page, from `docs/libraries.json`, which it writes anew for
 libraries that are installed.
