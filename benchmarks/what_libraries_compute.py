@@ -32,11 +32,11 @@ INTRODUCTION = """\
 # What each library computes
 
 `kdcourse diagnose` was given a loss of each library below ([how it works](diagnose.md)), on one CPU with torch {torch}.
-The table says what it found by calling them, and the sections what else is worth knowing. A choice is not a mistake: a
-library without T², or with a reverse KL, may mean it. What matters is that its user knows.
+The table says what it found by calling them, and the sections what else is worth knowing. A choice is not a mistake:
+a library without T², or with a reverse KL, may mean it. What matters is that its user knows.
 
-Liger's loss takes hidden states and heads, and was given heads that are the identity, without compilation. ModelOpt's has
-its default reduction, torchtune's module was loaded without the package around it, and of TRL's trainer only
+Liger's loss takes hidden states and heads, and was given heads that are the identity, without compilation. ModelOpt's
+has its default reduction, torchtune's module was loaded without the package around it, and of TRL's trainer only
 `compute_loss` was called.
 
 `python benchmarks/what_libraries_compute.py` makes this page, from `docs/libraries.json`, which it writes anew for
