@@ -189,13 +189,11 @@ def _guess_of(asked: Prediction) -> str:
 def _compared(asked: Prediction, shown: str) -> str:
     """What was said and what is so, in a few sentences."""
     expected, guess = asked.expected, _guess_of(asked)
+    lead = "Answer:" if isinstance(expected.answer, str) else "It is"
     end = "" if shown.endswith((".", "!", "?")) else "."
-    if not guess:
-        said = f"It is {shown}{end}"
-    elif asked.is_right(guess):
-        said = f"It is {shown}{end} You said {guess}: right."
-    else:
-        said = f"It is {shown}{end} You said {guess}."
+    said = f"{lead} {shown}{end}"
+    if guess:
+        said = f"{said} You said {guess}{': right' if asked.is_right(guess) else ''}."
     return f"{said} Many say {expected.usual}: {expected.why}"
 
 

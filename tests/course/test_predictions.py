@@ -171,7 +171,7 @@ def test_a_lesson_can_choose_by_what_it_measured(lesson, capsys):
     """The right choice typed into the cell that measures, where it can be read before the result."""
     predict("01.sign", "Can a KL be negative?", "yes", "no")
     reveal("01.sign", choices_of("01.sign")[1])
-    assert "It is no." in said(capsys)[-1]
+    assert "Answer: no." in said(capsys)[-1]
 
 
 def test_a_damaged_record_is_set_aside(lesson, capsys):
@@ -244,4 +244,4 @@ def test_on_a_page_a_click_is_compared(lesson):
         ["chromium", "--headless", "--no-sandbox", "--dump-dom", f"file://{lesson}/01.html"],
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
-    assert "<b>You said yes. </b>It is no." in done.stdout
+    assert "<b>You said yes. </b>Answer: no." in done.stdout
