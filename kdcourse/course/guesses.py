@@ -61,7 +61,8 @@ def summary() -> str:
         return ""
     judged = [guess for guess in made if guess["right"] is not None]
     right = sum(guess["right"] for guess in judged)
-    return f"{len(made)} predictions made; {right} of the {len(judged)} that can be judged were right." if made else ""
+    count = "1 prediction" if len(made) == 1 else f"{len(made)} predictions"
+    return f"{count} made; of those that can be judged, {right} of {len(judged)} right." if made else ""
 
 
 def _write(path: Path, name: str, guess: Guess) -> str:

@@ -102,7 +102,7 @@ def test_the_last_guess_counts_and_progress_tells_of_them(lesson):
     predict(*SURPRISE, guess="3")
     predict(*SURPRISE, guess="0.9")
     predict("01.shuffled", "From what?", guess="From another order.")
-    assert guesses.summary() == "2 predictions made; 1 of the 1 that can be judged were right."
+    assert guesses.summary() == "2 predictions made; of those that can be judged, 1 of 1 right."
 
 
 def test_nobody_there_is_no_guess(lesson, capsys, monkeypatch):
