@@ -5,11 +5,13 @@ import re
 
 import nbformat
 import pytest
+from bs4 import BeautifulSoup
 from cells import said, tags
 from prose_numbers import NUMBER, number_of
 
 from kdcourse.course.editions import PREDICTION, instructor, learner
 from kdcourse.course.expectations import expectations_path, read_expectations
+from kdcourse.course.html_pages import notebook_to_html
 from kdcourse.course.lessons import all_lessons
 
 EDITIONS = {"source": lambda notebook: notebook, "learner": learner, "instructor": instructor}
@@ -103,6 +105,30 @@ def test_no_answer_stands_before_its_result(lesson, edition):
         ), f"{name}: its question tells it"
         assert not choices or len(choices) > 1
     assert spoilt == []
+
+
+@pytest.mark.slow
+@numbered()
+def test_no_answer_stands_before_its_result_on_the_page(lesson):
+    """A page that shows more than its notebook: a title, an alt text, a value that a template puts in."""
+    page = BeautifulSoup(notebook_to_html(lesson.path, lesson.title), "html.parser")
+    for prompt in page.select(".jp-InputPrompt, .jp-OutputPrompt"):
+        prompt.decompose()  # the 30 of "In [30]" tells nothing
+    cells = page.select(".jp-Cell")
+    for name, entry in expectations_of(lesson).predictions.items():
+        asked, revealed = (place_of(cells, f'{kind}[data-prediction="{name}"]') for kind in (".kdcourse-predict", "p"))
+        before = [on_page(cell) for cell in cells[asked + 1 : revealed]]
+        code = cells[revealed].select_one(".jp-Cell-inputWrapper").get_text()
+        assert not any(gives_away(text, entry.answer, near=True) for text in (*before, code)), name
+
+
+def place_of(cells, selector):
+    (place,) = [place for place, cell in enumerate(cells) if cell.select_one(selector)]
+    return place
+
+
+def on_page(cell):
+    return "\n".join([cell.get_text(), *(image.get("alt", "") for image in cell.select("img"))])
 
 
 @pytest.mark.parametrize(
