@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import nbconvert
 from jinja2 import pass_context
 from latex2mathml.converter import convert
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+
+FUNCTION = re.compile(r"(<m[io]>(?:log|ln|max|min)</m[io]>)(?!<mo[^>]*>&#x00028;)")
+"""A name that needs a space before its argument, unless that stands in brackets; browsers set none."""
 
 
 class FormulaRenderer(IPythonRenderer):
@@ -26,7 +30,8 @@ class FormulaRenderer(IPythonRenderer):
 def mathml(tex: str, display: str) -> str:
     """One formula; `display` is "inline" or "block"."""
     # `aligned` inside dollar signs is what MathJax and KaTeX want; latex2mathml knows the same table as `align*`.
-    return convert(tex.replace("{aligned}", "{align*}"), display=display)
+    shown = convert(tex.replace("{aligned}", "{align*}"), display=display)
+    return FUNCTION.sub(r'\1<mspace width="0.17em" />', shown)
 
 
 class PageExporter(nbconvert.HTMLExporter):

@@ -4,6 +4,7 @@ import nbformat
 import pytest
 from nbformat.v4 import new_markdown_cell, new_notebook
 
+from kdcourse.course.formulas import mathml
 from kdcourse.course.html_pages import notebook_to_html
 
 
@@ -28,6 +29,12 @@ def test_a_formula_is_mathml(tmp_path, prose, element):
     assert element in written
     assert "\\frac" not in written
     assert "$$" not in written
+
+
+def test_a_function_stands_apart_from_its_argument():
+    """ "logp", as if it were one name."""
+    assert mathml(r"\log p", "inline").count("<mspace") == 1
+    assert mathml(r"\log(p)", "inline").count("<mspace") == 0
 
 
 def test_code_and_prices_are_no_formulas(tmp_path):
