@@ -6,9 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kdcourse.course.exercises.progress import DAMAGES, LOCK_SECONDS, progress_file
+from kdcourse.course.exercises.progress import progress_file
 from kdcourse.course.misuse import MisuseError
-from kdcourse.files import set_aside, write_whole
+from kdcourse.course.own_record import DAMAGES, read_or_begin_anew, read_table, recorded
+from kdcourse.files import write_whole
 
 Guess = dict[str, Any]
 """What was said, and whether it was right; nothing for a sentence, which nobody judges."""
@@ -38,19 +39,7 @@ def keep(name: str, guess: str, is_right: bool | None) -> str:
     Returns:
         What a learner should know of it, in a sentence; mostly nothing.
     """
-    from filelock import FileLock, Timeout
-
-    try:
-        path = guesses_file().resolve()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(f".{path.name}.lock"), timeout=LOCK_SECONDS):
-            return _write(path, name, {"guess": guess, "right": is_right})
-    except Timeout:
-        return f"This guess is not recorded: another program has been using {path} for {LOCK_SECONDS} s."
-    except OSError as error:
-        return f"This guess is not recorded: {path} cannot be written ({error.strerror})."
-    except MisuseError as error:
-        return f"This guess is not recorded: {error}"
+    return recorded(guesses_file, lambda path: _write(path, name, {"guess": guess, "right": is_right}), "guess")
 
 
 def summary() -> str:
@@ -66,24 +55,13 @@ def summary() -> str:
 
 
 def _write(path: Path, name: str, guess: Guess) -> str:
-    said = ""
-    try:
-        kept = _read(path)
-    except DAMAGES:
-        kept, said = {}, f"The record of your guesses was damaged, and is begun anew; the old one is {set_aside(path)}."
+    kept, said = read_or_begin_anew(lambda: _read(path), path, "guesses")
     write_whole(path, json.dumps({**kept, name: guess}, indent=1, sort_keys=True, ensure_ascii=False))
     return said
 
 
 def _read(path: Path) -> dict[str, Guess]:
-    """What a file holds; nothing if there is none."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    if not isinstance(content, dict) or not all(map(_is_guess, content.values())):
-        raise ValueError("it is no table of guesses")
-    return content
+    return read_table(path, _is_guess, "guesses")
 
 
 def _is_guess(entry: object) -> bool:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from killed_experiment import make_arms, make_experiment
 from safetensors.torch import load_file
 
-from kdcourse.course import exercises
+from kdcourse.course import exercises, own_record
 from kdcourse.course.exercises import progress
 from kdcourse.labs.experiments import Arm, Experiment, Progress, last_checkpoint
 
@@ -187,7 +187,7 @@ def test_whatever_the_record_holds_an_answer_is_counted(tmp_path_factory, conten
 
 def test_a_lock_that_stays_held_hangs_no_exercise(file, monkeypatch, capsys):
     """A kernel that was suspended with the lock, and a check of an answer in another that never comes back."""
-    monkeypatch.setattr(progress, "LOCK_SECONDS", 0.5)
+    monkeypatch.setattr(own_record, "LOCK_SECONDS", 0.5)
     begun = time.monotonic()
     with FileLock(file.with_name(f".{file.name}.lock")):
         assert exercises.check(SOLVED.id, SOLVED.reference).passed

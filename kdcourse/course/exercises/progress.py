@@ -12,13 +12,10 @@ import platformdirs
 
 from kdcourse.course.lessons import Lesson, LessonExercise, path_in
 from kdcourse.course.misuse import MisuseError
-from kdcourse.files import set_aside, write_whole
+from kdcourse.course.own_record import DAMAGES, read_or_begin_anew, read_table, recorded
+from kdcourse.files import write_whole
 
 FILE_VARIABLE = "KDCOURSE_PROGRESS"
-
-LOCK_SECONDS = 5
-DAMAGES = (ValueError, RecursionError)
-"""What is raised for a file that is no record."""
 
 Record = dict[str, dict[str, int]]
 """For each exercise, how often each kind of diagnosis was given."""
@@ -93,14 +90,7 @@ def load() -> Record:
 
 
 def _read(path: Path) -> Record:
-    """What a file holds; nothing if there is none."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    if not isinstance(content, dict) or not all(map(_is_of_an_exercise, content.values())):
-        raise ValueError("it is no table of exercises and counts")
-    return content
+    return read_table(path, _is_of_an_exercise, "exercises and counts")
 
 
 def _is_of_an_exercise(counts: object) -> bool:
@@ -117,31 +107,11 @@ def record(exercise: str, kind: str) -> str:
     """
     if kind == "not attempted":
         return ""
-    from filelock import FileLock, Timeout  # `kdcourse progress` only reads
-
-    try:
-        path = progress_file().resolve()  # what a link leads to is brought up to date, and stays where it is
-    except MisuseError as error:
-        return f"This answer is not recorded: {error}"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(f".{path.name}.lock"), timeout=LOCK_SECONDS):
-            return _count(path, exercise, kind)
-    except Timeout:
-        return f"This answer is not recorded: another program has been using {path} for {LOCK_SECONDS} s."
-    except OSError as error:
-        return f"This answer is not recorded: {path} cannot be written ({error.strerror})."
+    return recorded(progress_file, lambda path: _count(path, exercise, kind), "answer")
 
 
 def _count(path: Path, exercise: str, kind: str) -> str:
-    said = ""
-    try:
-        counts = _read(path)
-    except DAMAGES:
-        counts, said = (
-            {},
-            f"The record of your exercises was damaged, and is begun anew; the old one is {set_aside(path)}.",
-        )
+    counts, said = read_or_begin_anew(lambda: _read(path), path, "exercises")
     of_exercise = counts.setdefault(exercise, {})
     of_exercise[kind] = of_exercise.get(kind, 0) + 1
     write_whole(path, json.dumps(counts, indent=1, sort_keys=True))
