@@ -114,10 +114,7 @@ class Expectations:
             ExpectationError: there is no such entry.
         """
         if name not in self.claims:
-            raise ExpectationError(
-                f"{self.path.name} has no entry [claim.{_quoted(name)}]; write one, with expected and tolerance, "
-                "at_least, at_most, or holds = true."
-            )
+            raise self._missing("claim", name, "expected and tolerance, at_least, at_most, or holds = true")
         return self.claims[name]
 
     def prediction(self, name: str) -> ExpectedAnswer:
@@ -126,10 +123,13 @@ class Expectations:
             ExpectationError: there is no such entry.
         """
         if name not in self.predictions:
-            raise ExpectationError(
-                f"{self.path.name} has no entry [prediction.{_quoted(name)}]; write one, with answer, usual and why."
-            )
+            raise self._missing("prediction", name, "answer, usual and why")
         return self.predictions[name]
+
+    def _missing(self, kind: str, name: str, fields_of_it: str) -> ExpectationError:
+        return ExpectationError(
+            f"{self.path.name} has no entry [{kind}.{_quoted(name)}]; write one, with {fields_of_it}."
+        )
 
     def unclaimed(self, made: Collection[str], circumstances: Collection[str]) -> list[str]:
         """The entries that hold in these circumstances and that no cell has claimed or revealed."""

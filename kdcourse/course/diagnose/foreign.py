@@ -197,7 +197,7 @@ class ForeignLoss:
         self.roles = dict(roles)
         values = {name: getattr(batch, role) for role, name in roles.items() if hasattr(batch, role)}
         try:
-            self._call(values, _Recorder(asked))
+            self._call(values, Recorder(asked))
         except Exception:
             return asked
         return asked
@@ -279,11 +279,12 @@ class Settings(dict[str, Any]):
             raise AttributeError(name) from None
 
 
-class _Recorder(dict[str, Any]):
+class Recorder(dict[str, Any]):
     """Settings that remember which were asked for."""
 
-    def __init__(self, asked: set[str]) -> None:
-        super().__init__(temperature=2.0, weight=0.3, hard_weight=0.3, soft_weight=0.7, beta=0.3)
+    def __init__(self, asked: set[str], given: Mapping[str, float] | None = None) -> None:
+        defaults = {"temperature": 2.0, "weight": 0.3, "hard_weight": 0.3, "soft_weight": 0.7, "beta": 0.3}
+        super().__init__(defaults | dict(given or {}))
         self.asked = asked
 
     def __getitem__(self, role: str) -> Any:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from kdcourse.checks import IGNORED_LABEL
 from kdcourse.course.diagnose.batches import draw
 from kdcourse.course.diagnose.case import Case
-from kdcourse.course.diagnose.foreign import Settings, possible_roles, value_of
+from kdcourse.course.diagnose.foreign import Recorder, Settings, possible_roles, value_of
 from kdcourse.course.diagnose.report import Finding
 from kdcourse.course.misuse import MisuseError
 
@@ -101,8 +101,7 @@ def _stand_in(
     trainer: type, teacher: nn.Module, student: nn.Module, given: Mapping[str, float], asked: set[str]
 ) -> Any:
     """An instance that was never constructed, and has what it is asked for."""
-    defaults = {"temperature": 2.0, "weight": 0.3, "hard_weight": 0.3, "soft_weight": 0.7, "beta": 0.3}
-    settings = _Asked(defaults | dict(given), asked)
+    settings = Recorder(asked, given)
     arguments = Settings(settings)
     arguments.update(ARGUMENTS)
 
@@ -123,18 +122,6 @@ def _stand_in(
 
     nothing = {"__init__": lambda self: None, "__getattr__": find, "log": lambda self, *_, **__: None}
     return type(trainer.__name__, (trainer,), nothing)()
-
-
-class _Asked(dict[str, Any]):
-    """Settings that remember which were asked for."""
-
-    def __init__(self, values: Mapping[str, Any], asked: set[str]) -> None:
-        super().__init__(values)
-        self.asked = asked
-
-    def __getitem__(self, role: str) -> Any:
-        self.asked.add(role)
-        return super().__getitem__(role)
 
 
 def accumulation(trainer: type, case: Case) -> Iterator[Finding]:
