@@ -19,7 +19,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
 from kdcourse.course.exercises.catalogue import all_exercises
-from kdcourse.course.exercises.exercise import Exercise
+from kdcourse.course.exercises.exercise import Task
 from kdcourse.course.formulas import PageExporter
 from kdcourse.course.html_pages import TEMPLATES, policy
 from kdcourse.course.lessons import Lesson, LessonError, all_lessons, require_apart
@@ -172,7 +172,7 @@ def _shown_on_slides(source: NotebookNode) -> Iterator[NotebookNode]:
         yield NotebookNode(cell | {"outputs": []}) if has_tag(cell, EXERCISE) else cell
 
 
-def _exercise_of(cell: NotebookNode) -> Exercise:
+def _exercise_of(cell: NotebookNode) -> Task:
     """The exercise that a solution cell verifies itself against."""
     found = re.search(r'exercises\.verify\("([\w.]+)"', cell.source)
     if found is None or found[1] not in all_exercises():
@@ -192,7 +192,7 @@ def _unfolded(cell: NotebookNode) -> NotebookNode:
     return cell
 
 
-def _timetable(header: str, exercises: Sequence[Exercise]) -> str:
+def _timetable(header: str, exercises: Sequence[Task]) -> str:
     """The minutes of the lesson, as its header gives them, and how many of them each exercise takes."""
     minutes = re.search(r"(\d+) minutes", header)
     if minutes is None:
@@ -215,7 +215,7 @@ def _timetable(header: str, exercises: Sequence[Exercise]) -> str:
     )
 
 
-def _note(exercise: Exercise) -> str:
+def _note(exercise: Task) -> str:
     mistakes = [f"- *{each.name}*: {each.signature} Read {each.read}." for each in exercise.misconceptions]
     return "\n".join(
         [f"**For the instructor.** What people write in {exercise.id}, and what the check tells them:", "", *mistakes]

@@ -11,7 +11,7 @@ from kdcourse.lazy import lazily
 
 if TYPE_CHECKING:
     from kdcourse.course.exercises.catalogue import all_exercises, find_exercise
-    from kdcourse.course.exercises.diagnosis import Diagnosis, check, verify
+    from kdcourse.course.exercises.diagnosis import Diagnosis, check, material, verify
     from kdcourse.course.exercises.exercise import Exercise, Misconception
 
 _HOMES = {
@@ -21,9 +21,10 @@ _HOMES = {
     "all_exercises": "catalogue",
     "check": "diagnosis",
     "find_exercise": "catalogue",
+    "material": "diagnosis",
     "verify": "diagnosis",
 }
 
-__all__ = ["Diagnosis", "Exercise", "Misconception", "all_exercises", "check", "find_exercise", "verify"]
+__all__ = ["Diagnosis", "Exercise", "Misconception", "all_exercises", "check", "find_exercise", "material", "verify"]
 
 __getattr__, __dir__ = lazily(__name__, _HOMES)

@@ -11,7 +11,7 @@ import pkgutil
 from functools import cache
 from pathlib import Path
 
-from kdcourse.course.exercises.exercise import Exercise
+from kdcourse.course.exercises.exercise import Task
 
 
 class UnknownExerciseError(ValueError):
@@ -19,14 +19,14 @@ class UnknownExerciseError(ValueError):
 
 
 @cache
-def all_exercises() -> dict[str, Exercise]:
+def all_exercises() -> dict[str, Task]:
     """Exercises by id, in the order of the lessons."""
     modules = sorted(module.name for module in pkgutil.iter_modules([str(Path(__file__).parent)]))
     lessons = [importlib.import_module(f"{__package__}.{name}") for name in modules if name.startswith("lesson")]
     return {exercise.id: exercise for lesson in lessons for exercise in lesson.EXERCISES}
 
 
-def find_exercise(name: str) -> Exercise:
+def find_exercise(name: str) -> Task:
     """The exercise with this id.
 
     Raises:

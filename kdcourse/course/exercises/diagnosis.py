@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import singledispatch
+from typing import Any
 
 import torch
 
@@ -12,7 +14,7 @@ from kdcourse.course.exercises import progress
 from kdcourse.course.exercises.calling import Result, run_all
 from kdcourse.course.exercises.catalogue import find_exercise
 from kdcourse.course.exercises.comparing import close, is_nan, same_values
-from kdcourse.course.exercises.exercise import Exercise, Function, Inputs, Misconception
+from kdcourse.course.exercises.exercise import Exercise, Function, Inputs, Misconception, Task
 from kdcourse.course.exercises.showing import shown, shown_beside
 
 RANDOM_INPUTS = 5
@@ -67,6 +69,15 @@ def check(name: str, function: Function) -> Diagnosis:
     return diagnosis
 
 
+def material(name: str) -> Any:
+    """What an exercise gives to work with: runs to look at, worlds to try a design in, implementations.
+
+    Raises:
+        UnknownExerciseError: there is no such exercise.
+    """
+    return getattr(find_exercise(name), "material", None)
+
+
 def verify(name: str, solution: Function) -> None:
     """Assert that a solution passes; nothing is remembered.
 
@@ -78,8 +89,15 @@ def verify(name: str, solution: Function) -> None:
         raise AssertionError(f"The solution of {name} is not one: {diagnosis!r}")
 
 
-def diagnose(exercise: Exercise, function: Function) -> Diagnosis:
-    """Passed, not attempted, an error, a mistake that is known, or one that is not."""
+@singledispatch
+def diagnose(exercise: Task, answer: Function) -> Diagnosis:
+    """Passed, not attempted, an error, a known mistake, or an unknown one; each kind of exercise has its own way."""
+    raise TypeError(f"{exercise.id} is {type(exercise).__name__}, and no module says how such an answer is checked.")
+
+
+@diagnose.register
+def diagnose_function(exercise: Exercise, function: Function) -> Diagnosis:
+    """The results of a function, beside those of the reference and of each known mistake."""
     inputs = inputs_of(exercise)
     answers = run_all(exercise, function, inputs)
     if all(answer.is_the_stub for answer in answers):

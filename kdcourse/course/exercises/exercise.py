@@ -1,4 +1,7 @@
-"""What an exercise is: declared once, with its reference, its inputs, and the mistakes that people really make."""
+"""What an exercise is: declared once, with its reference, its inputs, and the mistakes that people really make.
+
+A function to be written is the plainest kind; the others are in `kinds/`.
+"""
 
 from __future__ import annotations
 
@@ -27,8 +30,8 @@ class Misconception:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Exercise:
-    """A function to be written.
+class Task:
+    """What every kind of exercise has.
 
     Its id begins with the number of its lesson: "03.soften" belongs to lesson 03. Hints and solution are cells of
     the notebook.
@@ -39,17 +42,24 @@ class Exercise:
     difficulty: int
     """1 (a line) to 3 (think first)."""
     minutes: int
-    examples: Sequence[Inputs]
-    """Fixed inputs that tell the misconceptions apart, smallest first: a learner is shown the first that fails."""
-    random_inputs: Callable[[torch.Generator], Inputs]
-    """One more input, drawn anew for each of a few seeds."""
     reference: Function
-    gradient: bool = False
-    """Compare the gradient with respect to the first argument, too."""
-    tolerance: float = 1e-4
-    """Relative, and absolute in the unit of the result."""
+    """An answer that passes."""
     misconceptions: Sequence[Misconception]
 
     @property
     def lesson(self) -> str:
         return self.id.partition(".")[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exercise(Task):
+    """A function to be written: its results are compared with those of the reference."""
+
+    examples: Sequence[Inputs]
+    """Fixed inputs that tell the misconceptions apart, smallest first: a learner is shown the first that fails."""
+    random_inputs: Callable[[torch.Generator], Inputs]
+    """One more input, drawn anew for each of a few seeds."""
+    gradient: bool = False
+    """Compare the gradient with respect to the first argument, too."""
+    tolerance: float = 1e-4
+    """Relative, and absolute in the unit of the result."""

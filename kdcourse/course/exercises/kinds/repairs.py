@@ -1,0 +1,46 @@
+"""Repair a run: broken code is given, and judged by properties that the right code has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from kdcourse.course.exercises.calling import Result
+from kdcourse.course.exercises.exercise import Function
+from kdcourse.course.exercises.kinds.judged import Judged, Observation, counted
+
+Call = Callable[..., Result]
+"""Calls the answer, in bounded time."""
+
+
+@dataclass(frozen=True)
+class Property:
+    """Something that holds for the right code, and can be seen from outside."""
+
+    name: str
+    """In words: "4 micro-batches make the step of one"."""
+    broken: Callable[[Function], str]
+    """What is seen instead, with its number; "" where the property holds. An error of the answer may pass through."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepairARun(Judged):
+    """The answer takes the place of `broken`, and all properties must hold."""
+
+    broken: Function
+    """What the notebook hands out."""
+    properties: Sequence[Property]
+
+    def observe(self, answer: Function) -> Observation:
+        seen = self._broken_in(answer)
+        rows = tuple((each.name, said) for each, said in zip(self.properties, seen, strict=True) if said)
+        holding = counted(len(seen) - len(rows), seen)
+        behaviour = tuple(bool(said) for said in seen)
+        if not rows:
+            return Observation(True, f"repaired, all {len(seen)} properties hold.", behaviour)
+        untouched = answer is not self.broken and behaviour == tuple(map(bool, self._broken_in(self.broken)))
+        said = f"{'not attempted yet; ' if untouched else ''}{holding} properties hold."
+        return Observation(False, said, behaviour, rows, attempted=not untouched)
+
+    def _broken_in(self, answer: Function) -> list[str]:
+        return [str(self.call(each.broken, answer).values[0]) for each in self.properties]
