@@ -29,7 +29,7 @@ class Misconception:
     """Where the lesson explains it: "section 4, Break it"."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Task:
     """What every kind of exercise has.
 
@@ -51,7 +51,7 @@ class Task:
         return self.id.partition(".")[0]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Exercise(Task):
     """A function to be written: its results are compared with those of the reference."""
 

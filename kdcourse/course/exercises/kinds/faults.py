@@ -12,7 +12,7 @@ from kdcourse.course.exercises.exercise import Function
 from kdcourse.course.exercises.kinds.judged import Judged, Observation, StoppedError, counted
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class NameTheFault(Judged):
     """The answer is `name_fault(log) -> str`, one of `faults`."""
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from kdcourse.course.exercises.calling import Result, call_in_time
 from kdcourse.course.exercises.diagnosis import Diagnosis, diagnose
-from kdcourse.course.exercises.exercise import Function, Task
+from kdcourse.course.exercises.exercise import Function, Misconception, Task
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class StoppedError(Exception):
         self.diagnosis = diagnosis
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Judged(Task, ABC):
     """An exercise whose answer is not compared with the reference, but watched."""
 
@@ -90,7 +91,7 @@ def diagnose_judged(task: Judged, answer: Function) -> Diagnosis:
     if isinstance(seen, Diagnosis) and seen.kind == "not attempted":
         return seen
     for mistake in task.misconceptions:
-        if _is_like(task, seen, _watched(task, mistake.wrong)):
+        if _is_like(task, seen, _watched_mistake(task, mistake)):
             return Diagnosis("misconception", f"{mistake.signature} Read {mistake.read}.", mistake.name, seen.beside)
     return (
         seen
@@ -105,6 +106,12 @@ def _watched(task: Judged, answer: Function) -> Observation | Diagnosis:
         return task.observe(answer)
     except StoppedError as stopped:
         return stopped.diagnosis
+
+
+@cache
+def _watched_mistake(task: Judged, mistake: Misconception) -> Observation | Diagnosis:
+    """Kept, since some are watched in hundreds of worlds, and do the same each time."""
+    return _watched(task, mistake.wrong)
 
 
 def _is_like(task: Judged, seen: Observation | Diagnosis, known: Observation | Diagnosis) -> bool:

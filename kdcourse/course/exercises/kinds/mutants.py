@@ -12,7 +12,7 @@ from kdcourse.course.exercises.exercise import Function
 from kdcourse.course.exercises.kinds.judged import Judged, Observation, StoppedError, Suspect, counted, listed
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class KillTheMutants(Judged):
     """The answer is `test(implementation) -> bool`: True for what is right. `assert` in the place of bool will do.
 

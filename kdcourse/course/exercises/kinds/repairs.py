@@ -23,7 +23,7 @@ class Property:
     """What is seen instead, with its number; "" where the property holds. An error of the answer may pass through."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class RepairARun(Judged):
     """The answer takes the place of `broken`, and all properties must hold."""
 

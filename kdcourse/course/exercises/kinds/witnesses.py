@@ -15,7 +15,7 @@ from kdcourse.course.exercises.kinds.judged import Judged, Observation, StoppedE
 from kdcourse.course.exercises.showing import shown
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class FindTheWitness(Judged):
     """The answer is `witness()`, which gives the arguments for one call, as a tuple.
 
