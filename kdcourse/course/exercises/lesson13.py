@@ -1,17 +1,20 @@
-"""The exercises of lesson 13: classes that are ruled out, one target from several teachers, columns that survive."""
+"""The exercises of lesson 13: classes that are ruled out, columns that survive, a first look at a run."""
 
 from __future__ import annotations
 
 import inspect
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Generator, Tensor
 
+from kdcourse.checks import IGNORED_LABEL
 from kdcourse.course.exercises.exercise import Exercise, Inputs, Misconception
-from kdcourse.course.exercises.logits import float64, kl_per_row, kl_terms, softened
+from kdcourse.course.exercises.kinds.faults import NameTheFault
+from kdcourse.course.exercises.logits import kl_per_row, kl_terms, one_hot
 
 # ---------------------------------------------------------------------------------------------------------------------
 # 13.masked_kl
@@ -96,80 +99,6 @@ MASKED_KL = Exercise(
             "Right where nothing is ruled out, and 0.508 where ours is 0.462, for the first input: the mask was not "
             "used.",
             "case 2",
-        ),
-    ],
-)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# 13.target
-
-
-def _random_teachers(generator: Generator) -> Inputs:
-    weights = torch.rand(3, generator=generator, dtype=torch.float64) + 0.1
-    logits = 3 * torch.randn(3, 4, 5, generator=generator, dtype=torch.float64)
-    return logits, weights / weights.sum(), 1 + 3 * torch.rand((), generator=generator).item()
-
-
-def _mean_of(rows: Tensor, weights: Tensor) -> Tensor:
-    return torch.einsum("k,knc->nc", weights, rows)
-
-
-def _target(teacher_logits: Tensor, weights: Tensor, temperature: float) -> Tensor:
-    """Each teacher softened, and then the weighted mean of their probabilities."""
-    return _mean_of(softened(teacher_logits, temperature), weights)
-
-
-def _target_softened_after_mean(teacher_logits: Tensor, weights: Tensor, temperature: float) -> Tensor:
-    raised = _target(teacher_logits, weights, 1.0) ** (1 / temperature)
-    return raised / raised.sum(-1, keepdim=True)
-
-
-TARGET = Exercise(
-    id="13.target",
-    title="One target from many teachers",
-    difficulty=2,
-    minutes=5,
-    examples=[
-        (float64([[6.0, 0.0, 0.0], [0.0, 3.0, 0.0]]).unsqueeze(1), float64([0.5, 0.5]), 1.0),
-        (float64([[6.0, 0.0, 0.0], [0.0, 3.0, 0.0]]).unsqueeze(1), float64([0.5, 0.5]), 2.0),
-        (float64([[6.0, 0.0, 0.0], [0.0, 3.0, 0.0]]).unsqueeze(1), float64([0.25, 0.75]), 1.0),
-    ],
-    random_inputs=_random_teachers,
-    reference=_target,
-    misconceptions=[
-        Misconception(
-            "mean-logits",
-            lambda teacher_logits, weights, temperature: softened(_mean_of(teacher_logits, weights), temperature),
-            "Yours gives (0.79, 0.18, 0.04) for (6, 0, 0) and (0, 3, 0) at T = 1, ours (0.52, 0.46, 0.02): the mean of "
-            "logits is the geometric mean of the probabilities, and listens to the louder teacher.",
-            "case 3",
-        ),
-        Misconception(
-            "softened-after-mean",
-            _target_softened_after_mean,
-            "Right at T = 1, but (0.465, 0.435, 0.100) at T = 2, where ours is (0.532, 0.368, 0.100): each teacher is "
-            "softened first, then they are averaged.",
-            "case 3",
-        ),
-        Misconception(
-            "not-softened",
-            lambda teacher_logits, weights, temperature: _target(teacher_logits, weights, 1.0),
-            "Right at T = 1, and the same (0.52, 0.46, 0.02) at T = 2: the temperature was not used.",
-            "case 3",
-        ),
-        Misconception(
-            "weights-ignored",
-            lambda teacher_logits, weights, temperature: softened(teacher_logits, temperature).mean(0),
-            "Right for two equal weights, and the same (0.52, 0.46, 0.02) for weights of 0.25 and 0.75: each teacher "
-            "counts as much as its weight.",
-            "case 3",
-        ),
-        Misconception(
-            "sum-not-mean",
-            lambda teacher_logits, weights, temperature: softened(teacher_logits, temperature).sum(0),
-            "Your rows add up to 2 for 2 teachers: a target is a distribution, and the weights make it one.",
-            "case 3",
         ),
     ],
 )
@@ -263,4 +192,157 @@ KEPT = Exercise(
 )
 
 
-EXERCISES = [MASKED_KL, TARGET, KEPT]
+# ---------------------------------------------------------------------------------------------------------------------
+# 13.first_look
+
+HEALTHY = "healthy"
+OTHER_ROWS = "answers of other sentences"
+NEW_HEAD = "a head that is new"
+HARD = "answers that are nearly hard"
+NO_CLASSES = "labels that are no classes"
+TRAINING = "a teacher in training mode"
+
+
+@dataclass(frozen=True)
+class FirstLook:
+    """What costs seconds to look at before a run that takes hours."""
+
+    labels: Tensor
+    """(N,), of one batch as the trainer sees it."""
+    teacher_logits: Tensor
+    """(N, C), what the teacher says of this batch."""
+    asked_again: Tensor
+    """(N, C), what it says when it is asked a second time."""
+    accuracy: float
+    """The teacher's, measured by its owner on sentences with labels."""
+
+
+def _first_look(fault: str, seed: int) -> FirstLook:
+    """A teacher that is right on 80 to 95% of the rows, of which some have no label; and one thing that went wrong."""
+    generator = Generator().manual_seed(seed)
+    classes, rows = 2 + seed % 3, 200
+    frequent = torch.ones(classes).index_fill(0, torch.tensor([0]), 1.0 + seed % 2)
+    truth = torch.multinomial(frequent, rows, replacement=True, generator=generator)
+    accuracy = 0.8 + 0.15 * torch.rand((), generator=generator).item()
+    is_wrong = torch.rand(rows, generator=generator) > accuracy
+    said = torch.where(is_wrong, (truth + 1) % classes, truth)
+    logits = 2.5 * one_hot(said, torch.empty(rows, classes)) + 0.5 * torch.randn(rows, classes, generator=generator)
+    labels = torch.where(torch.rand(rows, generator=generator) < 0.2, IGNORED_LABEL, truth)  # noqa: PLR2004  (a fifth)
+    again = logits
+    if fault == OTHER_ROWS:
+        logits = again = logits.roll(1, dims=0)
+    elif fault == NEW_HEAD:
+        logits = again = 0.2 * torch.randn(rows, classes, generator=generator)
+        accuracy = (logits.argmax(-1) == truth).float().mean().item()
+    elif fault == HARD:
+        logits = again = 10 * logits
+    elif fault == NO_CLASSES:
+        labels = torch.where(labels == IGNORED_LABEL, labels, labels + 1 if seed % 2 else torch.tensor(-1))
+    elif fault == TRAINING:
+        again = logits + 0.4 * torch.randn(rows, classes, generator=generator)
+    return FirstLook(labels, logits, again, accuracy)
+
+
+def _share_right(look: FirstLook) -> float:
+    labelled = look.labels != IGNORED_LABEL
+    return (look.teacher_logits.argmax(-1) == look.labels)[labelled].float().mean().item()
+
+
+def _sureness(look: FirstLook) -> float:
+    """The mean probability of what the teacher says."""
+    return look.teacher_logits.softmax(-1).amax(-1).mean().item()
+
+
+def _are_no_classes(labels: Tensor, classes: int) -> bool:
+    return bool(((labels != IGNORED_LABEL) & ((labels < 0) | (labels >= classes))).any())
+
+
+def _name_case(look: FirstLook) -> str:
+    classes = look.teacher_logits.shape[-1]
+    if _are_no_classes(look.labels, classes):
+        return NO_CLASSES
+    if not torch.allclose(look.teacher_logits, look.asked_again):
+        return TRAINING
+    if _share_right(look) < look.accuracy - 0.2:
+        return OTHER_ROWS
+    if _sureness(look) < 1 / classes + 0.15:
+        return NEW_HEAD
+    return HARD if _sureness(look) > 0.97 else HEALTHY  # noqa: PLR2004  (between the two)
+
+
+def _name_case_ignored_is_no_class(look: FirstLook) -> str:
+    return NO_CLASSES if bool((look.labels < 0).any()) else _name_case(look)
+
+
+def _name_case_unlabelled_are_wrong(look: FirstLook) -> str:
+    named = _name_case(look)
+    if named not in {HEALTHY, HARD}:
+        return named
+    right = (look.teacher_logits.argmax(-1) == look.labels).float().mean().item()
+    return OTHER_ROWS if right < look.accuracy - 0.1 else named
+
+
+def _name_case_by_accuracy_alone(look: FirstLook) -> str:
+    named = _name_case(look)
+    return NEW_HEAD if named == OTHER_ROWS else named
+
+
+def _name_case_asked_once(look: FirstLook) -> str:
+    return _name_case(replace(look, asked_again=look.teacher_logits))
+
+
+def _name_case_sure_is_good(look: FirstLook) -> str:
+    named = _name_case(look)
+    return HEALTHY if named == HARD else named
+
+
+FIRST_LOOK = NameTheFault(
+    id="13.first_look",
+    title="Before the long run",
+    difficulty=2,
+    minutes=10,
+    faults=[HEALTHY, OTHER_ROWS, NEW_HEAD, HARD, NO_CLASSES, TRAINING],
+    run=_first_look,
+    material=_first_look,
+    reference=_name_case,
+    misconceptions=[
+        Misconception(
+            "ignored-is-no-class",
+            _name_case_ignored_is_no_class,
+            "You call every run sick: a fifth of the labels is -100 in all of them, which says that a row has no "
+            "label, and a loss leaves it out. What is no class is any *other* number below 0 or above C - 1.",
+            "case 10",
+        ),
+        Misconception(
+            "unlabelled-are-wrong",
+            _name_case_unlabelled_are_wrong,
+            "You count rows without a label as wrong. They are a fifth of the batch, so a teacher that is right on 9 "
+            "of 10 seems to be so on 7. Leave the rows with -100 out of the mean.",
+            "case 5",
+        ),
+        Misconception(
+            "by-accuracy-alone",
+            _name_case_by_accuracy_alone,
+            "Both are a coin in this batch, but one of these 2 teachers is good elsewhere and sure of itself here: it "
+            "answered for other rows. A head that is new is bad everywhere, and sure of nothing.",
+            "cases 5 and 11",
+        ),
+        Misconception(
+            "asked-once",
+            _name_case_asked_once,
+            "You never compare the 2 answers to one question. A teacher in training mode drops out another part of "
+            "itself each time, and its answers differ; its accuracy hardly tells.",
+            "lesson 05, section 3",
+        ),
+        Misconception(
+            "sure-is-good",
+            _name_case_sure_is_good,
+            "You let a teacher pass that gives its choice 99% on nearly every row. Its soft labels are the hard ones "
+            "once more: there is nothing in them that labels do not say.",
+            "case 6",
+        ),
+    ],
+)
+
+
+EXERCISES = [MASKED_KL, KEPT, FIRST_LOOK]

@@ -94,10 +94,10 @@ FAULTS = NameTheFault(
 @pytest.mark.parametrize(
     ("answer", "kind", "words"),
     [
-        (by_the_end, "passed", "18 of 18 runs named rightly"),
+        (by_the_end, "passed", "30 of 30 runs named rightly"),
         (lambda log: "stuck" if by_the_end(log) == "rising" else by_the_end(log), "misconception", "Look at signs"),
-        (lambda log: "healthy", "different", r"6 of 18 .* 90% are asked for"),
-        (lambda log: "healthy", "different", r"rising: +0 of 6 named; taken for 'healthy' \(6\)"),
+        (lambda log: "healthy", "different", r"10 of 30 .* 90% are asked for"),
+        (lambda log: "healthy", "different", r"rising: +0 of 10 named; taken for 'healthy' \(10\)"),
         (lambda log: "broken", "error", "'broken', which is none of 'healthy', 'stuck', 'rising'"),
         (lambda log: log.nothing, "error", "AttributeError"),
         (lambda log: None, "error", "a `return` is missing"),

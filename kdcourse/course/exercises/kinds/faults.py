@@ -20,7 +20,7 @@ class NameTheFault(Judged):
     """In words; "healthy" may be one of them."""
     run: Callable[[str, int], Any]
     """The log of a run with this fault and this seed; cached by whoever makes it, if it takes long."""
-    seeds: Sequence[int] = range(100, 106)
+    seeds: Sequence[int] = range(100, 110)
     """Those of the runs to be judged by; a learner plays with others."""
     share: float = 0.9
     """So many of the runs must be named rightly."""
@@ -36,6 +36,11 @@ class NameTheFault(Judged):
         return Observation(
             passed, f"{said}." if passed else f"{said}; {self.share:.0%} are asked for.", (*named,), rows
         )
+
+    def is_like(self, seen: Observation, known: Observation) -> bool:
+        """The same name for nearly every run: two people draw the same line in two places."""
+        agreed = [ours == theirs for ours, theirs in zip(seen.behaviour, known.behaviour, strict=True)]
+        return not known.passed and sum(agreed) >= 0.95 * len(agreed)
 
     def _named(self, answer: Function, fault: str, seed: int) -> str:
         name = self.call(answer, self.run(fault, seed)).values[0]
