@@ -1,0 +1,139 @@
+"""What a distillation of language models costs, before it is begun: FLOPs, bytes and seconds of each of its parts.
+
+FLOPs are counted, not estimated. A model is built from its configuration without weights, on torch's meta device, and
+torch's counter adds up the products of one pass over it, so that a 70B teacher is counted on a laptop within seconds.
+A multiplication and an addition are two FLOPs. What is not a product of matrices (softmax, norms) is left out: it is
+a matter of bytes moved, and of few percent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoModelForCausalLM, PretrainedConfig
+
+BACKWARD = 2
+"""A backward pass costs two forward passes: each product y = x · w has two in its gradient, for x and for w."""
+
+ADAMW_BYTES = 8
+"""The two moments of AdamW, in 32 bits each, for each parameter that is trained."""
+
+
+@dataclass(frozen=True)
+class ModelCosts:
+    """A causal language model, in numbers."""
+
+    parameters: int
+    vocabulary: int
+    """Columns of its logits."""
+    length: int
+    """Tokens in a text; attention's share grows with it."""
+    forward_flops: int
+    """Of one text of this length, logits included."""
+
+    @property
+    def training_flops(self) -> int:
+        """Of one text, forward and backward; recomputing activations (gradient checkpointing) adds a forward pass."""
+        return (1 + BACKWARD) * self.forward_flops
+
+    def weight_bytes(self, bytes_each: int = 2) -> int:
+        """For an answering model, in 16 bits if nothing else is said."""
+        return self.parameters * bytes_each
+
+    def training_bytes(self, bytes_each: int = 4) -> int:
+        """Weights, gradients and AdamW's moments; activations, which depend on the batch, come on top."""
+        return self.parameters * (2 * bytes_each + ADAMW_BYTES)
+
+    def logits_bytes(self, tokens: int, bytes_each: int = 4) -> int:
+        """The logits of so many tokens, which the fused loss never holds as a whole."""
+        return tokens * self.vocabulary * bytes_each
+
+
+def model_costs(config: PretrainedConfig, length: int) -> ModelCosts:
+    """Count a causal language model by its configuration alone.
+
+    Args:
+        config: of any causal language model that transformers builds; nothing is downloaded.
+        length: tokens in a text.
+
+    Raises:
+        ValueError: the model cannot be built, or cannot be run without data; the message says which.
+    """
+    if length < 1:
+        raise ValueError(f"length is {length}, but a text has at least one token.")
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config).eval()
+            # A mask of four dimensions is taken as it is; about others a model asks questions that need data.
+            ids, mask = torch.zeros(1, length, dtype=torch.long), torch.zeros(1, 1, length, length)
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    except Exception as error:
+        raise ValueError(
+            f"{type(config).__name__} cannot be counted without weights: {type(error).__name__}: {error}"
+        ) from error
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return ModelCosts(parameters, logits.shape[-1], length, counter.get_total_flops())
+
+
+@dataclass(frozen=True)
+class Part:
+    """A row of the sheet."""
+
+    name: str
+    flops: int
+    seconds: float
+    memory: int
+    """Bytes at once, on the machine that does this part."""
+    disk: int = 0
+    """Bytes that are kept."""
+
+
+def cost_sheet(
+    teacher: ModelCosts,
+    student: ModelCosts,
+    *,
+    tokens: int,
+    epochs: int = 1,
+    flops_per_second: float,
+    cached_bytes_per_token: float = 0.0,
+) -> list[Part]:
+    """What scoring, caching and training cost, each as a row.
+
+    Args:
+        teacher, student: of one length and one vocabulary.
+        tokens: in the transfer set.
+        epochs: rounds that the student makes over it.
+        flops_per_second: what the machine reaches in practice, mostly 30 to 50% of what is printed on it; time a few
+            batches and divide.
+        cached_bytes_per_token: what the cache keeps of each token; 0 if the teacher answers again in each epoch.
+
+    Returns:
+        The teacher's answers, the student's training, and both together.
+
+    Raises:
+        ValueError: teacher and student were counted at two lengths, or a number is not positive.
+    """
+    if teacher.length != student.length:
+        raise ValueError(
+            f"The teacher was counted with texts of {teacher.length} tokens and the student with {student.length}; "
+            "count both at the length that you will train with."
+        )
+    for name, value in {"tokens": tokens, "epochs": epochs, "flops_per_second": flops_per_second}.items():
+        if value <= 0:
+            raise ValueError(f"{name} is {value}, but it has to be above 0.")
+    texts = tokens / teacher.length
+    rounds = 1 if cached_bytes_per_token else epochs
+    answers = round(rounds * texts * teacher.forward_flops)
+    training = round(epochs * texts * student.training_flops)
+    is_together = not cached_bytes_per_token
+    scoring = Part(
+        "the teacher answers" + (f" {rounds} times" if rounds > 1 else " once"), answers, answers / flops_per_second,
+        teacher.weight_bytes(), round(tokens * cached_bytes_per_token),
+    )  # fmt: skip
+    learning = Part("the student learns", training, training / flops_per_second, student.training_bytes())
+    memory = (scoring.memory + learning.memory) if is_together else max(scoring.memory, learning.memory)
+    total = Part("in all", answers + training, scoring.seconds + learning.seconds, memory, scoring.disk)
+    return [scoring, learning, total]

@@ -1,0 +1,92 @@
+"""The cost sheet against what is measured: FLOPs by hand, bytes of real tensors."""
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, T5Config
+
+from kdcourse.costs import ModelCosts, cost_sheet, model_costs
+
+TINY = GPT2Config(n_layer=2, n_head=2, n_embd=32, vocab_size=100, n_positions=64)
+LLAMA_70B = LlamaConfig(
+    hidden_size=8192, intermediate_size=28672, num_hidden_layers=80, num_attention_heads=64, num_key_value_heads=8,
+    vocab_size=128256,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(("config", "length"), [(TINY, 48), (GPT2Config(), 1024)], ids=["tiny", "GPT-2"])
+def test_flops_are_those_of_the_formula(config, length):
+    """A backward pass counted twice, a head left out, attention that does not grow with the text."""
+    width, layers = config.n_embd, config.n_layer
+    by_hand = layers * (2 * length * 12 * width**2 + 4 * length**2 * width) + 2 * length * width * config.vocab_size
+    assert model_costs(config, length).forward_flops == by_hand
+
+
+def test_a_large_teacher_is_counted_without_its_weights():
+    """140 GB to learn that there are 70 billion parameters; two FLOPs per parameter and token, and a little."""
+    costs = model_costs(LLAMA_70B, 1024)
+    assert costs.parameters == 70_553_706_496
+    assert costs.forward_flops / 1024 / costs.parameters == pytest.approx(2, rel=0.01)
+    assert costs.weight_bytes() == 2 * 70_553_706_496
+
+
+def test_the_bytes_of_a_training_are_those_of_its_tensors():
+    """Gradients or moments forgotten."""
+    model = AutoModelForCausalLM.from_config(TINY)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(input_ids=torch.zeros(1, 8, dtype=torch.long)).logits.sum().backward()
+    optimizer.step()
+    weights = [tensor for parameter in model.parameters() for tensor in (parameter, parameter.grad)]
+    moments = [value for state in optimizer.state.values() for name, value in state.items() if name != "step"]
+    measured = sum(tensor.numel() * tensor.element_size() for tensor in weights + moments)
+    assert model_costs(TINY, 8).training_bytes() == pytest.approx(measured, rel=0.1)
+
+
+def test_a_step_trains_for_three_forward_passes():
+    """A backward pass that is taken for one forward pass."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(TINY)
+        inputs = {"input_ids": torch.zeros(1, 48, dtype=torch.long), "attention_mask": torch.zeros(1, 1, 48, 48)}
+    with torch.utils.flop_counter.FlopCounterMode(display=False) as counter:
+        model(**inputs, use_cache=False).logits.sum().backward()
+    assert model_costs(TINY, 48).training_flops == pytest.approx(counter.get_total_flops(), rel=0.1)
+
+
+def test_logits_of_a_thousand_tokens_take_what_they_take():
+    """Sixteen bits where the loss computes in 32."""
+    costs = ModelCosts(parameters=1, vocabulary=50_257, length=1, forward_flops=1)
+    assert costs.logits_bytes(1000) == torch.zeros(1000, 50_257).untyped_storage().nbytes()
+
+
+def sheet(**changes):
+    teacher = ModelCosts(parameters=1000, vocabulary=10, length=8, forward_flops=16_000)
+    student = ModelCosts(parameters=100, vocabulary=10, length=8, forward_flops=1600)
+    settings = {"tokens": 80, "epochs": 3, "flops_per_second": 1e6} | changes
+    return cost_sheet(teacher, settings.pop("student", student), **settings)
+
+
+def test_a_cache_pays_the_teacher_once():
+    """A teacher that is paid in each epoch although its answers are kept, or that must fit beside the student."""
+    online, cached = sheet(), sheet(cached_bytes_per_token=60.0)
+    assert [part.flops for part in online] == [480_000, 144_000, 624_000]
+    assert [part.flops for part in cached] == [160_000, 144_000, 304_000]
+    assert [part.seconds for part in cached] == pytest.approx([0.16, 0.144, 0.304])
+    assert [part.memory for part in online] == [2000, 1600, 3600]
+    assert [part.memory for part in cached] == [2000, 1600, 2000]
+    assert [part.disk for part in cached] == [4800, 0, 4800]
+    assert [part.name for part in online] == ["the teacher answers 3 times", "the student learns", "in all"]
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        (lambda: model_costs(TINY, 0), "at least one token"),
+        (lambda: model_costs(T5Config(), 8), "T5Config cannot be counted without weights"),
+        (lambda: sheet(tokens=0), "tokens is 0"),
+        (lambda: sheet(flops_per_second=-1), "flops_per_second is -1"),
+        (lambda: sheet(student=ModelCosts(1, 1, 4, 1)), "texts of 8 tokens and the student with 4"),
+    ],
+)
+def test_what_cannot_be_counted_is_said(broken, words):
+    """A sheet of nonsense; torch's own error about meta tensors."""
+    with pytest.raises(ValueError, match=words):
+        broken()
