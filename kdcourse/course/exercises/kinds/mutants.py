@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kdcourse.course.exercises.calling import Result
 from kdcourse.course.exercises.comparing import plain
@@ -44,8 +44,11 @@ class KillTheMutants(Judged):
         return Observation(not survivors and not refused, said, tuple(first), rows)
 
     def _approves(self, answer: Function, suspect: Suspect) -> bool:
-        result = self.call(answer, anonymous(suspect.function), allowed=(AssertionError,))
-        return _verdict(result)
+        try:
+            return _verdict(self.call(answer, anonymous(suspect.function), allowed=(AssertionError,)))
+        except StoppedError as stopped:
+            about = ("asked about", suspect.name)
+            raise StoppedError(replace(stopped.diagnosis, beside=(*stopped.diagnosis.beside, about))) from stopped
 
 
 def _verdict(result: Result) -> bool:
