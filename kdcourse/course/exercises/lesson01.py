@@ -1,11 +1,16 @@
-"""The exercises of lesson 01: forward KL, and its gradient without autograd."""
+"""The exercises of lesson 01: forward KL, its gradient without autograd, and a pair that tells it from its likes."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Generator, Tensor
 
 from kdcourse.course.exercises.exercise import Exercise, Inputs, Misconception
+from kdcourse.course.exercises.kinds.judged import Suspect
+from kdcourse.course.exercises.kinds.witnesses import FindTheWitness
 from kdcourse.course.exercises.logits import float64, kl_terms, one_hot
 from kdcourse.divergence import forward_kl, reverse_kl
 
@@ -31,7 +36,7 @@ FORWARD_KL = Exercise(
     id="01.forward_kl",
     title="KL from log-probabilities",
     difficulty=2,
-    minutes=8,
+    minutes=7,
     examples=[
         (STUDENT, TEACHER),
         (float64([[0.7, 0.2, 0.1], [0.2, 0.2, 0.6]]).log(), float64([[0.1, 0.3, 0.6], [0.3, 0.3, 0.4]]).log()),
@@ -110,7 +115,7 @@ GRADIENT = Exercise(
     id="01.gradient",
     title="The gradient without autograd",
     difficulty=2,
-    minutes=8,
+    minutes=7,
     examples=[(STUDENT, TEACHER), (float64([0.0, 0.0]), float64([2.0, 0.0]))],
     random_inputs=_random_logits,
     reference=_gradient,
@@ -160,4 +165,121 @@ GRADIENT = Exercise(
 )
 
 
-EXERCISES = [FORWARD_KL, GRADIENT]
+# ---------------------------------------------------------------------------------------------------------------------
+# 01.witness
+
+
+def _probabilities(values: Sequence[float]) -> Tensor:
+    """A list of numbers, or what is as good as one."""
+    return torch.as_tensor(values, dtype=torch.float64)
+
+
+def _of_pairs(divergence: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Sequence[float], Sequence[float]], float]:
+    """A divergence of log-probabilities, student first, as a function of two lists of probabilities."""
+    return lambda student, teacher: divergence(_probabilities(student).log(), _probabilities(teacher).log()).item()
+
+
+def _by_categorical(student: Sequence[float], teacher: Sequence[float]) -> float:
+    p, q = (torch.distributions.Categorical(_probabilities(each)) for each in (student, teacher))
+    return torch.distributions.kl_divergence(q, p).item()
+
+
+def _entropy(log_probs: Tensor) -> Tensor:
+    return torch.special.entr(log_probs.exp()).sum(-1)
+
+
+def _cross_entropy_minus_entropy(student: Sequence[float], teacher: Sequence[float]) -> float:
+    p, q = _probabilities(student), _probabilities(teacher)
+    return (torch.xlogy(q, q) - torch.xlogy(q, p)).sum().item()
+
+
+def _half_squares(student: Sequence[float], teacher: Sequence[float]) -> float:
+    """What both directions become close to the teacher; classes that the teacher rules out are left aside."""
+    p, q = _probabilities(student), _probabilities(teacher)
+    return 0.5 * ((p - q).square() / q)[q > 0].sum().item()
+
+
+def _rule_of_pairs(student: Sequence[float], teacher: Sequence[float]) -> str:
+    p, q = _probabilities(student), _probabilities(teacher)
+    if p.ndim != 1 or p.shape != q.shape or len(p) < 2:  # noqa: PLR2004  (one class leaves no choice)
+        return "two lists of one length are asked for, with at least 2 classes."
+    if bool((p < 0).any() or (q < 0).any()):
+        return "a probability is never below 0."
+    if not torch.isclose(p.sum(), q.sum()) or not torch.isclose(q.sum(), torch.ones_like(q.sum())):
+        return f"probabilities add up to 1; yours add up to {p.sum():.4g} and {q.sum():.4g}."
+    if bool(((p == 0) & (q > 0)).any()):
+        return "the student rules out what the teacher says, and then KL is infinite."
+    return ""
+
+
+WITNESS = FindTheWitness(
+    id="01.witness",
+    title="One pair that tells nine formulas apart",
+    difficulty=2,
+    minutes=4,
+    right=[
+        Suspect("the package's forward KL", _of_pairs(forward_kl)),
+        Suspect("torch.distributions", _by_categorical),
+        Suspect("cross-entropy minus entropy", _cross_entropy_minus_entropy),
+    ],
+    suspects=[
+        Suspect("the models exchanged", _of_pairs(reverse_kl)),
+        Suspect("the mean of both directions", _of_pairs(lambda s, t: (forward_kl(s, t) + reverse_kl(s, t)) / 2)),
+        Suspect("cross-entropy, the entropy left in", _of_pairs(lambda s, t: forward_kl(s, t) + _entropy(t))),
+        Suspect("in bits", _of_pairs(lambda s, t: forward_kl(s, t) / math.log(2))),
+        Suspect("the mean over the classes", _of_pairs(lambda s, t: kl_terms(s, t.exp()).mean())),
+        Suspect("negative terms cut off", _of_pairs(lambda s, t: kl_terms(s, t.exp()).clamp(min=0).sum())),
+        Suspect("terms without their sign", _of_pairs(lambda s, t: kl_terms(s, t.exp()).abs().sum())),
+        Suspect("half the squared difference over q", _half_squares),
+        Suspect("NaN where the teacher says 0", _of_pairs(lambda s, t: (t.exp() * (t - s)).sum())),
+    ],
+    illegal=_rule_of_pairs,
+    reference=lambda: ([0.6, 0.2, 0.1, 0.1], [0.1, 0.4, 0.5, 0.0]),
+    misconceptions=[
+        Misconception(
+            "equal",
+            lambda: ([0.2, 0.3, 0.5], [0.2, 0.3, 0.5]),
+            "For two equal distributions nearly every formula says 0. It is the test that everybody writes first, and "
+            "it finds only what forgets to subtract.",
+            "section 3",
+        ),
+        Misconception(
+            "close",
+            lambda: ([0.205, 0.295, 0.5, 0.0], [0.2, 0.3, 0.5, 0.0]),
+            "On your pair both directions agree to 3 digits, as they do near the teacher, where each is half the "
+            "squared difference over q.",
+            "section 4",
+        ),
+        Misconception(
+            "mirrored",
+            lambda: ([0.3, 0.7], [0.7, 0.3]),
+            "On your pair both directions are the same number, as on any two distributions that are each other's "
+            "mirror image.",
+            "section 4",
+        ),
+        Misconception(
+            "sure-teacher",
+            lambda: ([0.6, 0.3, 0.1], [0.0, 0.0, 1.0]),
+            "Your teacher is certain. Its entropy is 0, so that cross-entropy and KL are one number, and with a single "
+            "term there is no sign to lose.",
+            "section 2",
+        ),
+        Misconception(
+            "nothing-ruled-out",
+            lambda: ([0.7, 0.2, 0.1], [0.1, 0.3, 0.6]),
+            "Your pair tells 8 of 9 apart, as that of the lesson does. Your teacher rules nothing out, and so nobody "
+            "had to compute 0 · log 0.",
+            "section 1, Break it",
+        ),
+        Misconception(
+            "no-negative-term",
+            lambda: ([0.3, 0.2, 0.5], [0.55, 0.45, 0.0]),
+            "Every term of your sum is positive: the student says too much only where the teacher says nothing. Cut "
+            "off or without a sign, such a sum stays the same.",
+            "section 3",
+        ),
+    ],
+)  # fmt: skip
+
+
+EXERCISES = [FORWARD_KL, GRADIENT, WITNESS]
