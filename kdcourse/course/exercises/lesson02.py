@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F  # noqa: N812  (the name that everybody knows it by)
 from torch import Generator, Tensor
 
 from kdcourse.course.exercises.exercise import Exercise, Inputs, Misconception
+from kdcourse.course.exercises.kinds.judged import Suspect
+from kdcourse.course.exercises.kinds.mutants import KillTheMutants
 from kdcourse.course.exercises.logits import kl_per_row, kl_terms
 
 
@@ -113,120 +113,223 @@ KL_PER_ROW = Exercise(
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# 02.is_sound
+# 02.test
 
 Term = Callable[[Tensor, Tensor], Tensor]
-
-ZERO = 1e-4
-"""A sound term is closer to 0 than this where student and teacher agree, and further where they do not."""
+"""`kd_term(student_logits, teacher_logits)`, the mean over rows of KL(teacher ‖ student), in nats."""
 
 
-@dataclass(frozen=True)
-class KDTerm:
-    """A distillation term to be examined. Copies are equal, so that a check sees that no input was changed."""
-
-    name: str
-    summands: Term
-
-    def __call__(self, student_logits: Tensor, teacher_logits: Tensor) -> Tensor:
-        return self.summands(student_logits, teacher_logits).sum() / student_logits.shape[0]
-
-    def __repr__(self) -> str:
-        return self.name
+def _by_summands(summands: Term) -> Term:
+    """The mean over rows of what a term adds up for each class."""
+    return lambda student, teacher: summands(student, teacher).sum() / len(student)
 
 
-def _cold_reverse_kl(student: Tensor, teacher: Tensor) -> Tensor:
-    """Right, except that the third probability of the student in `PAIR` vanishes at T = 0.05."""
-    return kl_terms((teacher / 0.05).log_softmax(-1), (student / 0.05).softmax(-1))
+def _mean_kl(student: Tensor, teacher: Tensor) -> Tensor:
+    return kl_per_row(student, teacher).mean()
 
 
-KD_TERMS = [
-    KDTerm("the right term", kl_per_row),
-    KDTerm("softmax on both sides", lambda student, teacher: kl_terms(student.softmax(-1), teacher.softmax(-1))),
-    KDTerm("teacher twice", lambda student, teacher: kl_per_row(teacher, teacher)),
-    KDTerm("student without gradient", lambda student, teacher: kl_per_row(student.detach(), teacher)),
-    KDTerm("raw logits", lambda student, teacher: kl_terms(student, teacher.softmax(-1))),
-    KDTerm("log on both sides", lambda student, teacher: kl_terms(student.log_softmax(-1), teacher.log_softmax(-1))),
-    KDTerm("reverse KL, target a softmax, T = 0.05", _cold_reverse_kl),
+def _cross_entropy_minus_entropy(student: Tensor, teacher: Tensor) -> Tensor:
+    q = teacher.softmax(-1)
+    return F.cross_entropy(student, q) - F.cross_entropy(teacher, q)
+
+
+def _softmax_then_log(student: Tensor, teacher: Tensor) -> Tensor:
+    """Right until a probability of the student is too small for 32 bits."""
+    return kl_terms(student.softmax(-1).log(), teacher.softmax(-1)).sum() / len(student)
+
+
+def _over_the_batch(student: Tensor, teacher: Tensor) -> Tensor:
+    return kl_per_row(student.T, teacher.T).sum() / len(student)
+
+
+def _straight_through(student: Tensor, teacher: Tensor) -> Tensor:
+    """The value of the KL and the gradient of a squared difference."""
+    square = (student.softmax(-1) - teacher.softmax(-1)).square().sum(-1).mean()
+    return _mean_kl(student, teacher).detach() + square - square.detach()
+
+
+def _with_epsilon(student: Tensor, teacher: Tensor) -> Tensor:
+    q = teacher.softmax(-1)
+    return (q * (q.log() - (student.softmax(-1) + 1e-3).log())).sum(-1).mean()
+
+
+RIGHT_TERMS = [
+    Suspect("log_softmax and softmax", _by_summands(lambda s, t: kl_terms(s.log_softmax(-1), t.softmax(-1)))),
+    Suspect(
+        "log_softmax twice, with the flag",
+        _by_summands(lambda s, t: kl_terms(s.log_softmax(-1), t.log_softmax(-1), True)),
+    ),
+    Suspect("cross-entropy minus entropy", _cross_entropy_minus_entropy),
+    Suspect("in 64 bits", lambda student, teacher: _mean_kl(student.double(), teacher.double())),
 ]
-"""One that is right, and six that the lesson has broken."""
+KD_MUTANTS = [
+    Suspect("softmax on both sides", _by_summands(lambda s, t: kl_terms(s.softmax(-1), t.softmax(-1)))),
+    Suspect("log on both sides", _by_summands(lambda s, t: kl_terms(s.log_softmax(-1), t.log_softmax(-1)))),
+    Suspect("the student's logits as they are", _by_summands(lambda s, t: kl_terms(s, t.softmax(-1)))),
+    Suspect("the teacher on both sides", lambda student, teacher: _mean_kl(teacher, teacher)),
+    Suspect("the student without gradient", lambda student, teacher: _mean_kl(student.detach(), teacher)),
+    Suspect("the other direction", lambda student, teacher: _mean_kl(teacher, student)),
+    Suspect("mean over the classes", lambda s, t: F.kl_div(s.log_softmax(-1), t.softmax(-1), reduction="none").mean()),
+    Suspect("sum over the rows", lambda student, teacher: kl_per_row(student, teacher).sum()),
+    Suspect("the first row alone", lambda student, teacher: _mean_kl(student[:1], teacher[:1])),
+    Suspect("cross-entropy, its entropy left in", lambda s, t: F.cross_entropy(s, t.softmax(-1))),
+    Suspect("softmax over the batch", _over_the_batch),
+    Suspect("softmax, and then its logarithm", _softmax_then_log),
+    Suspect("10⁻³ inside the logarithm", _with_epsilon),
+    Suspect("the gradient of another loss", _straight_through),
+]  # fmt: skip
+"""What the lesson has broken, and a few that look like it."""
 
-PAIR = (torch.tensor([[-3.0, -3.02, -9.0]]), torch.tensor([[0.0, 2.0, 1.0]]))
-"""A student whose raw logits make a positive number, and its teacher."""
+AGREED = 1e-4
+"""Two values are the same for a test in 32 bits."""
 
 
-def _random_term(generator: Generator) -> Inputs:
-    index = int(torch.randint(3, (), generator=generator))
-    return KD_TERMS[index], *_random_pair(generator)
+def _expected(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """KL and its gradient p − q by hand, in 64 bits."""
+    p, q = student.double().softmax(-1), teacher.double().softmax(-1)
+    return (q * (q.log() - p.log())).sum(-1).mean(), (p - q) / len(student)
 
 
-def _is_positive(term: Term, student: Tensor, teacher: Tensor) -> bool:
-    return term(student, teacher).item() > ZERO
+def _measured(term: Term, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor | None]:
+    student = student.clone().requires_grad_()
+    value = term(student, teacher)
+    if not value.requires_grad:
+        return value.detach(), None
+    return value.detach(), torch.autograd.grad(value, student, allow_unused=True)[0]
+
+
+PAIR = (torch.tensor([[2.0, 0.0, -5.0], [0.0, 1.0, 3.0]]), torch.tensor([[0.0, 2.0, 1.0], [1.0, 1.0, 0.0]]))
+"""Student and teacher: two rows of three classes."""
+SURE = (torch.tensor([[0.0, -120.0, 1.0], [0.0, 1.0, 3.0]]), PAIR[1])
+"""A student that has given a class up."""
+
+
+def _agrees(measured: Tensor | None, expected: Tensor) -> bool:
+    return measured is not None and torch.allclose(measured.double(), expected, atol=AGREED)
+
+
+def _is_the_kl(term: Term, student: Tensor, teacher: Tensor) -> bool:
+    value, gradient = _measured(term, student, teacher)
+    expected, slope = _expected(student, teacher)
+    return _agrees(value, expected) and _agrees(gradient, slope)
+
+
+def _test(term: Term) -> bool:
+    return _is_the_kl(term, *PAIR) and _is_the_kl(term, *SURE)
 
 
 def _vanishes(term: Term, teacher: Tensor) -> bool:
     """0 for a student that is its teacher."""
-    return abs(term(teacher.clone(), teacher).item()) < ZERO
+    return abs(term(teacher.clone(), teacher).item()) < AGREED
 
 
-def _teaches(term: Term, student: Tensor, teacher: Tensor) -> bool:
-    """The student's gradient is finite, and not 0 everywhere."""
-    student = student.clone().requires_grad_()
-    value = term(student, teacher)
-    if not value.requires_grad:
-        return False
-    (gradient,) = torch.autograd.grad(value, student, allow_unused=True)
-    return gradient is not None and bool(gradient.isfinite().all() and gradient.abs().max() > 0)
+def _test_finite(term: Term) -> bool:
+    return bool(term(*PAIR).isfinite())
 
 
-def _is_sound(term: Term, student: Tensor, teacher: Tensor) -> bool:
-    return _is_positive(term, student, teacher) and _vanishes(term, teacher) and _teaches(term, student, teacher)
+def _test_zero(term: Term) -> bool:
+    return _vanishes(term, PAIR[1]) and term(*PAIR).item() > AGREED
 
 
-def _is_sound_graph_is_enough(term: Term, student: Tensor, teacher: Tensor) -> bool:
-    has_graph = term(student.clone().requires_grad_(), teacher).requires_grad
-    return has_graph and _is_positive(term, student, teacher) and _vanishes(term, teacher)
+def _test_value(term: Term) -> bool:
+    return all(_agrees(term(*pair), _expected(*pair)[0]) for pair in (PAIR, SURE))
 
 
-IS_SOUND = Exercise(
-    id="02.is_sound",
-    title="Is this distillation term alive?",
+def _test_one_row(term: Term) -> bool:
+    return all(_is_the_kl(term, student[:1], teacher[:1]) for student, teacher in (PAIR, SURE))
+
+
+def _test_mild(term: Term) -> bool:
+    return _is_the_kl(term, *PAIR)
+
+
+def _test_falls(term: Term) -> bool:
+    student, values = PAIR[0].clone(), []
+    for _ in range(20):
+        value, gradient = _measured(term, student, PAIR[1])
+        values.append(value.item())
+        if gradient is None:
+            return False
+        student = student - 0.2 * gradient
+    return values == sorted(values, reverse=True) and values[-1] < values[0]
+
+
+def _test_alive(term: Term) -> bool:
+    _, gradient = _measured(term, *PAIR)
+    is_alive = gradient is not None and bool(gradient.isfinite().all() and gradient.abs().max() > 0)
+    return is_alive and _test_zero(term)
+
+
+def _test_to_the_last_bit(term: Term) -> bool:
+    return bool(term(*PAIR) == RIGHT_TERMS[0].function(*PAIR)) and _test(term)
+
+
+TEST = KillTheMutants(
+    id="02.test",
+    title="A test that no broken loss survives",
     difficulty=3,
     minutes=12,
-    examples=[(term, *PAIR) for term in KD_TERMS],
-    random_inputs=_random_term,
-    reference=_is_sound,
+    right=RIGHT_TERMS,
+    mutants=KD_MUTANTS,
+    reference=_test,
     misconceptions=[
         Misconception(
             "finite-is-fine",
-            lambda term, student, teacher: math.isfinite(term(student, teacher).item()),
-            "You pass 6 of our 7 terms, and only one of them is right: -1.343 for a student that is its teacher "
-            "is finite, too.",
+            _test_finite,
+            "You ask for a finite number, and 13 of 14 broken losses give one. -1.343 for a student that is its "
+            "teacher is finite, too.",
             "section 2",
         ),
         Misconception(
-            "value-is-enough",
-            lambda term, student, teacher: _is_positive(term, student, teacher) and _vanishes(term, teacher),
-            "You pass 'student without gradient' and the reverse KL at T = 0.05: both values are right, and no "
-            "student learns from them, since one gradient is missing and the other is NaN.",
-            "sections 3 and 5",
+            "falls-is-fine",
+            _test_falls,
+            "You train for a few steps and see the loss fall. So it does for most of the broken losses: each of them "
+            "falls, towards something else.",
+            "section 3",
         ),
         Misconception(
-            "graph-is-enough",
-            _is_sound_graph_is_enough,
-            "You pass the reverse KL at T = 0.05: it has requires_grad, and every entry of its gradient is NaN. Take "
-            "the gradient and look at it.",
-            "section 5",
+            "zero-is-fine",
+            _test_zero,
+            "You ask for 0 where student and teacher agree, and for more where they do not. A divisor that is wrong, "
+            "another direction and a missing gradient keep to both rules: compute one value by hand.",
+            "section 7",
         ),
         Misconception(
-            "zero-not-tried",
-            lambda term, student, teacher: _is_positive(term, student, teacher) and _teaches(term, student, teacher),
-            "You pass 'raw logits': positive, with a gradient, and not 0 where student and teacher are the same. Give "
-            "the term the teacher's logits on both sides.",
-            "section 2",
+            "alive-is-enough",
+            _test_alive,
+            "Your test asks what tells a dead loss: a value above 0, 0 for equal models, a gradient that is finite and "
+            "not 0. What passes is alive, and not yet right: compare value and gradient with numbers by hand.",
+            "section 7",
+        ),
+        Misconception(
+            "value-alone",
+            _test_value,
+            "The values are right, and nobody has looked at a gradient. The student learns from the gradient alone, "
+            "and the 2 survivors teach it nothing, or something else.",
+            "section 3",
+        ),
+        Misconception(
+            "one-row",
+            _test_one_row,
+            "Your batch has 1 row, and then a mean and a sum over rows are the same number.",
+            "section 7",
+        ),
+        Misconception(
+            "mild-logits",
+            _test_mild,
+            "All your logits are small. In 32 bits a probability of exp(-120) is 0 and its logarithm is -inf, so give "
+            "the student a class that it has given up.",
+            "section 4",
+        ),
+        Misconception(
+            "to-the-last-bit",
+            _test_to_the_last_bit,
+            "You refuse right losses: two ways to add the same 3 numbers differ in the 7th digit. Compare with "
+            "torch.allclose, or with pytest.approx.",
+            "section 8",
         ),
     ],
 )
 
 
-EXERCISES = [KL_PER_ROW, IS_SOUND]
+EXERCISES = [KL_PER_ROW, TEST]
