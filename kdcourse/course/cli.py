@@ -381,6 +381,7 @@ def diagnose(
         typer.Option("--promise", metavar="QUESTION=ANSWER", help="An answer that has to be; else the exit code is 1."),
     ] = None,
     report: Annotated[Path | None, typer.Option("--json", help="A file for what was found.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="How long one call of the loss may take.")] = 20.0,
 ) -> None:
     """Say in words what a distillation loss computes, each with the number that shows it, and its lesson.
 
@@ -398,7 +399,7 @@ def diagnose(
         roles = pairs_of(argument or [], "--argument", ROLES)
         promises = pairs_of(promise or [], "--promise", QUESTIONS)
         function = load(loss)
-    found = diagnose_loss(function, roles, _ask_which if sys.stdin.isatty() else None)
+    found = diagnose_loss(function, roles, _ask_which if sys.stdin.isatty() else None, seconds)
     if report:
         report.write_text(to_text(found), encoding="utf-8")
     table(

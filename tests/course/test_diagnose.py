@@ -3,9 +3,11 @@
 import inspect
 import itertools
 import json
+import sys
 from pathlib import Path
 
 import foreign_losses
+import hostile_losses
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812  (the name that everybody knows it by)
@@ -474,6 +476,32 @@ def test_what_cannot_be_diagnosed_is_a_sentence_and_exit_code_2(arguments):
     assert result.exit_code == 2
     assert isinstance(result.exception, SystemExit)
     assert result.output.strip()
+
+
+@pytest.mark.parametrize("name", hostile_losses.NOT_DIAGNOSED)
+def test_a_hostile_loss_gets_a_sentence_and_exit_code_2(name, monkeypatch):
+    """A traceback of the diagnosis, or a build that never ends."""
+    monkeypatch.syspath_prepend(FOLDER)
+    hostile_losses.CALLS.clear()
+    result = call(f"hostile_losses:{name}", "--seconds", "0.5" if "ang" in name or name == "sleeps" else "20")
+    assert result.exit_code == 2, result.output
+    assert isinstance(result.exception, SystemExit)
+    assert result.output.strip().startswith("✗")
+    assert len(result.output) < 1000
+
+
+@pytest.mark.parametrize("name", hostile_losses.DIAGNOSED)
+def test_of_a_loss_that_is_hard_to_ask_what_can_be_said_is_said(name, capfd):
+    """Pages on the screen, a false accusation, or an error that another loss of the same script runs into."""
+    hostile_losses.CALLS.clear()
+    settings = torch.get_default_dtype(), torch.is_grad_enabled(), sys.stdout, torch.get_rng_state().tolist()
+    report = diagnose_loss(getattr(hostile_losses, name))
+    question, answer = hostile_losses.DIAGNOSED[name]
+    assert report.get(question) == answer
+    assert {finding.question for finding in report.problems} <= {question, "gradient"}
+    assert capfd.readouterr().out == ""
+    after = torch.get_default_dtype(), torch.is_grad_enabled(), sys.stdout, torch.get_rng_state().tolist()
+    assert [before == now for before, now in zip(settings, after, strict=True)] == [True] * 4
 
 
 def test_a_loss_is_found_where_it_stands():

@@ -14,14 +14,13 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import torch
-
 from kdcourse.course.diagnose.case import Case, find_case
-from kdcourse.course.diagnose.foreign import ROLES, Asked, ForeignLoss, load
+from kdcourse.course.diagnose.foreign import ROLES, SECONDS, Asked, ForeignLoss, load
 from kdcourse.course.diagnose.probes import of_unknown, probe
 from kdcourse.course.diagnose.report import Finding, Report, in_order
 from kdcourse.course.diagnose.terms import describe
 from kdcourse.course.diagnose.trainers import accumulation, is_trainer, loss_of
+from kdcourse.course.exercises.keeping import world_as_it_was
 
 __all__ = ["Finding", "Report", "diagnose_loss", "load"]
 
@@ -34,7 +33,9 @@ WANTED = {
 }
 
 
-def diagnose_loss(function: Any, roles: Mapping[str, str] | None = None, ask: Asked | None = None) -> Report:
+def diagnose_loss(
+    function: Any, roles: Mapping[str, str] | None = None, ask: Asked | None = None, seconds: float = SECONDS
+) -> Report:
     """Find out what a distillation loss computes, by calling it.
 
     Args:
@@ -43,13 +44,14 @@ def diagnose_loss(function: Any, roles: Mapping[str, str] | None = None, ask: As
         roles: from student, teacher, labels, mask, temperature, weight, hard_weight, soft_weight or beta to the name
             of the argument that is it; only where the names do not say so.
         ask: whom to ask what an argument is; nobody if not given.
+        seconds: how long one call of the loss may take.
 
     Raises:
         MisuseError: it is not known what an argument is, or the loss cannot be called.
     """
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+    with world_as_it_was():
         warnings.simplefilter("ignore")  # what PyTorch says of a loss is no business of ours
-        loss = ForeignLoss(loss_of(function) if is_trainer(function) else function, roles, ask)
+        loss = ForeignLoss(loss_of(function) if is_trainer(function) else function, roles, ask, seconds)
         case = find_case(loss)
         findings = [*_inputs(case), *(describe(case) if case.formula else of_unknown(case)), *probe(case)]
         if is_trainer(function):

@@ -64,6 +64,10 @@ class Case:
         """The loss of a batch, as one number."""
         return evaluate(self.loss, replace(self.setting, **settings), batch).sum()
 
+    def gradient(self, value: Tensor, logits: Tensor) -> Tensor:
+        """That of a value of the loss; 0 if they do not reach it."""
+        return self.loss.gradients(value, logits)[0]
+
     def coefficients(self, layout: Layout | None = None, **settings: Any) -> Coefficients | None:
         """Those of the formula in another setting; None if it does not hold there."""
         if self.formula is None:
@@ -121,6 +125,8 @@ def is_rounded(case: Case) -> bool:
     batch = draw(case.shape)
     moved = [replace(batch, student=batch.student + 1e-5 * draw(case.shape, seed).student) for seed in range(1, 4)]
     values = [case.value(each).item() for each in (batch, *moved)]
+    if case.value(replace(batch, student=draw(case.shape, len(values)).student)).item() == values[0]:
+        return False  # the student has no say at all
     return abs(values[0]) > NOTHING and all(map(math.isfinite, values)) and len(set(values)) < len(values)
 
 
@@ -170,14 +176,13 @@ def offsets_heard(case: Case, batch: Batch) -> set[int]:
             moved = (_student_gradient(case, replace(batch, labels=labels)) - before).abs().sum(-1) > MOVED
             found |= {index[-1] - place[-1] for place in moved.nonzero().tolist()}
         return found
-    except RuntimeError:
+    except (CannotCallError, RuntimeError):
         return set()
 
 
 def _student_gradient(case: Case, batch: Batch) -> Tensor:
     trial = batch.with_gradient()
-    (gradient,) = torch.autograd.grad(case.value(trial), trial.student)
-    return gradient
+    return case.gradient(case.value(trial), trial.student)
 
 
 def _indices(batch: Batch) -> list[tuple[int, ...]]:

@@ -9,6 +9,7 @@ import inspect
 import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from kdcourse.course.diagnose.batches import Batch, draw
+from kdcourse.course.exercises.calling import OutOfTimeError, call_in_thread
+from kdcourse.course.exercises.keeping import cut_short
 from kdcourse.course.misuse import MisuseError
 
 ROLES = {
@@ -71,12 +74,19 @@ FEEDS: dict[str, Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]] = {
 }  # fmt: skip
 """What a loss may want in the place of logits, softened by its caller."""
 
+SECONDS = 20.0
+"""For one call of a loss; the first may have to compile something."""
+
 Asked = Callable[[str, Sequence[str]], str]
 """A question about a role and the names in doubt; the answer is one of them."""
 
 
 class CannotCallError(MisuseError):
     """The loss cannot be called with logits, labels and settings."""
+
+
+class HangsError(MisuseError):
+    """The loss takes too long; nothing more is tried."""
 
 
 class ForeignLoss:
@@ -86,18 +96,26 @@ class ForeignLoss:
         function: the loss.
         roles: from a role to the name of the argument that has it, where the name does not say so.
         ask: whom to ask about an argument that neither its name nor trying explains; nobody if not given.
+        seconds: how long one call may take.
 
     Raises:
         MisuseError: an argument is not explained, or a role is not known.
     """
 
-    def __init__(self, function: Any, roles: Mapping[str, str] | None = None, ask: Asked | None = None) -> None:
+    def __init__(
+        self,
+        function: Any,
+        roles: Mapping[str, str] | None = None,
+        ask: Asked | None = None,
+        seconds: float = SECONDS,
+    ) -> None:
         self.function = function
+        self.seconds = seconds
         self.name = getattr(function, "__name__", type(function).__name__)
         self.called = _parameters(_callee(function))
         self.made = _parameters(function) if inspect.isclass(function) else {}
         self.held = _numbers_of(function)
-        self.changes_its_inputs = False
+        self.changes_its_inputs = self.prints = False
         self.feed = "logits"
         """What student and teacher are given as, one of FEEDS."""
         self.roles = self._roles(dict(roles or {}), ask)
@@ -126,14 +144,48 @@ class ForeignLoss:
             weight = given["weight"]
             given |= {"hard_weight": weight, "soft_weight": 1 - weight if "hard_weight" in self.roles else weight}
         values = {name: given[role] for role, name in self.roles.items() if role in given}
-        try:
-            result = value_of(self._call(values, given))
-            self.changes_its_inputs |= any(logits._version for logits in copies)
-            return result
-        except CannotCallError:
-            raise
-        except Exception as error:
+        result = self.in_time(lambda: value_of(self._call(values, given)))
+        self.changes_its_inputs |= any(logits._version for logits in copies)
+        return result
+
+    def in_time(self, call: Callable[[], Any]) -> Any:
+        """What a call gives that runs code of the loss.
+
+        Raises:
+            CannotCallError: it raised something.
+            HangsError: it took too long.
+        """
+        with cut_short(0) as printed:
+            value, error = call_in_thread(call, (), self.seconds)
+        self.prints |= any(stream.left_out for stream in printed)
+        if isinstance(error, OutOfTimeError):
+            raise HangsError(
+                f"{self.name} was still running after {self.seconds:g} seconds; --seconds gives it longer."
+            )
+        if isinstance(error, CannotCallError):
+            raise error
+        if error is not None:
             raise CannotCallError(f"{self.name} stopped with {type(error).__name__}: {error}") from error
+        return value
+
+    def gradients(self, value: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Those of the sum of its value; 0 for what does not reach it.
+
+        Raises:
+            CannotCallError: as for a call.
+        """
+        found = self._gradients(value, inputs)
+        return tuple(torch.zeros_like(of) if each is None else each for each, of in zip(found, inputs, strict=True))
+
+    def reaches(self, value: Tensor, logits: Tensor) -> bool:
+        """Whether there is a way from a value back to these logits."""
+        return self._gradients(value, (logits,))[0] is not None
+
+    def _gradients(self, value: Tensor, inputs: Sequence[Tensor]) -> tuple[Tensor | None, ...]:
+        found: tuple[Tensor | None, ...] = self.in_time(
+            lambda: torch.autograd.grad(value.sum(), inputs, retain_graph=True, allow_unused=True)
+        )
+        return found
 
     def _call(self, values: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
         function = self.function
@@ -196,10 +248,8 @@ class ForeignLoss:
         batch = draw((3, 4))
         self.roles = dict(roles)
         values = {name: getattr(batch, role) for role, name in roles.items() if hasattr(batch, role)}
-        try:
-            self._call(values, Recorder(asked))
-        except Exception:
-            return asked
+        with suppress(CannotCallError):
+            self.in_time(lambda: self._call(values, Recorder(asked)))
         return asked
 
     def _by_trying(self, roles: dict[str, str], unknown: Sequence[str]) -> dict[str, str]:
@@ -233,7 +283,7 @@ class ForeignLoss:
                 for role in ("temperature", "weight")
                 if role in self.roles
             )
-        except (MisuseError, RuntimeError):
+        except (CannotCallError, RuntimeError):
             return False
 
     def _by_asking(self, roles: dict[str, str], ask: Asked | None) -> dict[str, str]:
@@ -307,7 +357,9 @@ def load(path: str) -> Any:
             thing = getattr(thing, part)
     except AttributeError:
         raise MisuseError(f"There is no {name!r} in {module_name}.") from None
-    except (Exception, SystemExit) as error:  # a script may end as soon as it is imported
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a script may end as soon as it is imported
         raise MisuseError(f"{module_name} cannot be imported: {type(error).__name__}: {error}") from error
     if not callable(thing):
         raise MisuseError(f"{path} is no function and no class, but {type(thing).__name__}.")
@@ -337,16 +389,30 @@ def value_of(result: Any) -> Tensor:
         if isinstance(result, Mapping) and name in result:
             return value_of(result[name])
         if not isinstance(result, (Tensor, Mapping)) and isinstance(member := getattr(result, name, None), Tensor):
-            return member
+            return require_numbers(member)
     if isinstance(result, Mapping):
         return value_of(next(iter(result.values()), None))
     if isinstance(result, (tuple, list)) and result:
         return value_of(result[0])
     if isinstance(result, Tensor) and result.is_floating_point():
-        return result
+        return require_numbers(result)
     if isinstance(result, (int, float)) and not isinstance(result, bool):
         return torch.tensor(result, dtype=torch.float64)
-    raise CannotCallError(f"It returned {type(result).__name__}, which is no loss.")
+    raise CannotCallError(f"it returned {type(result).__name__}, which is no loss")
+
+
+def require_numbers(value: Tensor) -> Tensor:
+    """The value, on the CPU.
+
+    Raises:
+        CannotCallError: it has none, or too many to be a loss.
+    """
+    if value.is_meta or value.layout != torch.strided:
+        what = "the device meta, where nothing is computed" if value.is_meta else str(value.layout)
+        raise CannotCallError(f"it returned a tensor of {what}, which is no loss")
+    if not value.numel():
+        raise CannotCallError(f"it returned a tensor of shape {tuple(value.shape)}, in which there is no number")
+    return value.cpu()
 
 
 def possible_roles(name: str) -> list[str]:
@@ -432,10 +498,8 @@ def _labels_move_the_student(loss: ForeignLoss) -> bool:
         for shift in (0, 1):
             trial = batch.with_gradient()
             trial = Batch(trial.student, trial.teacher, (batch.labels + shift) % 4)
-            value = loss(trial, temperature=2.0, weight=0.3).sum()
-            gradients.append(
-                torch.autograd.grad(value, (trial.student, trial.teacher), materialize_grads=True, allow_unused=True)
-            )
+            value = loss(trial, temperature=2.0, weight=0.3)
+            gradients.append(loss.gradients(value, trial.student, trial.teacher))
         (student, teacher), (other_student, other_teacher) = gradients
         return not torch.allclose(student, other_student) and torch.allclose(teacher, other_teacher)
     return False

@@ -45,7 +45,7 @@ def probe(case: Case) -> Iterator[Finding]:
         try:
             yield from each(case)
         except (CannotCallError, RuntimeError) as error:
-            if case.formula is None and each is _gradient:
+            if each is _gradient:
                 yield Finding("gradient", "error", f"The gradient cannot be taken: {error}", "03", "problem")
 
 
@@ -62,9 +62,9 @@ def _gradient(case: Case) -> Iterator[Finding]:
         )
         yield Finding("gradient", "none", words, "03", "problem")
         return
-    if not value.isfinite() or is_rounded(case):
+    if not value.isfinite() or is_rounded(case) or value.item() != case.value(batch).item():
         return
-    if torch.autograd.grad(value, batch.student, allow_unused=True)[0] is None:
+    if not case.loss.reaches(value, batch.student):
         words = "There is no gradient: the student was detached, and only the teacher would move."
         yield Finding("gradient", "none", words, "03", "problem")
         return
@@ -97,7 +97,7 @@ def _by_formula(case: Case) -> Finding | None:
     if found is None:
         return None
     batch = draw(case.shape).with_gradient()
-    (gradient,) = torch.autograd.grad(case.value(batch, temperature=4.0), batch.student)
+    gradient = case.gradient(case.value(batch, temperature=4.0), batch.student)
     columns = formula.columns(stack([batch]), 4.0)
     gradients = [torch.autograd.grad(column.sum(), batch.student, retain_graph=True)[0].flatten() for column in columns]
     parts = (
@@ -139,7 +139,7 @@ def _by_formula(case: Case) -> Finding | None:
 def _along_a_direction(case: Case) -> tuple[float, float]:
     """The derivative along a direction, by autograd and by central differences."""
     batch = draw(case.shape).with_gradient()
-    (gradient,) = torch.autograd.grad(case.value(batch), batch.student)
+    gradient = case.gradient(case.value(batch), batch.student)
     direction = draw(case.shape, seed=7).student
     step = 1e-5
     ahead, behind = (
@@ -156,6 +156,9 @@ def _in_place(case: Case) -> Iterator[Finding]:
             "It changes the logits that it is given (an operator such as /=, or a method that ends in an underscore)."
         )
         yield Finding("in_place", "yes", words, "03", "problem")
+    if case.loss.prints:
+        words = "It prints when it is called; in a training, that is once a step."
+        yield Finding("prints", "yes", words, "05", "note")
 
 
 def _teacher_gradient(case: Case) -> Iterator[Finding]:
@@ -163,8 +166,8 @@ def _teacher_gradient(case: Case) -> Iterator[Finding]:
     value = case.value(batch)
     if not value.requires_grad:
         return
-    (gradient,) = torch.autograd.grad(value, batch.teacher, allow_unused=True)
-    if gradient is None or not gradient.any():
+    gradient = case.gradient(value, batch.teacher)
+    if not gradient.any():
         yield Finding("teacher_gradient", "no", "No gradient reaches the teacher.", "05")
         return
     size = gradient.norm().item()
@@ -344,7 +347,7 @@ def _extreme(case: Case) -> Iterator[Finding]:
     expected = sum(part * column.item() for part, column in zip(parts, columns, strict=True))
     trial = batch.with_gradient()
     value = case.value(trial)
-    gradient: Tensor | None = torch.autograd.grad(value, trial.student)[0] if value.requires_grad else None
+    gradient: Tensor | None = case.gradient(value, trial.student) if value.requires_grad else None
     pair = f"for logits of some thousands, it is {value.item():.4g}, where the formula gives {expected:.4g}"
     if not math.isclose(value.item(), expected, rel_tol=1e-3, abs_tol=1e-9):
         words = f"Extreme logits break it: {pair}. A softmax was 0 when its logarithm was taken, or an epsilon was."
@@ -367,7 +370,7 @@ def _ruled_out(case: Case) -> Iterator[Finding]:
         if not value.isfinite():
             broken.append(f"{show(value)} for {name}")
         elif value.requires_grad:
-            (gradient,) = torch.autograd.grad(value, trial.student)
+            gradient = case.gradient(value, trial.student)
             if not gradient.isfinite().all():
                 broken.append(f"a gradient of NaN for {name}")
     if broken:
@@ -407,7 +410,7 @@ def _sixteen_bits(case: Case) -> Iterator[Finding]:
 def _value_and_gradient(case: Case, batch: Batch) -> tuple[float, Tensor]:
     trial = batch.with_gradient()
     value = case.value(trial, weight=case.soft_only)
-    (gradient,) = torch.autograd.grad(value, trial.student)
+    gradient = case.gradient(value, trial.student)
     return value.item(), gradient
 
 
@@ -449,14 +452,18 @@ def of_unknown(case: Case) -> Iterator[Finding]:
     if value.isnan():
         yield _nan_from_the_start(case, batch, value)
         return
+    if value.isinf():
+        yield Finding(
+            "direction", "infinite", "Infinite from the first call on: it divides by 0, or adds it up.", "02", "problem"
+        )
+        return
     if is_rounded(case):
         words = "It computes in 16 bits whatever it is given: logits that move by 0.00001 change nothing."
         yield Finding("sixteen_bits", "always", words, "02", "problem")
         yield Finding("direction", "unknown", "In 16 bits it cannot be told.", "01", "note", value.item())
         return
     if value.item() != case.value(batch).item():
-        words = f"Two calls with the same inputs differ, {value.item():.4f} and another: there is chance in it."
-        yield Finding("direction", "random", words, "01", "note", value.item())
+        yield _two_calls(case, batch)
         return
     if not _moves(case, "teacher"):
         words = f"None: it is {value.item():.4g} whatever the teacher says."
@@ -477,12 +484,27 @@ def of_unknown(case: Case) -> Iterator[Finding]:
     yield Finding("divisor", answer, words, "02", "ok" if answer == "mean" else "note", ratio)
 
 
-def _nan_from_the_start(case: Case, batch: Batch, value: Tensor) -> Finding:
-    gradient = (
-        torch.autograd.grad(value, batch.student)[0]
-        if value.requires_grad
-        else torch.full_like(batch.student, math.nan)
+def _two_calls(case: Case, batch: Batch) -> Finding:
+    """Why two calls with the same inputs differ: chance that a seed takes away, or something that is kept."""
+    values = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        values.append(case.value(batch).item())
+    first, second = values
+    if first == second:
+        words = (
+            f"Two calls with the same inputs differ, unless the seed is the same: there is chance in it ({first:.4f})."
+        )
+        return Finding("direction", "random", words, "01", "note", first)
+    words = (
+        f"Two calls with the same inputs and the same seed give {first:.4f} and {second:.4f}: it keeps something from "
+        "call to call, such as a step, a running mean or a queue. Give it a fixed state to have it diagnosed."
     )
+    return Finding("direction", "changes", words, "01", "note", second - first)
+
+
+def _nan_from_the_start(case: Case, batch: Batch, value: Tensor) -> Finding:
+    gradient = case.gradient(value, batch.student) if value.requires_grad else torch.full_like(batch.student, math.nan)
     if gradient.isfinite().all():
         words = (
             "NaN from the first call on, with a finite gradient that is wrong: F.kl_div takes the logarithm of its "
@@ -497,7 +519,7 @@ def _moves(case: Case, voice: str, weight: float = 0.3) -> bool:
     """Whether the loss hears the teacher, or the labels."""
     batch = draw(case.shape)
     other = (
-        replace(batch, teacher=batch.teacher.flip(-1))
+        replace(batch, teacher=draw(case.shape, seed=1).teacher)
         if voice == "teacher"
         else replace(batch, labels=(batch.labels + 1) % case.shape[-1])
     )

@@ -27,6 +27,7 @@ QUESTIONS = {
     "scale": "Is anything multiplied in?",
     "gradient": "Is the gradient that of the value?",
     "in_place": "Does it change its inputs?",
+    "prints": "Does it print?",
     "accumulation": "What do accumulated steps add up to?",
     "teacher_gradient": "Does a gradient reach the teacher?",
     "identical": "What is it for identical models?",

@@ -181,6 +181,11 @@ def _counts(case: Case, term: str, shape: tuple[int, ...], missing: bool, layout
 
 DIVISORS: dict[str, tuple[str, Level]] = {
     "per_row": ("nothing: it is one number for each row, and its caller takes the mean", "ok"),
+    "per_class": (
+        "nothing: it is one number for each class; a divergence is their sum over the classes, and its caller takes "
+        "the mean over rows alone",
+        "note",
+    ),
     "nothing": ("nothing: it is a sum, and grows with the batch", "note"),
     "rows": ("the number of rows", "ok"),
     "labelled_rows": ("the number of rows that have a label", "ok"),
@@ -206,8 +211,8 @@ DIVISORS: dict[str, tuple[str, Level]] = {
 
 def _divisor_finding(case: Case, question: str, divisor: Divisor) -> Finding:
     name = divisor.name
-    if name == "nothing" and case.value_of(draw(case.shape)).ndim:
-        name = "per_row"
+    if name == "nothing" and (dimensions := case.value_of(draw(case.shape)).ndim):
+        name = "per_class" if dimensions == len(case.shape) else "per_row"
     words, level = DIVISORS.get(name, (name.replace("_and_", " times ").replace("_", " "), "problem"))
     soft = case.formula.soft if case.formula else None
     per_element = soft is not None and soft.divergence.endswith(("mse", "l1"))

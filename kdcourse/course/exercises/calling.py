@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import _thread
 import copy
 import ctypes
+import sys
+import sysconfig
 import threading
+import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,17 +19,35 @@ from torch import Tensor
 
 from kdcourse.course.exercises.comparing import same_values
 from kdcourse.course.exercises.exercise import Exercise, Function, Inputs
+from kdcourse.course.exercises.keeping import cut_short, world_as_it_was
+from kdcourse.course.exercises.settling import settled, settled_error
 
 SECONDS = 5.0
 """For one call of a learner's function."""
-LISTEN = 0.05
+LISTEN = 0.02
 """Seconds after which a waiting kernel hears its stop button."""
-INSIST = 1.0
-"""Seconds in which a function is asked to stop, again and again: it may catch what asks it."""
+LIBRARIES = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "purelib", "platlib"))
+ROUNDS = (1, 2, 3, 4, 5)
+"""So often a function is asked to stop, with as many seconds in between: it may catch what asks it."""
 
 
 class OutOfTimeError(BaseException):
     """The function was still running when its time was over; no `except Exception` of its own keeps it alive."""
+
+
+class ParkedError(OutOfTimeError):
+    """The last word to a function that catches everything: whoever catches this waits for ever.
+
+    Python makes the instance where the error is caught, in the thread that catches it, and making it never ends. So an
+    endless loop around `except BaseException` takes no more time from anybody.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        if sys._getframe(1).f_code.co_filename != __file__:
+            never = _thread.allocate_lock()
+            never.acquire()
+            never.acquire()
 
 
 @dataclass(frozen=True)
@@ -82,57 +104,116 @@ def run(function: Function, inputs: Inputs, gradient: bool) -> Result:
         return Result(error=error)
     values: tuple[Any, ...] = (value,)
     if gradient and isinstance(value, Tensor) and value.requires_grad and not value.is_complex():
-        try:
-            values = (value.detach(), *torch.autograd.grad(value.sum(), given[0], allow_unused=True))
-        except Exception as raised:
-            return Result(error=raised)
-    changed = not same_values(tuple(map(_detached, given)), inputs, 0.0)
+        gradients, error = call_in_time(_gradients, (value, given[0]))  # a backward of its own runs there, too
+        if error is not None:
+            return Result(error=error)
+        values = (value.detach(), *gradients)
+    now, error = (given, None) if all(map(_is_plain, given)) else call_in_time(lambda: given, ())
+    changed = error is not None or not same_values(tuple(map(_detached, now)), settled(inputs), 0.0)
     return Result(values, changed_inputs=changed)
 
 
+def _gradients(value: Tensor, *inputs: Tensor) -> tuple[Tensor | None, ...]:
+    return torch.autograd.grad(value.sum(), inputs, allow_unused=True)
+
+
+def _is_plain(part: Any) -> bool:
+    """Whether nothing of somebody's can be in it."""
+    return type(part) in (Tensor, int, float, str, bool, type(None))
+
+
 def call_in_time(function: Function, inputs: Inputs) -> tuple[Any, BaseException | None]:
-    """The value of a call, or what it raised, `OutOfTimeError` included.
+    """The value of a call as plain data (see `settled`), or what it raised, `OutOfTimeError` included.
+
+    What the function changes in the process is put back, and threads that it leaves behind are ended.
+    """
+    others = {each.ident for each in threading.enumerate()}
+    with world_as_it_was() as put_back, cut_short():
+        found = call_in_thread(function, inputs, SECONDS, put_back)
+    _stop_what_was_left(others)
+    return found
+
+
+def call_in_thread(
+    function: Function, inputs: Inputs, seconds: float, afterwards: Callable[[], None] = lambda: None
+) -> tuple[Any, BaseException | None]:
+    """The same, but for what is put back.
 
     The call is made in a thread, because only a thread can be left alone on every platform; the kernel's own thread
-    listens for the stop button meanwhile.
+    listens for the stop button meanwhile. What the function does in C without letting go of Python's lock cannot be
+    stopped, nor `os._exit`.
+
+    Args:
+        afterwards: what is called first when the function is done.
     """
     box: dict[str, Any] = {}
+    done = _thread.allocate_lock()
+    done.acquire()
 
     def work() -> None:
         try:
-            box["value"] = function(*inputs)
-        except BaseException as error:
-            box["error"] = error
+            try:
+                try:
+                    value = function(*inputs)
+                finally:
+                    afterwards()
+                box["value"] = settled(value)
+            except BaseException as error:
+                box["error"] = settled_error(error)
+        except BaseException as error:  # the message of an error that never ends
+            box["error"] = OutOfTimeError() if isinstance(error, OutOfTimeError) else RuntimeError(type(error).__name__)
+        finally:
+            done.release()
 
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
+    thread = _thread.start_new_thread(work, ())
     try:
-        _wait(thread, SECONDS)
+        finished = _wait(done, seconds)
     except KeyboardInterrupt:
-        _stop(thread)
+        _stop(thread, done)
         raise
-    if thread.is_alive():
-        _stop(thread)
-        return None, OutOfTimeError(f"it was still running after {SECONDS:g} seconds")
+    if not finished:
+        _stop(thread, done)
+        return None, OutOfTimeError(f"it was still running after {seconds:g} seconds")
     return box.get("value"), box.get("error")
 
 
-def _wait(thread: threading.Thread, seconds: float) -> None:
-    """`join` that a signal can interrupt on every platform."""
-    for _ in range(round(seconds / LISTEN)):
-        thread.join(LISTEN)
-        if not thread.is_alive():
-            return
+def _wait(done: _thread.LockType, seconds: float, clock: Callable[[], float] = time.monotonic) -> bool:
+    """Whether it was done in time; a signal can interrupt this on every platform.
+
+    The clock is that of the start: the function may put something else in its place.
+    """
+    end = clock() + seconds
+    while not done.acquire(timeout=LISTEN):
+        if clock() > end:
+            return False
+    return True
 
 
-def _stop(thread: threading.Thread) -> None:
-    """Raise in the thread, at the next line of Python that it runs: an endless loop ends there."""
-    for _ in range(round(INSIST / LISTEN)):
-        if not thread.is_alive():
+def _stop(thread: int, done: _thread.LockType) -> None:
+    """Raise in the thread, at the next line of Python that it runs: an endless loop ends there, or waits for ever."""
+    for _ in ROUNDS:
+        _raise_in(thread, OutOfTimeError)
+        if done.acquire(timeout=LISTEN):
             return
-        identity = ctypes.c_ulong(thread.ident or 0)
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(identity, ctypes.py_object(OutOfTimeError))
-        thread.join(LISTEN)
+    _raise_in(thread, ParkedError)
+
+
+def _raise_in(thread: int, error: type[BaseException]) -> None:
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error))
+
+
+def _stop_what_was_left(others: set[int | None]) -> None:
+    """End the threads that a function has started; those of libraries stay."""
+    left = [thread for thread in threading.enumerate() if thread.ident not in others]
+    frames = sys._current_frames() if left else {}
+    for thread in left:
+        frame = frames.get(thread.ident or 0)
+        files = [each.f_code.co_filename for each, _ in traceback.walk_stack(frame)] if frame else []
+        if all(file.startswith(LIBRARIES) for file in files):
+            continue
+        for error in (SystemExit, ParkedError) if thread.daemon else (SystemExit,):
+            _raise_in(thread.ident or 0, error)
+            time.sleep(LISTEN)
 
 
 def _detached(part: Any) -> Any:
