@@ -444,6 +444,34 @@ class Counting(Trainer):
         return (self.alpha * hard + (1 - self.alpha) * kl(s, t)[taught].sum()) / num_items_in_batch
 
 
+class Constructed(Trainer):
+    """What its constructor makes is needed; its teacher stays in train mode."""
+
+    def __init__(self, model, args, teacher_model, temperature=2.0, alpha=0.5):
+        super().__init__(model=model, args=args)
+        self.teacher_net = teacher_model
+        self.temperature, self.alpha = temperature, alpha
+        self.criterion = nn.KLDivLoss(reduction="batchmean")
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        outputs, T = model(**inputs), self.temperature
+        with torch.no_grad():
+            t = self.teacher_net(**inputs).logits
+        soft = self.criterion((outputs.logits / T).log_softmax(-1), (t / T).softmax(-1)) * T**2
+        return self.alpha * outputs.loss + (1 - self.alpha) * soft
+
+
+class CountsInPart(Counting):
+    """The labels' term divides, the teacher's does not."""
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        logits, labels = model(**inputs).logits, inputs["labels"]
+        with torch.no_grad():
+            t = self.teacher.eval()(**inputs).logits
+        hard = F.cross_entropy(logits, labels, reduction="sum") / num_items_in_batch
+        return self.alpha * hard + (1 - self.alpha) * kl(logits, t).mean()
+
+
 class AsksForMore(Trainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         return self.criterion(model(**inputs).logits, self.teacher(**inputs).logits)

@@ -307,11 +307,21 @@ def test_every_mistake_of_the_catalogue_has_an_answer_of_its_own(name):
 @pytest.mark.parametrize(
     ("name", "answers", "problems"),
     [
-        ("OftenWritten", {"t_squared": "yes", "weight": "labels", "teacher_gradient": "no"}, {"accumulation": "mean"}),
+        (
+            "OftenWritten",
+            {"t_squared": "yes", "weight": "labels", "teacher_gradient": "no", "teacher_mode": "eval"},
+            {"accumulation": "mean"},
+        ),
+        (
+            "Constructed",
+            {"t_squared": "yes", "weight": "labels", "teacher_gradient": "no", "divisor": "rows"},
+            {"accumulation": "mean", "teacher_mode": "train"},
+        ),
+        ("CountsInPart", {"weight": "labels", "teacher_mode": "eval"}, {"accumulation": "in_part"}),
         ("Divided", {"accumulation": "mean_divided", "direction": "forward_kl"}, {}),
         (
             "OfOldTransformers",
-            {"weight": "teacher", "teacher_gradient": "yes"},
+            {"weight": "teacher", "teacher_gradient": "yes", "teacher_mode": "as_given"},
             {"accumulation": "refused", "t_squared": "no"},
         ),
         ("Counting", {"accumulation": "counted", "shift": "once", "divisor": "tokens", "weight": "labels"}, {}),
@@ -322,6 +332,16 @@ def test_a_trainers_compute_loss_is_a_loss_as_well(name, answers, problems):
     report = diagnose_loss(loss(name))
     assert {question: report.get(question) for question in answers} == answers
     assert {finding.question: finding.answer for finding in report.problems} == problems
+
+
+@pytest.mark.parametrize(
+    ("name", "times"),
+    [("OftenWritten", 4), ("Divided", 1), ("Counting", 1), ("Constructed", 4), ("CountsInPart", None)],
+)
+def test_the_step_in_pieces_has_its_number(name, times):
+    """A verdict about accumulation without a step that was accumulated."""
+    number = diagnose_loss(loss(name))["accumulation"].number
+    assert 1.05 < number < 4 if times is None else number == pytest.approx(times, rel=1e-6)
 
 
 def test_what_only_a_constructor_makes_is_named():

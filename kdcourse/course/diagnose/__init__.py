@@ -19,7 +19,7 @@ from kdcourse.course.diagnose.foreign import ROLES, SECONDS, Asked, ForeignLoss,
 from kdcourse.course.diagnose.probes import of_unknown, probe
 from kdcourse.course.diagnose.report import Finding, Report, in_order
 from kdcourse.course.diagnose.terms import describe
-from kdcourse.course.diagnose.trainers import accumulation, is_trainer, loss_of
+from kdcourse.course.diagnose.trainers import accumulation, is_trainer, loss_of, teacher_mode
 from kdcourse.course.exercises.keeping import world_as_it_was
 
 __all__ = ["Finding", "Report", "diagnose_loss", "load"]
@@ -55,7 +55,7 @@ def diagnose_loss(
         case = find_case(loss)
         findings = [*_inputs(case), *(describe(case) if case.formula else of_unknown(case)), *probe(case)]
         if is_trainer(function):
-            findings += accumulation(function, case)
+            findings += [*accumulation(function, case), *teacher_mode(function, case)]
     return Report(loss.name, dict(loss.roles), in_order(findings))
 
 

@@ -29,6 +29,7 @@ QUESTIONS = {
     "in_place": "Does it change its inputs?",
     "prints": "Does it print?",
     "accumulation": "What do accumulated steps add up to?",
+    "teacher_mode": "Is the teacher in eval mode when it answers?",
     "teacher_gradient": "Does a gradient reach the teacher?",
     "identical": "What is it for identical models?",
     "shift": "Which logits does a label teach?",

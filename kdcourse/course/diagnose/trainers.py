@@ -1,13 +1,16 @@
 """A Trainer's `compute_loss`, as a loss of logits: its models answer with what they are told to.
 
-The Trainer is not constructed, since nobody knows with what. What its constructor would have kept is given when it is
-asked for: `self.teacher…` is a model, `self.args.temperature` and `self.alpha` are settings, and so on.
+Where the signature of its constructor can be read, a Trainer is made of tiny models, and what it keeps is kept. Of the
+others nobody knows what they want; what their constructor would have kept is given when it is asked for:
+`self.teacher…` is a model, `self.args.temperature` and `self.alpha` are settings, and so on.
 """
 
 from __future__ import annotations
 
+import copy
+import functools
 import inspect
-import math
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from types import SimpleNamespace
@@ -18,12 +21,12 @@ import torch.nn.functional as F  # noqa: N812  (the name that everybody knows it
 from torch import Tensor, nn
 
 from kdcourse.checks import IGNORED_LABEL
-from kdcourse.course.diagnose.batches import draw
+from kdcourse.course.diagnose.batches import Batch, draw
 from kdcourse.course.diagnose.case import Case
-from kdcourse.course.diagnose.foreign import Recorder, Settings, possible_roles, value_of
+from kdcourse.course.diagnose.foreign import CannotCallError, Recorder, Settings, possible_roles, value_of
 from kdcourse.course.diagnose.report import Finding
-from kdcourse.course.misuse import MisuseError
 
+CLOSE = 1e-5
 SETTLED = ("temperature", "weight", "hard_weight", "soft_weight", "beta")
 PLAIN: dict[str, Any] = {
     "label_smoother": None, "compute_loss_func": None, "model_accepts_loss_kwargs": True, "label_names": ["labels"],
@@ -41,16 +44,19 @@ ARGUMENTS: dict[str, Any] = {
 class Answers(nn.Module):
     """A model that gives the logits that it was made with; and its own loss, if it is given labels."""
 
-    def __init__(self, logits: Tensor) -> None:
+    def __init__(self, logits: Tensor, dropout: float = 0.0) -> None:
         super().__init__()
         self.logits = logits
+        self.dropout = nn.Dropout(dropout)
+        self.answered_in_training: bool | None = None
         self.config = SimpleNamespace(num_labels=logits.shape[-1], vocab_size=logits.shape[-1], use_cache=False)
         self.device = logits.device
 
     def forward(self, *_: Any, labels: Tensor | None = None, **__: Any) -> Any:
         from transformers.modeling_outputs import SequenceClassifierOutput
 
-        logits = self.logits.clone()
+        self.answered_in_training = self.training
+        logits = self.dropout(self.logits.clone())
         loss = None if labels is None else own_loss(logits, labels)
         return SequenceClassifierOutput(loss=loss, logits=logits)
 
@@ -67,24 +73,32 @@ def is_trainer(thing: Any) -> bool:
     return inspect.isclass(thing) and any(base.__name__ == "Trainer" for base in thing.__mro__[1:])
 
 
-def loss_of(trainer: type, num_items: float = 1.0) -> Any:
+PIECES = 4
+"""Into which a batch is cut, as accumulation does."""
+DROPOUT = 0.1
+
+
+def loss_of(trainer: type, num_items: float | None = None, teacher_dropout: float = 0.0) -> Any:
     """A function of logits, labels and those settings that `compute_loss` asks for.
 
     Args:
         trainer: the class.
-        num_items: by which the number of labels is multiplied that `num_items_in_batch` says.
+        num_items: what `num_items_in_batch` says; the number of labels if not given.
+        teacher_dropout: of the teacher, if it is in train mode.
     """
     asked: set[str] = set()
 
     def compute(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, **settings: float) -> Tensor:
-        stand_in = _stand_in(trainer, Answers(teacher_logits), Answers(student_logits), settings, asked)
-        counted = labels[:, 1:] if labels.ndim > 1 else labels
+        teacher = Answers(teacher_logits, teacher_dropout)
+        stand_in = _stand_in(trainer, teacher, Answers(student_logits), settings, asked)
         ids = torch.ones(labels.shape if labels.ndim > 1 else (len(labels), 3), dtype=torch.long)
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
         keywords = {}
         if "num_items_in_batch" in inspect.signature(trainer.compute_loss).parameters:  # type: ignore[attr-defined]
-            keywords["num_items_in_batch"] = num_items * (counted != IGNORED_LABEL).sum().clamp(min=1)
-        return value_of(stand_in.compute_loss(Answers(student_logits), inputs, **keywords))
+            keywords["num_items_in_batch"] = torch.tensor(num_items or counted(labels))
+        value = value_of(stand_in.compute_loss(Answers(student_logits), inputs, **keywords))
+        compute.teacher = teacher  # type: ignore[attr-defined]
+        return value
 
     for shape in ((4, 3), (2, 4, 3)):
         batch = draw(shape)
@@ -95,6 +109,56 @@ def loss_of(trainer: type, num_items: float = 1.0) -> Any:
     compute.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     compute.__name__ = f"{trainer.__name__}.compute_loss"
     return compute
+
+
+def counted(labels: Tensor) -> int:
+    """As transformers counts them: of a language model, without the first of each text."""
+    following = labels[:, 1:] if labels.ndim > 1 else labels
+    return max(int((following != IGNORED_LABEL).sum()), 1)
+
+
+@functools.lru_cache(maxsize=8)
+def _constructed(trainer: type) -> Any:
+    """One made of tiny models; None if its constructor takes no teacher, or wants what nobody knows."""
+    from transformers import TrainingArguments
+
+    parameters = inspect.signature(trainer).parameters
+    if not any("teacher" in possible_roles(name) for name in parameters):
+        return None
+    student, teacher = (Answers(torch.zeros(2, 3)).train() for _ in range(2))
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = TrainingArguments(output_dir=folder, report_to=[], use_cpu=True, disable_tqdm=True)
+        known: dict[str, Any] = {"model": student, "args": arguments}
+        if not {"model", "args"} <= parameters.keys() and not any(
+            parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()
+        ):
+            return None
+        for name in parameters:
+            roles = possible_roles(name)
+            if "teacher" in roles and name not in known:
+                known[name] = teacher
+            elif setting := next((role for role in roles if role in SETTLED), None):
+                known[name] = Recorder(set())[setting]
+        with suppress(Exception):  # it wants more than can be known from its names
+            return trainer(**known)
+    return None
+
+
+def _kept(trainer: type, teacher: nn.Module, settings: Mapping[str, float]) -> dict[str, Any]:
+    """What the constructor keeps, with these settings and this teacher, which is left in the same mode."""
+    made = _constructed(trainer)
+    if made is None:
+        return {}
+    kept: dict[str, Any] = {}
+    for name, value in vars(made).items():
+        roles = [role for role in possible_roles(name) if role in SETTLED]
+        if isinstance(value, Answers) and "teacher" in possible_roles(name):
+            kept[name] = teacher.train(value.training)
+        elif roles and isinstance(value, (int, float)):
+            kept[name] = settings[roles[0]]
+        elif name not in ("args", "model", "model_wrapped"):
+            kept[name] = copy.copy(value) if isinstance(value, (list, dict)) else value
+    return kept
 
 
 def _stand_in(
@@ -121,7 +185,9 @@ def _stand_in(
         raise AttributeError(f"self.{name}, which its constructor makes; put it into the class to have it diagnosed")
 
     nothing = {"__init__": lambda self: None, "__getattr__": find, "log": lambda self, *_, **__: None}
-    return type(trainer.__name__, (trainer,), nothing)()
+    instance = type(trainer.__name__, (trainer,), nothing)()
+    vars(instance).update(_kept(trainer, teacher, settings))
+    return instance
 
 
 def accumulation(trainer: type, case: Case) -> Iterator[Finding]:
@@ -130,28 +196,79 @@ def accumulation(trainer: type, case: Case) -> Iterator[Finding]:
         words = "transformers calls compute_loss with num_items_in_batch, which this one does not take: a TypeError."
         yield Finding("accumulation", "refused", words, "05", "problem")
         return
-    batch = draw(case.shape)
-    settings = {role: getattr(case.setting, role) for role in ("temperature", "weight", "beta") if case.loss.has(role)}
-    given = {"student_logits": batch.student, "teacher_logits": batch.teacher, "labels": batch.labels, **settings}
     try:
-        once, twice = (loss_of(trainer, times)(**given).item() for times in (1.0, 2.0))
-    except (MisuseError, TypeError):
+        size, off = _in_pieces(trainer, case)
+    except CannotCallError:
         return
-    ratio = once / twice if twice else math.nan
-    if math.isclose(ratio, 2, rel_tol=1e-6):
-        words = "It divides by num_items_in_batch: with twice as many, it is half. A step in pieces is the whole step."
-        yield Finding("accumulation", "counted", words, "05", "ok", ratio)
-    elif getattr(trainer, "loss_is_scaled_for_ga", None) is False:
-        words = "It is a mean, and loss_is_scaled_for_ga = False has transformers divide it by the steps."
-        yield Finding("accumulation", "mean_divided", words, "05", "ok", ratio)
-    elif math.isclose(ratio, 1, rel_tol=1e-6):
-        words = (
-            "It is a mean that does not look at num_items_in_batch: 4 accumulation steps add up to 4 times as much, "
-            "unless loss_is_scaled_for_ga is False or the model takes no keywords."
-        )
-        yield Finding("accumulation", "mean", words, "05", "problem", ratio)
+    divided = getattr(trainer, "loss_is_scaled_for_ga", None) is False
+    times = size / PIECES if divided else size
+    found = f"{PIECES} pieces of a batch add up to {times:.3g} times the gradient of the whole"
+    if off < CLOSE:
+        words = f"It divides by num_items_in_batch: {found}."
+        yield Finding("accumulation", "counted", words, "05", "problem" if divided else "ok", times)
+    elif divided:
+        words = f"It is a mean, and loss_is_scaled_for_ga = False has transformers divide it by the steps: {found}."
+        yield Finding("accumulation", "mean_divided", words, "05", "ok", times)
+    elif _looks_at_the_count(trainer, case):
+        words = f"One term does not look at num_items_in_batch: {found}."
+        yield Finding("accumulation", "in_part", words, "05", "problem", times)
     else:
         words = (
-            f"With twice the num_items_in_batch, it is {1 / ratio:.3g} times as large: one term does not look at it."
+            f"It is a mean that does not look at num_items_in_batch: {found}, unless loss_is_scaled_for_ga is False or "
+            "the model takes no keywords."
         )
-        yield Finding("accumulation", "in_part", words, "05", "problem", ratio)
+        yield Finding("accumulation", "mean", words, "05", "problem", times)
+
+
+def _settings(case: Case) -> dict[str, float]:
+    return {role: getattr(case.setting, role) for role in ("temperature", "weight", "beta") if case.loss.has(role)}
+
+
+def _gradient(case: Case, loss: Any, batch: Batch) -> Tensor:
+    """Of the loss of a batch, with respect to the student's logits."""
+    trial = batch.with_gradient()
+    given = {"student_logits": trial.student, "teacher_logits": trial.teacher, "labels": trial.labels}
+    return case.loss.gradients(case.loss.in_time(lambda: loss(**given, **_settings(case))), trial.student)[0]
+
+
+def _in_pieces(trainer: type, case: Case) -> tuple[float, float]:
+    """The size of the step in pieces as a share of the whole step, and how far it is from that, as a share, too."""
+    batch = draw((PIECES, *case.shape[1:]), missing=case.is_tokens)
+    loss = loss_of(trainer, counted(batch.labels))
+    whole = _gradient(case, loss, batch)
+    rows = [slice(place, place + 1) for place in range(PIECES)]
+    parts = [Batch(batch.student[row], batch.teacher[row], batch.labels[row]) for row in rows]
+    pieces = torch.cat([_gradient(case, loss, part) for part in parts])
+    size = (pieces * whole).sum() / whole.square().sum()
+    return size.item(), ((pieces - whole).norm() / whole.norm()).item()
+
+
+def _looks_at_the_count(trainer: type, case: Case) -> bool:
+    batch = draw(case.shape)
+    once, twice = (_gradient(case, loss_of(trainer, times * counted(batch.labels)), batch) for times in (1, 2))
+    return not torch.allclose(once, twice)
+
+
+def teacher_mode(trainer: type, case: Case) -> Iterator[Finding]:
+    """Whether the teacher is in train mode when it answers, with its dropout on."""
+    batch = draw(case.shape)
+    given = {"student_logits": batch.student, "teacher_logits": batch.teacher, "labels": batch.labels}
+    loss = loss_of(trainer, teacher_dropout=DROPOUT)
+    try:
+        values = [case.loss.in_time(lambda: loss(**given, **_settings(case))).sum().item() for _ in range(PIECES)]
+    except CannotCallError:
+        return
+    if loss.teacher.answered_in_training is None:
+        return
+    if not loss.teacher.answered_in_training:
+        words = "The teacher is in eval mode when it answers, though it was given in train mode: its dropout is off."
+        yield Finding("teacher_mode", "eval", words, "05", "ok", 0.0)
+        return
+    spread = (max(values) - min(values)) / (abs(sum(values)) / len(values) or 1.0)
+    more = f"a dropout of {DROPOUT:g} moves the loss by {spread:.0%} from call to call"
+    if _constructed(trainer) is not None:
+        words = f"The teacher answers in train mode, since nothing here calls eval(): {more}."
+        yield Finding("teacher_mode", "train", words, "05", "problem", spread)
+        return
+    words = f"The teacher answers in the mode that it is in. Whoever makes the Trainer must call eval(); else {more}."
+    yield Finding("teacher_mode", "as_given", words, "05", "note", spread)
