@@ -270,6 +270,43 @@ def test_any_two_mistakes_are_both_named():
     assert not_named(PAIRS) == []
 
 
+OF_TOKENS = {
+    "mask_shift": [(0, ("mask", "not_shifted"))],
+    "masked": [(False, ("mask", "padding_teaches"))],
+    "safe": [(False, ("nothing_supervised", "nan"))],
+    "count": [
+        ("texts", ("divisor", "texts")), ("before", ("divisor", "labels_before_the_shift")),
+        ("vocabulary", ("divisor", "tokens_and_vocabulary")), ("means", ("divisor", "text_means")),
+    ],
+    "twice": [(True, ("shift", "twice"))],
+}  # fmt: skip
+"""What can be made wrong in a language model's loss, and what is to be said of it."""
+
+
+def pairs_of_tokens():
+    """Two changes to two different things; a mask that is not used cannot be shifted wrongly."""
+    changes = [(name, *change) for name, several in OF_TOKENS.items() for change in several]
+    pairs = itertools.combinations(changes, 2)
+    return [pair for pair in pairs if pair[0][0] != pair[1][0] and {pair[0][0], pair[1][0]} != {"mask_shift", "masked"}]
+
+
+def not_named_of_tokens(pairs):
+    hidden = []
+    for pair in pairs:
+        changes = {name: value for name, value, _ in pair}
+        twice = changes.pop("twice", False)
+
+        def wrong(s, t, labels, changes=changes, twice=twice):
+            s, t, labels = (s[:, :-1], t[:, :-1], labels[:, 1:]) if twice else (s, t, labels)
+            return foreign_losses.token_loss(s, t, labels, **changes)
+
+        report = diagnose_loss(wrong, roles={"student": "s", "teacher": "t", "labels": "labels"})
+        seen = [report.get(question) for _, _, (question, _) in pair]
+        if seen != [answer for _, _, (_, answer) in pair]:
+            hidden.append(([(name, value) for name, value, _ in pair], seen))
+    return hidden
+
+
 AS_LOSSES = {
     "01.forward_kl": "log_probs soft_targets",
     "02.kl_per_row": "outputs teacher_outputs",
@@ -290,6 +327,7 @@ def renamed(function, names):
     return renamed_function
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(AS_LOSSES.keys() & all_exercises().keys()))
 def test_every_mistake_of_the_catalogue_has_an_answer_of_its_own(name):
     """A mistake that the exercises know, and the diagnosis does not."""
@@ -302,6 +340,62 @@ def test_every_mistake_of_the_catalogue_has_an_answer_of_its_own(name):
     wrong = {mistake.name: answers(mistake.wrong) for mistake in exercise.misconceptions}
     assert right not in wrong.values()
     assert len(set(wrong.values())) == len(wrong)
+
+
+NAMED = {
+    "01.forward_kl": {
+        "turned-round": ("direction", "reverse_kl"), "zero-is-nan": ("ruled_out", "nan"),
+        "cross-entropy": ("direction", "cross_entropy"), "mean-over-classes": ("divisor", "classes"),
+        "rows-together": ("divisor", "nothing"), "sign": ("scale", "negative"),
+    },
+    "02.kl_per_row": {
+        "softmax-on-both-sides": ("direction", "probabilities_as_logs"), "raw-logits": ("direction", "raw_logits"),
+        "log-on-both-sides": ("direction", "log_of_logs"), "roles-exchanged": ("direction", "reverse_kl"),
+        "teacher-twice": ("direction", "none"), "terms-clamped": ("direction", "terms_clamped"),
+        "mean-over-classes": ("divisor", "classes"), "rows-together": ("divisor", "rows"),
+        "softmax-with-flag": ("direction", "two_probabilities_log_target"),
+        "flag-without-log": ("direction", "probability_target_as_log"),
+    },
+    "03.objective": {
+        "t-squared-missing": ("t_squared", "no"), "t-squared-on-both": ("hard_t_squared", "yes"),
+        "labels-softened": ("hard", "softened"), "alpha-turned-round": ("weight", "teacher"),
+        "switch-at-alpha-0": ("ends", "t_squared_goes_missing"),
+    },
+    "04.semi": {
+        "both-by-batch": ("hard_divisor", "rows"), "both-by-labelled": ("divisor", "labelled_rows"),
+        "unlabelled-dropped": ("mask", "unlabelled_dropped"), "label-zero": ("mask", "class_0"),
+        "nan": ("nothing_supervised", "nan"),
+    },
+    "06.token_mean": {
+        "mask-not-shifted": ("shift", "none"), "no-mask": ("mask", "padding_teaches"),
+        "divided-by-texts": ("divisor", "texts"), "divided-by-positions": ("divisor", "positions_but_last"),
+        "mean-of-means": ("divisor", "text_means"), "nan-for-nothing": ("nothing_supervised", "nan"),
+        "counted-before-the-shift": ("divisor", "labels_before_the_shift"),
+    },
+}  # fmt: skip
+"""The answer that is a mistake's own name, by exercise and mistake."""
+
+
+def as_loss(exercise, own):
+    """The function of an exercise as somebody's loss."""
+    if exercise == "06.token_mean":
+        return lambda s, t, labels: own(foreign_losses.kl(s, t), labels)
+    return renamed(own, AS_LOSSES[exercise])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(NAMED.keys() & all_exercises().keys()))
+def test_every_mistake_of_the_catalogue_is_named(name):
+    """An answer that is only another one, and does not say what is wrong."""
+    exercise = all_exercises()[name]
+    right = diagnose_loss(as_loss(name, exercise.reference))
+    wrong = {mistake.name: mistake.wrong for mistake in exercise.misconceptions}
+    assert len(NAMED[name].keys() & wrong.keys()) >= len(wrong) - 1
+    for mistake in NAMED[name].keys() & wrong.keys():
+        question, answer = NAMED[name][mistake]
+        report = diagnose_loss(as_loss(name, wrong[mistake]))
+        assert report.get(question) == answer, mistake
+        assert right.get(question) != answer, mistake
 
 
 @pytest.mark.parametrize(

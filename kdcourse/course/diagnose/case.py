@@ -30,6 +30,7 @@ ROWS: Shape = (6, 5)
 TOKENS: Shape = (3, 7, 5)
 MOVED = 1e-9
 """By what share a number moves that is not the same."""
+BY_TEXT = (("hard", "soft"), ("soft",), ("hard",))
 FULL_RULES = ("all", "all_but_last", "all_but_two")
 """Where the teacher may teach if every token has a label."""
 
@@ -205,7 +206,8 @@ def masked_layout(case: Case) -> Layout | None:
     if not case.formula.soft:
         rules = [layout.soft]
     for rule in rules:
-        for changes in (dict[str, Any](), {"ignores": False}, *([{"by_text": True}] if case.is_tokens else [])):
+        by_text = [{"by_text": terms} for terms in BY_TEXT] if case.is_tokens else []
+        for changes in (dict[str, Any](), {"ignores": False}, *by_text):
             found = replace(layout, soft=rule, **changes)
             if case.coefficients(found, missing=True):
                 return found

@@ -328,6 +328,10 @@ def _tokens(case: Case) -> Iterator[Finding]:
     if divisor.name == "texts":
         words += " Flatten to (tokens, vocabulary) first, and leave out padding."
     yield Finding("tokens", name, words, "06", "note" if level == "problem" else level)
+    if tokens.masked and tokens.masked.soft == "labelled" and case.formula.hard is None:
+        words = "A label counts the teacher at its own position: nothing is shifted. Labels of a causal language model "
+        words += "belong to the position before, so its caller must shift them."
+        yield Finding("shift", "none", words, "06", "note", 0)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

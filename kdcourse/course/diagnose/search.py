@@ -48,8 +48,8 @@ class Layout:
 
     soft: str = "all"
     offset: int = 0
-    by_text: bool = False
-    """Each text is averaged on its own first."""
+    by_text: tuple[str, ...] = ()
+    """Of which terms, hard or soft, each text is averaged on its own first."""
     ignores: bool = True
     """Rows without a label are no part of the hard term; if not, they are taken for class 0."""
 
@@ -99,10 +99,13 @@ class Formula:
             known = batch if self.layout.ignores else replace(batch, labels=batch.labels.clamp(min=0))
             surprise, uniform = hard_rows(self.hard, known, at, self.layout.offset)
             counted = known.labelled[..., self.layout.offset :]
-            columns += [_total(part, counted, self.layout.by_text) for part in (surprise, uniform)[: 1 + self.smoothed]]
+            columns += [
+                _total(part, counted, "hard" in self.layout.by_text)
+                for part in (surprise, uniform)[: 1 + self.smoothed]
+            ]
         if self.soft:
             counted = SOFT_RULES[self.layout.soft](labelled)
-            columns.append(_total(self.soft.rows(batch, at), counted, self.layout.by_text))
+            columns.append(_total(self.soft.rows(batch, at), counted, "soft" in self.layout.by_text))
         return columns
 
 

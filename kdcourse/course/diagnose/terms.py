@@ -130,7 +130,7 @@ def divisor_of(case: Case, term: str) -> Divisor | None:
     """What a term is divided by; None if there is no such term, or no count explains its coefficients."""
     if case.formula is None:
         return None
-    layout = replace(case.formula.layout, by_text=case.masked is not None and case.masked.by_text)
+    layout = replace(case.formula.layout, by_text=case.masked.by_text if case.masked else ())
     double_rows = (2 * case.shape[0], *case.shape[1:])
     double_classes = (*case.shape[:-1], 2 * case.shape[-1])
     double_length = (case.shape[0], 2 * case.shape[1], case.shape[-1])
@@ -170,7 +170,7 @@ def _counts(case: Case, term: str, shape: tuple[int, ...], missing: bool, layout
         return counts | {
             "rows": labelled.numel(), "labelled_rows": float(labelled.sum()), "classes": shape[-1],
         }  # fmt: skip
-    if layout.by_text:
+    if term in layout.by_text:
         return counts | {"text_means": shape[0], "vocabulary": shape[-1]}
     return counts | {
         "tokens": float(here.sum()), "labels_before_the_shift": float(labelled.sum()),
