@@ -55,7 +55,8 @@ test-quick: $(VENV)/.test-ready assets ## Check everything but the notebooks
 test-deep: $(VENV)/.test-ready assets ## Try fifty thousand random cases, every architecture, every lesson twice and interrupted, and three ports (about an hour)
 	KDCOURSE_DEEP=1 $(RUN) pytest -n 2 --dist loadfile tests/test_properties.py tests/notebooks/test_twice.py \
 		tests/course/test_run.py tests/course/test_editions.py tests/attacks/test_attacks_on_files.py tests/ports \
-		tests/census/test_census.py tests/attacks/test_attacks_on_the_cache.py
+		tests/census/test_census.py tests/attacks/test_attacks_on_the_cache.py tests/course/test_diagnose_search.py \
+		tests/course/exercises/test_hostile.py
 
 census: $(VENV)/.test-ready assets ## Take one step of every architecture of transformers, and write docs/census.md (about 20 minutes)
 	PYTHONPATH=tests $(RUN) census
