@@ -147,6 +147,7 @@ def call_in_thread(
         afterwards: what is called first when the function is done.
     """
     box: dict[str, Any] = {}
+    left_alone: list[bool] = []
     done = _thread.allocate_lock()
     done.acquire()
 
@@ -156,7 +157,8 @@ def call_in_thread(
                 try:
                     value = function(*inputs)
                 finally:
-                    afterwards()
+                    if not left_alone:  # who wakes up late finds a world that is not its own
+                        afterwards()
                 box["value"] = settled(value)
             except BaseException as error:
                 box["error"] = settled_error(error)
@@ -169,9 +171,11 @@ def call_in_thread(
     try:
         finished = _wait(done, seconds)
     except KeyboardInterrupt:
+        left_alone.append(True)
         _stop(thread, done)
         raise
     if not finished:
+        left_alone.append(True)
         _stop(thread, done)
         return None, OutOfTimeError(f"it was still running after {seconds:g} seconds")
     return box.get("value"), box.get("error")

@@ -19,7 +19,7 @@ import torch.nn.functional as F  # noqa: N812  (the name that everybody knows it
 import kdcourse
 from kdcourse.course.exercises import calling, comparing
 
-SLEEP = 30.0
+SLEEP = 5.0
 NEVER = threading.Event()
 
 

@@ -115,6 +115,15 @@ def test_nothing_runs_on(answer):
     assert time.process_time() - started < 0.15
 
 
+def test_who_wakes_up_late_changes_nothing(monkeypatch):
+    """An answer that slept too long, and puts the process back to what it was a minute ago."""
+    monkeypatch.setattr(calling, "SECONDS", LITTLE)
+    call_in_time(lambda: time.sleep(2 * LITTLE + 0.2), ())
+    monkeypatch.setattr(math, "tau", 6.0)
+    time.sleep(2 * LITTLE + 0.2)
+    assert math.tau == 6.0
+
+
 def test_what_a_function_prints_is_seen_but_not_all_of_it(capsys):
     """No `print` in an answer that is looked for a mistake; or a browser that dies of a million lines."""
     call_in_time(lambda: print("here"), ())
