@@ -215,9 +215,7 @@ def _stop_what_was_left(others: set[int | None]) -> None:
         files = [each.f_code.co_filename for each, _ in traceback.walk_stack(frame)] if frame else []
         if all(file.startswith(LIBRARIES) for file in files):
             continue
-        for error in (SystemExit, ParkedError) if thread.daemon else (SystemExit,):
-            _raise_in(thread.ident or 0, error)
-            time.sleep(LISTEN)
+        _raise_in(thread.ident or 0, SystemExit)  # not parked: `threading` may hold a lock there that all need
 
 
 def _detached(part: Any) -> Any:

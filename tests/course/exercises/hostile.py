@@ -101,11 +101,6 @@ def leaves_a_thread(x, y):
     return 2 * x
 
 
-def leaves_a_stubborn_thread(x, y):
-    threading.Thread(target=endless_around_everything, args=(x, y)).start()
-    return 2 * x
-
-
 def asks(x, y):
     return 2 * x if input("Shall I? ") == "y" else x
 
@@ -404,7 +399,7 @@ ANSWERS = {
     endless: "error", endless_around_exceptions: "error", endless_around_everything: "error",
     endless_without_a_manager: "error", endless_in_layers: "error", endless_in_finally: "error", asleep: "error",
     waiting: "error", recursive: "error", recursive_caught: "error", deeper_than_allowed: "passed",
-    leaves_a_thread: "passed", leaves_a_stubborn_thread: "passed", asks: "error", reads: "passed", exits: "error",
+    leaves_a_thread: "passed", asks: "error", reads: "passed", exits: "error",
     interrupts: "error", stops_generators: "error", exits_as_a_generator: "error", fails_without_words: "error",
     fails_with_endless_words: "error", handles_signals: "error", patches_softmax: "passed",
     patches_builtins: "passed", patches_the_clock: "passed", patches_the_check: "different",
