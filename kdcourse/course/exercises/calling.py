@@ -127,7 +127,7 @@ def call_in_time(function: Function, inputs: Inputs) -> tuple[Any, BaseException
 
     What the function changes in the process is put back, and threads that it leaves behind are ended.
     """
-    others = {each.ident for each in threading.enumerate()}
+    others = threading.enumerate()
     with world_as_it_was() as put_back, cut_short():
         found = call_in_thread(function, inputs, SECONDS, put_back)
     _stop_what_was_left(others)
@@ -206,9 +206,11 @@ def _raise_in(thread: int, error: type[BaseException]) -> None:
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error))
 
 
-def _stop_what_was_left(others: set[int | None]) -> None:
+def _stop_what_was_left(others: Sequence[threading.Thread]) -> None:
     """End the threads that a function has started; those of libraries stay."""
-    left = [thread for thread in threading.enumerate() if thread.ident not in others]
+    left = [thread for thread in threading.enumerate() if thread not in others]  # their numbers are used again
+    if left:
+        time.sleep(LISTEN)  # until each of them runs what it was started for
     frames = sys._current_frames() if left else {}
     for thread in left:
         frame = frames.get(thread.ident or 0)
@@ -216,6 +218,7 @@ def _stop_what_was_left(others: set[int | None]) -> None:
         if all(file.startswith(LIBRARIES) for file in files):
             continue
         _raise_in(thread.ident or 0, SystemExit)  # not parked: `threading` may hold a lock there that all need
+        time.sleep(LISTEN)
 
 
 def _detached(part: Any) -> Any:
