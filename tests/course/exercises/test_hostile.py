@@ -102,6 +102,7 @@ def test_there_are_forty_of_them():
     assert len(hostile.ANSWERS) >= 40
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # pytest tells of SystemExit
 @pytest.mark.parametrize(
     "answer",
     [hostile.endless, hostile.endless_around_everything, hostile.endless_in_layers, hostile.leaves_a_thread],
