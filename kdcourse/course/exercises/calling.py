@@ -12,6 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,6 +22,9 @@ from kdcourse.course.exercises.comparing import same_values
 from kdcourse.course.exercises.exercise import Exercise, Function, Inputs
 from kdcourse.course.exercises.keeping import cut_short, world_as_it_was
 from kdcourse.course.exercises.settling import settled, settled_error
+
+HERE = Path(__file__).parent
+"""No line of these modules is one of an answer."""
 
 SECONDS = 5.0
 """For one call of a learner's function."""
@@ -77,7 +81,7 @@ class Result:
     def line(self) -> str:
         """The line of the answer that raised its error, as it is written; empty if nobody can see it."""
         frames = traceback.extract_tb(self.error.__traceback__) if self.error else []
-        own = [frame for frame in frames if frame.filename != __file__]
+        own = [frame for frame in frames if HERE not in Path(frame.filename).parents]
         return (own[0].line or "") if own else ""
 
 

@@ -1,5 +1,6 @@
 """Exercises that ask for a test, a diagnosis, an experiment, a repair or a witness: judged rightly, and kindly."""
 
+import dataclasses
 import re
 
 import numpy as np
@@ -194,6 +195,27 @@ REPAIR = RepairARun(
 def test_a_repair_is_judged_by_its_properties(answer, kind, words):
     """Half a repair that is called wrong, without a word on what holds by now."""
     assert_diagnosed(REPAIR, answer, kind, words)
+
+
+def test_what_is_written_anew_has_a_stub_in_the_place_of_broken_code():
+    """A wrong answer that counts as not attempted, because the stub is not."""
+    anew = dataclasses.replace(REPAIR, broken=stub)
+    assert_diagnosed(anew, stub, "not attempted", "not attempted yet")
+    assert_diagnosed(anew, lambda x: -x, "different", "0 of 3 properties hold")
+
+
+def test_two_mistakes_that_break_the_same_properties_are_told_apart_by_what_is_seen():
+    """An unknown mistake that is called by the name of another."""
+
+    def sign(f):
+        return "" if f(3) == 6 else ("it is no number" if f(3) is None else f"it is {f(3)}")
+
+    task = dataclasses.replace(
+        REPAIR, broken=stub, properties=[Property("doubles", sign)],
+        misconceptions=[Misconception("squared", lambda x: x * x, "You square it.", "section 1")],
+    )  # fmt: skip
+    assert_diagnosed(task, lambda x: x * x + 1, "misconception", "You square it")
+    assert_diagnosed(task, lambda x: None, "different", "it is no number")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from kdcourse.course.exercises.calling import Result
 from kdcourse.course.exercises.exercise import Function
-from kdcourse.course.exercises.kinds.judged import Judged, Observation, counted
+from kdcourse.course.exercises.kinds.judged import Judged, Observation, StoppedError, counted
+
+NUMBER = re.compile(r"[-+]?\d[\d.,]*(e[-+]?\d+)?%?")
+"""Two answers that break a property in the same words are alike, whatever the numbers."""
 
 Call = Callable[..., Result]
 """Calls the answer, in bounded time."""
@@ -28,19 +32,27 @@ class RepairARun(Judged):
     """The answer takes the place of `broken`, and all properties must hold."""
 
     broken: Function
-    """What the notebook hands out."""
+    """What the notebook hands out; the stub, where the code is to be written anew."""
     properties: Sequence[Property]
 
     def observe(self, answer: Function) -> Observation:
         seen = self._broken_in(answer)
         rows = tuple((each.name, said) for each, said in zip(self.properties, seen, strict=True) if said)
         holding = counted(len(seen) - len(rows), seen)
-        behaviour = tuple(bool(said) for said in seen)
+        behaviour = tuple(NUMBER.sub("", said) for said in seen)
         if not rows:
-            return Observation(True, f"repaired, all {len(seen)} properties hold.", behaviour)
-        untouched = answer is not self.broken and behaviour == tuple(map(bool, self._broken_in(self.broken)))
+            return Observation(True, f"all {len(seen)} properties hold.", behaviour)
+        untouched = answer is not self.broken and self._is_as_handed_out(seen)
         said = f"{'not attempted yet; ' if untouched else ''}{holding} properties hold."
         return Observation(False, said, behaviour, rows, attempted=not untouched)
+
+    def _is_as_handed_out(self, seen: Sequence[str]) -> bool:
+        """Whether the same properties are broken as before; a stub that raises breaks none, as nobody sees them."""
+        try:
+            before = self._broken_in(self.broken)
+        except StoppedError:
+            return False
+        return list(map(bool, seen)) == list(map(bool, before))
 
     def _broken_in(self, answer: Function) -> list[str]:
         return [str(self.call(each.broken, answer).values[0]) for each in self.properties]
