@@ -1,12 +1,18 @@
-"""The exercises of lesson 03: softening, the gradient of the soft term, and the whole objective."""
+"""The exercises of lesson 03: the gradient of the soft term, the whole objective, and a loop that trains with it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
 import torch
 import torch.nn.functional as F  # noqa: N812  (the name that everybody knows it by)
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
-from kdcourse.course.exercises.exercise import Exercise, Inputs, Misconception
+from kdcourse.course.exercises import training
+from kdcourse.course.exercises.exercise import Exercise, Function, Inputs, Misconception
+from kdcourse.course.exercises.kinds.repairs import Property, RepairARun
 from kdcourse.course.exercises.logits import float64, soft_term, softened
 
 STUDENT = float64([[2.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
@@ -24,74 +30,6 @@ def _random_temperature(generator: Generator) -> float:
 
 def _random_at_a_temperature(generator: Generator) -> Inputs:
     return *_random_logits(generator), _random_temperature(generator)
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# 03.soften
-
-
-def _random_probabilities(generator: Generator) -> Inputs:
-    return _random_logits(generator)[0].softmax(-1), _random_temperature(generator)
-
-
-def _soften_probabilities(probabilities: Tensor, temperature: float) -> Tensor:
-    return softened(probabilities.log(), temperature)
-
-
-SOFTEN = Exercise(
-    id="03.soften",
-    title="Soften what is a probability already",
-    difficulty=1,
-    minutes=4,
-    examples=[(float64([[0.9, 0.09, 0.01]]), 2.0), (float64([[1.0, 0.0, 0.0], [0.5, 0.25, 0.25]]), 4.0)],
-    random_inputs=_random_probabilities,
-    reference=_soften_probabilities,
-    misconceptions=[
-        Misconception(
-            "divided",
-            lambda probabilities, temperature: probabilities / temperature,
-            "Your rows add up to 1/T: a half at T = 2. It is the logits that are divided; which logits have these "
-            "probabilities?",
-            "section 2",
-        ),
-        Misconception(
-            "divided-and-normalised",
-            lambda probabilities, temperature: (
-                (probabilities / temperature) / (probabilities / temperature).sum(-1, keepdim=True)
-            ),
-            "Yours gives back what went in: T cancels when probabilities are divided by T and then by their sum. It is "
-            "the logits that are divided.",
-            "section 2",
-        ),
-        Misconception(
-            "power-without-normalising",
-            lambda probabilities, temperature: probabilities ** (1 / temperature),
-            "Yours adds up to 1.35 for (0.9, 0.09, 0.01) at T = 2, where ours adds up to 1: the proportions are right, "
-            "and must still be divided by their sum.",
-            "section 2",
-        ),
-        Misconception(
-            "probabilities-as-logits",
-            lambda probabilities, temperature: (probabilities / temperature).softmax(-1),
-            "Yours gives (0.9, 0.09, 0.01) a top probability of 0.43 at T = 2, near 1/3 for whatever you put in: the "
-            "probabilities went through a softmax as if they were logits.",
-            "section 2",
-        ),
-        Misconception(
-            "sharpened",
-            lambda probabilities, temperature: softened(probabilities.log(), 1 / temperature),
-            "Yours makes 0.99 of the 0.9 at T = 2, where ours makes 0.70 of it: multiplied logits, or the power T, are "
-            "sharper, not softer.",
-            "section 2",
-        ),
-        Misconception(
-            "over-the-batch",
-            lambda probabilities, temperature: (probabilities.log() / temperature).softmax(0),
-            "Yours is 1 everywhere for a single row: dim=0 is the batch. The classes are the last dimension.",
-            "section 2",
-        ),
-    ],
-)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -115,7 +53,7 @@ SOFT_GRADIENT = Exercise(
     id="03.soft_gradient",
     title="The gradient of the soft term, by hand",
     difficulty=2,
-    minutes=5,
+    minutes=7,
     examples=[(STUDENT, TEACHER, 2.0), (STUDENT, TEACHER, 4.0)],
     random_inputs=_random_at_a_temperature,
     reference=_soft_gradient,
@@ -275,4 +213,193 @@ OBJECTIVE = Exercise(
 )
 
 
-EXERCISES = [SOFTEN, SOFT_GRADIENT, OBJECTIVE]
+# ---------------------------------------------------------------------------------------------------------------------
+# 03.loop
+
+Loss = Callable[[Tensor, Tensor, Tensor, float, float], Tensor]
+
+
+def _unwritten(
+    student: nn.Module, teacher: nn.Module, images: Tensor, labels: Tensor, *,
+    alpha: float, temperature: float, steps: int, seed: int,
+) -> None:  # fmt: skip
+    raise NotImplementedError
+
+
+def _distill(
+    student: nn.Module, teacher: nn.Module, images: Tensor, labels: Tensor, *,
+    alpha: float, temperature: float, steps: int, seed: int, loss: Loss = _objective,
+) -> None:  # fmt: skip
+    """With another `loss`, the mistake is in that alone."""
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.Adam(student.parameters(), 0.01)
+    student.train()
+    teacher.eval()
+    for _ in range(steps):
+        rows = torch.randint(len(images), (64,), generator=generator)
+        with torch.no_grad():
+            teacher_logits = teacher(images[rows])
+        optimizer.zero_grad()
+        loss(student(images[rows]), teacher_logits, labels[rows], alpha, temperature).backward()
+        optimizer.step()
+
+
+def _distill_with(loss: Loss) -> Function:
+    return partial(_distill, loss=loss)
+
+
+def _distill_without_zero_grad(
+    student: nn.Module, teacher: nn.Module, images: Tensor, labels: Tensor, *,
+    alpha: float, temperature: float, steps: int, seed: int,
+) -> None:  # fmt: skip
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.Adam(student.parameters(), 0.01)
+    student.train()
+    teacher.eval()
+    for _ in range(steps):
+        rows = torch.randint(len(images), (64,), generator=generator)
+        with torch.no_grad():
+            teacher_logits = teacher(images[rows])
+        _objective(student(images[rows]), teacher_logits, labels[rows], alpha, temperature).backward()
+        optimizer.step()
+
+
+def _distill_teacher_in_the_graph(
+    student: nn.Module, teacher: nn.Module, images: Tensor, labels: Tensor, *,
+    alpha: float, temperature: float, steps: int, seed: int,
+) -> None:  # fmt: skip
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.Adam(student.parameters(), 0.01)
+    student.train()
+    teacher.eval()
+    for _ in range(steps):
+        rows = torch.randint(len(images), (64,), generator=generator)
+        optimizer.zero_grad()
+        _objective(student(images[rows]), teacher(images[rows]), labels[rows], alpha, temperature).backward()
+        optimizer.step()
+
+
+class _Unmoved(nn.Module):
+    """A model whose mode nobody changes."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.__dict__["model"] = model  # not registered, so that `train()` and `eval()` do not reach it
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.__dict__["model"](images)
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        return self.__dict__["model"].parameters(recurse)
+
+
+def _distill_teacher_not_in_eval_mode(student: nn.Module, teacher: nn.Module, *data: Tensor, **settings: Any) -> None:
+    _distill(student, _Unmoved(teacher), *data, **settings)
+
+
+def _distill_student_not_in_train_mode(student: nn.Module, teacher: nn.Module, *data: Tensor, **settings: Any) -> None:
+    _distill(_Unmoved(student), teacher, *data, **settings)
+
+
+def _distill_without_the_seed(*given: Any, seed: int, **settings: Any) -> None:
+    _distill(*given, **settings, seed=int(torch.randint(2**31, ())))
+
+
+def _objective_of_the_answers(
+    student: Tensor, teacher: Tensor, labels: Tensor, alpha: float, temperature: float
+) -> Tensor:
+    return alpha * F.cross_entropy(student, labels) + (1 - alpha) * F.cross_entropy(student, teacher.argmax(-1))
+
+
+LOOP = RepairARun(
+    id="03.loop",
+    title="Twenty lines that bring the 3s back",
+    difficulty=3,
+    minutes=12,
+    broken=_unwritten,
+    reference=_distill,
+    prepare=training.task,
+    properties=[
+        Property("as many batches as steps are asked for", training.number_of_steps),
+        Property("the student is trained", training.nothing_learned),
+        Property("each step by its own gradient alone", training.gradients_left_over),
+        Property("the student learns in train mode", training.mode_of_the_student),
+        Property("the teacher answers in eval mode", training.mode_of_the_teacher),
+        Property("the teacher is as it was, and holds no gradient", training.trace_in_the_teacher),
+        Property("first gradient at alpha = 1, T = 4", training.weights_in_the_gradient(1.0, 4.0)),
+        Property("first gradient at alpha = 0, T = 1", training.weights_in_the_gradient(0.0, 1.0)),
+        Property("first gradient at alpha = 0.3, T = 4", training.weights_in_the_gradient(0.3, 4.0)),
+        Property("batches hang on the seed", training.say_of_the_seed),
+        Property("at alpha = 1 the nine other digits are learned", training.learned_from_labels_alone),
+        Property("at alpha = 1 no 3 is recognised", training.missing_from_labels_alone),
+        Property("at alpha = 0.5, T = 4 the 3s are back", training.share_of_the_missing(0.6)),
+    ],
+    misconceptions=[
+        Misconception(
+            "t-squared-missing",
+            _distill_with(_objective_t_squared_missing),
+            "At T = 1 your gradient is right, and at T = 4 the teacher's part of it is a sixteenth of ours: T² is "
+            "missing, the labels have nearly all the say, and most of the 3s stay missing.",
+            "section 4, and what follows this exercise",
+        ),
+        Misconception(
+            "alpha-turned-round",
+            _distill_with(_objective_alpha_turned_round),
+            "At alpha = 1 your student hears the teacher alone, and recognises 3s that no label speaks of: here alpha "
+            "is the weight of the labels.",
+            "section 5",
+        ),
+        Misconception(
+            "labels-softened",
+            _distill_with(_objective_labels_softened),
+            "At T = 1 your gradient is right, and at T = 4 that of the labels alone is not: the student's logits were "
+            "divided by T in the hard term, too.",
+            "section 5",
+        ),
+        Misconception(
+            "answers-instead-of-probabilities",
+            _distill_with(_objective_of_the_answers),
+            "Your student hears the teacher's likeliest class, and nothing of the other nine: that is one more label, "
+            "and a 3 is never one. Soften the teacher's logits.",
+            "section 2",
+        ),
+        Misconception(
+            "gradients-added-up",
+            _distill_without_zero_grad,
+            "From the second step on the gradients of all steps so far are added up, and the student is driven past "
+            "everything: `optimizer.zero_grad()` is missing.",
+            "section 6, hint 2",
+        ),
+        Misconception(
+            "teacher-in-the-graph",
+            _distill_teacher_in_the_graph,
+            "Your teacher holds a gradient after 3 steps: time and memory for what nobody needs, and one `step()` of "
+            "the wrong optimizer would change it. Ask it under `torch.no_grad()`.",
+            "section 6, hint 2",
+        ),
+        Misconception(
+            "teacher-not-in-eval-mode",
+            _distill_teacher_not_in_eval_mode,
+            "Your teacher answers in train mode: with dropout it would say something else each time it is asked. It is "
+            "you who sets its mode: `teacher.eval()`, 1 line.",
+            "section 6, hint 2",
+        ),
+        Misconception(
+            "student-not-in-train-mode",
+            _distill_student_not_in_train_mode,
+            "Your student learns in eval mode, in 3 of 3 steps: it came so, from somebody who had just tested it, and "
+            "its dropout would be off. `student.train()` stands before the loop.",
+            "section 6, hint 2",
+        ),
+        Misconception(
+            "seed-forgotten",
+            _distill_without_the_seed,
+            "Your loop, run twice with 1 seed, makes two students: its batches are drawn from a generator that the "
+            "seed does not set. What differs by chance cannot be compared.",
+            "section 6, hint 1",
+        ),
+    ],
+)
+
+
+EXERCISES = [SOFT_GRADIENT, OBJECTIVE, LOOP]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from kdcourse.course.exercises.calling import Result
 from kdcourse.course.exercises.exercise import Function
@@ -34,8 +35,11 @@ class RepairARun(Judged):
     broken: Function
     """What the notebook hands out; the stub, where the code is to be written anew."""
     properties: Sequence[Property]
+    prepare: Callable[[], Any] = lambda: None
+    """Makes and keeps what the properties need, so that none of the time for a call goes into it."""
 
     def observe(self, answer: Function) -> Observation:
+        self.prepare()
         seen = self._broken_in(answer)
         rows = tuple((each.name, said) for each, said in zip(self.properties, seen, strict=True) if said)
         holding = counted(len(seen) - len(rows), seen)
