@@ -1,116 +1,109 @@
-"""The exercises of lesson 04: labels and teacher in one number, and the many ways to weigh them by accident."""
+"""The exercises of lesson 04: what a run's log tells of it, and a batch in which some labels are missing."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F  # noqa: N812  (the name that everybody knows it by)
 from torch import Generator, Tensor
 
 from kdcourse.checks import IGNORED_LABEL
-from kdcourse.course.exercises.exercise import Exercise, Inputs, Misconception
+from kdcourse.course.exercises import runs
+from kdcourse.course.exercises.exercise import Exercise, Function, Inputs, Misconception
+from kdcourse.course.exercises.kinds.faults import NameTheFault
 from kdcourse.course.exercises.logits import kl_per_row
-from kdcourse.loss import distillation_loss
 
 # ---------------------------------------------------------------------------------------------------------------------
-# 04.which_end
-
-Objective = Callable[[Tensor, Tensor, Tensor, float], Tensor]
+# 04.fault
 
 
-def _weighs_labels(student: Tensor, teacher: Tensor, labels: Tensor, weight: float) -> Tensor:
-    return distillation_loss(student, teacher, labels, alpha=weight, temperature=2.0).total
+def _name_fault(log: runs.Log) -> str:  # noqa: PLR0911  (one for each fault)
+    first, last = log[0], log[-1]
+    if all(line["soft_loss"] < 1e-6 for line in log):  # noqa: PLR2004
+        return "student is its own teacher"
+    if any(line["loss"] > 1.2 * first["loss"] for line in log):
+        return "learning rate too high"
+    if all(_is_mixture(line, 1 - runs.ALPHA) for line in log):
+        return "alpha turned round"
+    if last["hard_loss"] > 1.2 * first["hard_loss"]:
+        return "labels shuffled"
+    if last["hard_loss"] > 0.55 * first["hard_loss"]:
+        return "teacher never loaded" if last["eval_accuracy"] < 0.68 else "hard term softened"  # noqa: PLR2004
+    if first["soft_loss"] < 1:
+        return "T squared missing"
+    return "hard term softened" if log[1]["hard_loss"] > 0.55 * first["hard_loss"] else "healthy"
 
 
-def _weighs_teacher(student: Tensor, teacher: Tensor, labels: Tensor, weight: float) -> Tensor:
-    return distillation_loss(student, teacher, labels, alpha=1 - weight, temperature=2.0).total
+def _is_mixture(line: dict[str, float], alpha: float) -> bool:
+    return abs(alpha * line["hard_loss"] + (1 - alpha) * line["soft_loss"] - line["loss"]) < 0.01 * line["loss"]
 
 
-def _adds_teacher(student: Tensor, teacher: Tensor, labels: Tensor, weight: float) -> Tensor:
-    parts = distillation_loss(student, teacher, labels, alpha=0.5, temperature=2.0)
-    return parts.hard + weight * parts.soft
+def _taking(fault: str, for_another: str) -> Function:
+    """All right but one name."""
+    return lambda log: for_another if _name_fault(log) == fault else _name_fault(log)
 
 
-def _weighs_labels_loud_teacher(student: Tensor, teacher: Tensor, labels: Tensor, weight: float) -> Tensor:
-    parts = distillation_loss(student, teacher, labels, alpha=0.5, temperature=2.0)
-    return weight * parts.hard + (1 - weight) * 100 * (parts.soft + 1)
+def _name_fault_by_the_total(log: runs.Log) -> str:
+    return "healthy" if log[-1]["loss"] < log[0]["loss"] else "learning rate too high"
 
 
-LOSSES = (_weighs_labels, _weighs_teacher, _adds_teacher, _weighs_labels_loud_teacher)
-
-
-def _random_loss(generator: Generator) -> Inputs:
-    return (LOSSES[int(torch.randint(len(LOSSES), (), generator=generator))],)
-
-
-STUDENT, TEACHER = torch.tensor([[1.0, -1.0]]), torch.tensor([[0.5, -0.5]])
-"""What the reference and the wrong answers try a loss with."""
-
-
-def _which_end(loss: Objective) -> str:
-    labels, other_labels = torch.tensor([0]), torch.tensor([1])
-
-    def hears(weight: float) -> tuple[bool, bool]:
-        before = loss(STUDENT, TEACHER, labels, weight)
-        by_labels = loss(STUDENT, TEACHER, other_labels, weight)
-        by_teacher = loss(STUDENT, -2 * TEACHER, labels, weight)
-        return not torch.isclose(before, by_labels), not torch.isclose(before, by_teacher)
-
-    ends = (hears(0.0), hears(1.0))
-    if ends == ((False, True), (True, False)):
-        return "labels"
-    if ends == ((True, False), (False, True)):
-        return "teacher"
-    return "neither"
-
-
-def _which_end_one_end_only(loss: Objective) -> str:
-    before, after = (loss(STUDENT, teacher, torch.tensor([0]), 0.0) for teacher in (TEACHER, -2 * TEACHER))
-    return "teacher" if torch.isclose(before, after) else "labels"
-
-
-def _which_end_compares_sizes(loss: Objective) -> str:
-    at_0, at_1 = (loss(STUDENT, TEACHER, torch.tensor([1]), weight) for weight in (0.0, 1.0))
-    return "labels" if at_1 > at_0 else "teacher"
-
-
-WHICH_END = Exercise(
-    id="04.which_end",
-    title="What does the weight multiply?",
+FAULT = NameTheFault(
+    id="04.fault",
+    title="Name the fault",
     difficulty=2,
-    minutes=8,
-    examples=[(loss,) for loss in LOSSES],
-    random_inputs=_random_loss,
-    reference=_which_end,
+    minutes=12,
+    faults=runs.FAULTS,
+    run=runs.play,
+    material=runs,
+    reference=_name_fault,
     misconceptions=[
         Misconception(
-            "trusts-the-name",
-            lambda loss: "labels",
-            "Your answer is 'labels' for every one of our 4 losses, also for 1 − weight on the labels. A check at 0.5 "
-            "passes for both conventions; only weight 0 and weight 1 tell.",
-            "section 2, Break it",
+            "total-alone",
+            _name_fault_by_the_total,
+            "You look at the total alone, and it falls in 7 of these 8 kinds of run. It is its two terms that tell "
+            "what went wrong.",
+            "section 4",
         ),
         Misconception(
-            "ends-exchanged",
-            lambda loss: {"labels": "teacher", "teacher": "labels", "neither": "neither"}[_which_end(loss)],
-            "'labels' and 'teacher' are exchanged. A weight of 1 that leaves only the cross-entropy multiplies the "
-            "labels' term.",
+            "sum-not-checked",
+            _taking("alpha turned round", "healthy"),
+            "Where alpha is turned round, both terms look sound, and you call it healthy. Do the sum: is `loss` 0.3 of "
+            "the hard loss and 0.7 of the soft one, in each line?",
             "section 2",
         ),
         Misconception(
-            "one-end-only",
-            _which_end_one_end_only,
-            "For hard + weight · soft you say 'teacher'. At weight 0 its teacher is silent, but at weight 1 both are "
-            "heard: it runs from one voice to two. Try both voices at both ends.",
-            "section 2, the table",
+            "nothing-to-learn-is-fine",
+            _taking("student is its own teacher", "healthy"),
+            "A soft loss of 0 is not good news, least of all at step 0: nobody agrees with a teacher before the first "
+            "step, except that teacher.",
+            "section 7, two that are one file",
         ),
         Misconception(
-            "compares-sizes",
-            _which_end_compares_sizes,
-            "You go by the larger loss, so a teacher's term that is scaled by 100 makes you say 'teacher' where the "
-            "weight is on the labels. Change an input, and see whether the number moves.",
-            "section 2",
+            "small-soft-loss-is-t-squared",
+            _taking("teacher never loaded", "T squared missing"),
+            "You take a small soft loss at the start for a missing T² in both cases. Without T² accuracy still rises; "
+            "a teacher of random numbers holds it below 0.7, and the hard loss above 1.",
+            "section 4",
+        ),
+        Misconception(
+            "start-not-looked-at",
+            _taking("T squared missing", "healthy"),
+            "You call it healthy because both terms fall. Look where they start: the soft loss at step 0 is a "
+            "sixteenth of what it is in a sound run.",
+            "section 4, the start",
+        ),
+        Misconception(
+            "hard-loss-and-accuracy",
+            _taking("hard term softened", "healthy"),
+            "You call it healthy, and its hard loss is about twice what it should be, while accuracy is as high as in "
+            "a sound run: it is the loss of logits that were divided by 4.",
+            "section 4, and section 5 of lesson 03",
+        ),
+        Misconception(
+            "blames-the-teacher",
+            _taking("labels shuffled", "teacher never loaded"),
+            "The hard loss climbs above its start, which is 1.61, while accuracy is high: so the student has learned "
+            "the task from its teacher, and it is the labels that contradict.",
+            "section 4",
         ),
     ],
 )
@@ -219,4 +212,4 @@ SEMI = Exercise(
 )
 
 
-EXERCISES = [WHICH_END, SEMI]
+EXERCISES = [FAULT, SEMI]

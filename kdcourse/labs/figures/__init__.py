@@ -19,7 +19,15 @@ from kdcourse.labs.figures.lesson03 import (
     rescaled_gradient,
     softened_distributions,
 )
-from kdcourse.labs.figures.lesson04 import Losses, Voices, alpha_by_temperature, alpha_sweep, losses_of_runs, two_voices
+from kdcourse.labs.figures.lesson04 import (
+    Losses,
+    Voices,
+    alpha_by_temperature,
+    alpha_sweep,
+    logs_of_runs,
+    losses_of_runs,
+    two_voices,
+)
 from kdcourse.labs.figures.lesson05 import accumulation, columns_at_stops
 from kdcourse.labs.figures.lesson06 import (
     Curve,
@@ -68,6 +76,7 @@ __all__ = [
     "learning_curves",
     "log_softmax_cliff",
     "logarithm_and_tangent",
+    "logs_of_runs",
     "losses_in_training",
     "losses_of_runs",
     "memory_over_a_step",

@@ -173,6 +173,48 @@ def _describe_losses(runs: Mapping[str, Sequence[Losses]]) -> str:
     return f"Hard and soft loss in nats, from start to end. {'; '.join(rows)}."
 
 
+def logs_of_runs(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> Picture:
+    """Total, hard and soft loss of each run (nats, left), and its accuracy on new examples (right), by step.
+
+    A run is a list of dictionaries as a Trainer logs them: "step", "loss", "hard_loss", "soft_loss", "eval_accuracy".
+    Each has a scale of its own, because what goes wrong may be a matter of powers of ten.
+    """
+    with plt.rc_context(STYLE):
+        figure, grid = plt.subplots(1, len(runs), figsize=(2.9 * len(runs), 3.4), squeeze=False)
+        for axes, (name, log) in zip(grid.flat, runs.items(), strict=True):
+            steps = [line["step"] for line in log]
+            for key, label, colour, marker in (
+                ("loss", "total", BLUE, "D"), ("hard_loss", "hard", GREY, "s"), ("soft_loss", "soft", ORANGE, "o"),
+            ):  # fmt: skip
+                axes.plot(steps, [line[key] for line in log], color=colour, marker=marker, markersize=4, label=label)
+            axes.set(title=name, xlabel="step", ylim=(0, 1.08 * max(max(_losses_of(line)) for line in log)))
+            share = axes.twinx()
+            right = [100 * line["eval_accuracy"] for line in log]
+            share.plot(steps, right, color=GREEN, marker="x", markersize=5, linestyle="--", label="accuracy (right, %)")
+            share.set(ylim=(0, 104), yticks=range(0, 101, 25))
+            share.spines["right"].set_visible(True)
+            share.grid(False)
+        grid[0, 0].set_ylabel("loss (nats)")
+        handles, labels = grid[0, 0].get_legend_handles_labels()
+        more, names = share.get_legend_handles_labels()
+        figure.legend(handles + more, labels + names, loc="outside upper center", ncols=4, frameon=False)
+    return Picture(figure, _describe_logs(runs))
+
+
+def _losses_of(line: Mapping[str, float]) -> tuple[float, float, float]:
+    return line["loss"], line["hard_loss"], line["soft_loss"]
+
+
+def _describe_logs(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> str:
+    def at(line: Mapping[str, float]) -> str:
+        total, hard, soft = _losses_of(line)
+        right = 100 * line["eval_accuracy"]
+        return f"{total:.2f}, {hard:.2f} and {soft:.2f} at step {line['step']:g}, accuracy {right:.0f}%"
+
+    said = (f"{name}: " + "; ".join(at(log[row]) for row in (0, 1, -1)) for name, log in runs.items())
+    return "Total, hard and soft loss in nats, and accuracy. " + ". ".join(said) + "."
+
+
 def alpha_sweep(lines: Mapping[str, Mapping[float, Sequence[float]]]) -> Picture:
     """Accuracy with its spread over seeds against alpha, one line for each name (at most four)."""
     with plt.rc_context(STYLE):

@@ -52,3 +52,30 @@ def test_each_run_has_both_terms_on_both_kinds_of_sentences():
     assert (
         "broken: hard 0.70 to 1.00 on its own sentences and 0.69 to 0.80 on new ones, soft 1.40 to 0.50" in picture.alt
     )
+
+
+def test_a_log_is_drawn_whole_and_each_run_on_its_own_scale():
+    """A run that explodes, and makes a flat line of all the others; a term that is drawn under another's name."""
+
+    def log(*losses):
+        return [
+            {
+                "step": 10 * row,
+                "loss": sum(pair),
+                "hard_loss": pair[0],
+                "soft_loss": pair[1],
+                "eval_accuracy": 0.2 + row / 2,
+            }
+            for row, pair in enumerate(losses)
+        ]
+
+    picture = figures.logs_of_runs({"sound": log((1.6, 4.0), (0.5, 1.0)), "mystery A": log((1.6, 5.0), (30.0, 700.0))})
+    sound, mystery, right, _ = picture.figure.axes
+    assert [sound.get_title(), mystery.get_title()] == ["sound", "mystery A"]
+    assert 5.6 < sound.get_ylim()[1] < 8
+    assert 730 < mystery.get_ylim()[1] < 900
+    drawn = {line.get_label(): list(line.get_ydata()) for line in (*sound.lines, *right.lines)}
+    assert drawn == {
+        "total": [5.6, 1.5], "hard": [1.6, 0.5], "soft": [4.0, 1.0], "accuracy (right, %)": pytest.approx([20, 70]),
+    }  # fmt: skip
+    assert "mystery A: 6.60, 1.60 and 5.00 at step 0, accuracy 20%; 730.00, 30.00 and 700.00 at step 10" in picture.alt
