@@ -180,8 +180,12 @@ def logs_of_runs(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> Picture:
     Each has a scale of its own, because what goes wrong may be a matter of powers of ten.
     """
     with plt.rc_context(STYLE):
-        figure, grid = plt.subplots(1, len(runs), figsize=(2.9 * len(runs), 3.4), squeeze=False)
-        for axes, (name, log) in zip(grid.flat, runs.items(), strict=True):
+        columns = min(len(runs), 3)
+        rows = -(-len(runs) // columns)
+        figure, grid = plt.subplots(rows, columns, figsize=(3.2 * columns, 0.7 + 2.6 * rows), squeeze=False)
+        for empty in grid.flat[len(runs) :]:
+            empty.remove()
+        for axes, (name, log) in zip(grid.flat, runs.items(), strict=False):
             steps = [line["step"] for line in log]
             for key, label, colour, marker in (
                 ("loss", "total", BLUE, "D"), ("hard_loss", "hard", GREY, "s"), ("soft_loss", "soft", ORANGE, "o"),
@@ -194,7 +198,8 @@ def logs_of_runs(runs: Mapping[str, Sequence[Mapping[str, float]]]) -> Picture:
             share.set(ylim=(0, 104), yticks=range(0, 101, 25))
             share.spines["right"].set_visible(True)
             share.grid(False)
-        grid[0, 0].set_ylabel("loss (nats)")
+        for axes in grid[:, 0]:
+            axes.set_ylabel("loss (nats)")
         handles, labels = grid[0, 0].get_legend_handles_labels()
         more, names = share.get_legend_handles_labels()
         figure.legend(handles + more, labels + names, loc="outside upper center", ncols=4, frameon=False)
