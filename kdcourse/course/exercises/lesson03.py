@@ -53,7 +53,7 @@ SOFT_GRADIENT = Exercise(
     id="03.soft_gradient",
     title="The gradient of the soft term, by hand",
     difficulty=2,
-    minutes=7,
+    minutes=5,
     examples=[(STUDENT, TEACHER, 2.0), (STUDENT, TEACHER, 4.0)],
     random_inputs=_random_at_a_temperature,
     reference=_soft_gradient,
@@ -164,7 +164,7 @@ OBJECTIVE = Exercise(
     id="03.objective",
     title="Labels and teacher in one loss",
     difficulty=2,
-    minutes=6,
+    minutes=5,
     examples=[
         (STUDENT, TEACHER, LABELS, 0.25, 4.0),
         (STUDENT, TEACHER, LABELS, 0.0, 4.0),
