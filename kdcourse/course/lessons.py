@@ -38,7 +38,7 @@ class LessonError(MisuseError):
 
 @dataclass(frozen=True)
 class LessonExercise:
-    """An exercise as its lesson announces it: `### Exercise 03.soften · Soften`, and beneath `★☆☆ · 3 minutes`."""
+    """An exercise as its lesson announces it: `### Exercise 03.loop · Twenty lines`, and beneath `★★★ · 12 minutes`."""
 
     id: str
     title: str

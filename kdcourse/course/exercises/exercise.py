@@ -33,7 +33,7 @@ class Misconception:
 class Task:
     """What every kind of exercise has.
 
-    Its id begins with the number of its lesson: "03.soften" belongs to lesson 03. Hints and solution are cells of
+    Its id begins with the number of its lesson: "03.objective" belongs to lesson 03. Hints and solution are cells of
     the notebook.
     """
 
