@@ -156,7 +156,13 @@ def file(tmp_path, monkeypatch):
     return path
 
 
-SOLVED = next(iter(exercises.all_exercises().values()))
+SOLVED = exercises.find_exercise("00.soft_label")
+
+
+def own_soft_label(votes):
+    return (sum(votes[5:]) + votes[4] / 2) / sum(votes)
+
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=4),
     lambda part: (
@@ -190,7 +196,7 @@ def test_a_lock_that_stays_held_hangs_no_exercise(file, monkeypatch, capsys):
     monkeypatch.setattr(own_record, "LOCK_SECONDS", 0.5)
     begun = time.monotonic()
     with FileLock(file.with_name(f".{file.name}.lock")):
-        assert exercises.check(SOLVED.id, SOLVED.reference).passed
+        assert exercises.check(SOLVED.id, own_soft_label).passed
     assert time.monotonic() - begun < 30
     assert capsys.readouterr().out.startswith("This answer is not recorded: another program has been using ")
     assert not file.exists()
@@ -200,7 +206,7 @@ def test_where_nothing_can_be_written_an_answer_is_still_checked(file, monkeypat
     """A read-only home, in which no exercise can be solved."""
     file.parent.joinpath("file").touch()
     monkeypatch.setenv(progress.FILE_VARIABLE, str(file.parent / "file" / "progress.json"))
-    assert exercises.check(SOLVED.id, SOLVED.reference).passed
+    assert exercises.check(SOLVED.id, own_soft_label).passed
     assert capsys.readouterr().out.startswith("This answer is not recorded: ")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import copy
 import ctypes
+import inspect
 import sys
 import sysconfig
 import threading
@@ -56,7 +57,7 @@ class ParkedError(OutOfTimeError):
 
 @dataclass(frozen=True)
 class Result:
-    """What a function gave for one input: its value, with a gradient if one was asked for, or the error it raised."""
+    """What a function gave for one input: its value, with gradients if they were asked for, or the error it raised."""
 
     values: tuple[Any, ...] = ()
     error: BaseException | None = None
@@ -85,45 +86,93 @@ class Result:
         return (own[0].line or "") if own else ""
 
 
+def same(answer: Result, expected: Result, tolerance: float) -> bool:
+    """Equal values, or an error of the type that is expected."""
+    if answer.error is not None or expected.error is not None:
+        return expected.error is not None and isinstance(answer.error, type(expected.error))
+    return answer.changed_inputs == expected.changed_inputs and same_values(answer.values, expected.values, tolerance)
+
+
+def all_same(answers: Sequence[Result], expected: Sequence[Result], tolerance: float) -> bool:
+    return all(same(ours, theirs, tolerance) for ours, theirs in zip(answers, expected, strict=True))
+
+
 def run_all(exercise: Exercise, function: Function, inputs: Sequence[Inputs]) -> list[Result]:
     """The results in the order of the inputs; after one that took too long, the others are not waited for."""
+    answer = by_position(function, names_of(exercise.reference))
     results: list[Result] = []
     for each in inputs:
         out_of_time = bool(results) and results[-1].is_out_of_time
-        results.append(results[-1] if out_of_time else run(function, each, exercise.gradient))
+        results.append(results[-1] if out_of_time else run(answer, each, exercise.gradient, exercise.from_logits))
     return results
 
 
-def run(function: Function, inputs: Inputs, gradient: bool) -> Result:
+def names_of(function: Function) -> list[str]:
+    """What the arguments of a function are called."""
+    return list(inspect.signature(function).parameters)
+
+
+def by_position(function: Function, names: Sequence[str]) -> Function:
+    """The function, or one that passes the last arguments by keyword where it takes them in no other way.
+
+    Args:
+        names: what the arguments are called elsewhere; keywords of other names are taken in their order.
+    """
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return function
+    keywords = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
+    by_name = keywords if not set(keywords) <= set(names) else [name for name in names if name in keywords]
+    first = len(names) - len(keywords)
+    if not keywords or first < 0 or any(each.kind is each.VAR_POSITIONAL for each in parameters):
+        return function
+    return lambda *inputs: function(*inputs[:first], **dict(zip(by_name, inputs[first:], strict=True)))
+
+
+def run(function: Function, inputs: Inputs, gradient: bool, from_logits: Function | None = None) -> Result:
     """Call a function on copies of its inputs.
+
+    Args:
+        gradient: of the sum of its value, with respect to the first input, or to the parameters of that.
+        from_logits: what makes the first input of logits; the gradient is then taken with respect to those. What
+            differs only along a direction that such a function levels out is the same.
 
     Raises:
         KeyboardInterrupt: somebody has pressed the stop button; nothing of the function runs on.
     """
     given = copy.deepcopy(inputs)
-    if gradient:
-        given[0].requires_grad_()
+    leaves = _learnable(given[0]) if gradient else []
+    for leaf in leaves:
+        leaf.requires_grad_()
+    if from_logits:
+        given = (from_logits(given[0]), *given[1:])
+    before = copy.deepcopy(tuple(map(_detached, given)))
     value, error = call_in_time(function, given)
     if error is not None:
         return Result(error=error)
-    values: tuple[Any, ...] = (value,)
-    if gradient and isinstance(value, Tensor) and value.requires_grad and not value.is_complex():
-        gradients, error = call_in_time(_gradients, (value, given[0]))  # a backward of its own runs there, too
-        if error is not None:
-            return Result(error=error)
-        values = (value.detach(), *gradients)
+    gradients, error = call_in_time(_gradients, (value, leaves))  # a backward of its own runs there, too
+    if error is not None:
+        return Result(error=error)
     now, error = (given, None) if all(map(_is_plain, given)) else call_in_time(lambda: given, ())
-    changed = error is not None or not same_values(tuple(map(_detached, now)), settled(inputs), 0.0)
-    return Result(values, changed_inputs=changed)
+    changed = error is not None or not same_values(tuple(map(_detached, now)), settled(before), 0.0)
+    return Result((_detached(value), *gradients), changed_inputs=changed)
 
 
-def _gradients(value: Tensor, *inputs: Tensor) -> tuple[Tensor | None, ...]:
-    return torch.autograd.grad(value.sum(), inputs, allow_unused=True)
+def _gradients(value: Any, leaves: Sequence[Tensor]) -> Sequence[Tensor]:
+    """Zeros for what has no say in the value."""
+    if leaves and isinstance(value, Tensor) and value.requires_grad and not value.is_complex():
+        return torch.autograd.grad(value.sum(), leaves, materialize_grads=True)
+    return [torch.zeros_like(leaf) for leaf in leaves]
 
 
 def _is_plain(part: Any) -> bool:
     """Whether nothing of somebody's can be in it."""
     return type(part) in (Tensor, int, float, str, bool, type(None))
+
+
+def _learnable(first: Any) -> list[Tensor]:
+    return [first] if isinstance(first, Tensor) else list(first.parameters())
 
 
 def call_in_time(function: Function, inputs: Inputs) -> tuple[Any, BaseException | None]:

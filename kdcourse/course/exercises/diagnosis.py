@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import singledispatch
 from typing import Any
 
 import torch
 
 from kdcourse.course.exercises import progress
-from kdcourse.course.exercises.calling import Result, run_all
+from kdcourse.course.exercises.calling import Result, all_same, run_all, same
 from kdcourse.course.exercises.catalogue import find_exercise
-from kdcourse.course.exercises.comparing import close, is_nan, same_values
-from kdcourse.course.exercises.exercise import Exercise, Function, Inputs, Misconception, Task
+from kdcourse.course.exercises.comparing import close
+from kdcourse.course.exercises.exercise import Exercise, Function, Inputs, Task
+from kdcourse.course.exercises.naming import known_mistake
+from kdcourse.course.exercises.origins import borrowed, replaced
 from kdcourse.course.exercises.showing import shown, shown_beside
 
 RANDOM_INPUTS = 5
+UNKNOWN = "Different from all the mistakes that we know."
+GRADIENT_LOST = (
+    "The value is right, but it has no gradient: it is not connected to the student any more, and nothing can be "
+    "learned from it. Look for `detach`, `no_grad`, `item`, `numpy`, or a tensor that was made anew."
+)
 
 
-MARKS = {"passed": "✓", "not attempted": "…", "error": "!", "misconception": "✗", "different": "✗"}
+MARKS = {"passed": "✓", "not attempted": "…", "borrowed": "↺", "error": "!", "misconception": "✗", "different": "✗"}
 COLOURS = {
-    "passed": "#009E73", "not attempted": "#6B6B6B", "error": "#D55E00", "misconception": "#D55E00",
-    "different": "#D55E00",
+    "passed": "#009E73", "not attempted": "#6B6B6B", "borrowed": "#0072B2", "error": "#D55E00",
+    "misconception": "#D55E00", "different": "#D55E00",
 }  # fmt: skip
 
 
@@ -32,7 +39,7 @@ class Diagnosis:
     """What became of an answer."""
 
     kind: str
-    """"passed", "not attempted", "error", "misconception" or "different"."""
+    """"passed", "not attempted", "borrowed", "error", "misconception" or "different"."""
     message: str
     misconception: str = ""
     beside: tuple[tuple[str, str], ...] = ()
@@ -98,16 +105,42 @@ def diagnose(exercise: Task, answer: Function) -> Diagnosis:
 @diagnose.register
 def diagnose_function(exercise: Exercise, function: Function) -> Diagnosis:
     """The results of a function, beside those of the reference and of each known mistake."""
+    if name := replaced():
+        said = f"In this kernel {name} is another function than its package has, so nothing can be checked. Restart it."
+        return Diagnosis("error", said)
     inputs = inputs_of(exercise)
     answers = run_all(exercise, function, inputs)
     if all(answer.is_the_stub for answer in answers):
         return Diagnosis("not attempted", f"{exercise.title}: not attempted yet.")
     expected = run_all(exercise, exercise.reference, inputs)
     if all_same(answers, expected, exercise.tolerance):
-        return Diagnosis("passed", f"{exercise.title}: right, on {len(inputs)} inputs.")
-    if mistake := _mistake_like(answers, exercise, inputs):
-        return Diagnosis("misconception", f"{mistake.signature} Read {mistake.read}.", mistake.name)
+        return _diagnose_on_edges(exercise, function, len(inputs))
+    if known := known_mistake(exercise, inputs, answers):
+        return Diagnosis("misconception", known.words, known.name)
     return _describe_difference(inputs, answers, expected, exercise)
+
+
+def _diagnose_on_edges(exercise: Exercise, function: Function, tried: int) -> Diagnosis:
+    """Of an answer that is right on ordinary inputs."""
+    inputs = edges_of(exercise)
+    answers, expected = (run_all(exercise, each, inputs) for each in (function, exercise.reference))
+    if all_same(answers, expected, exercise.tolerance):
+        if name := borrowed(exercise, function, exercise.examples):
+            return Diagnosis("borrowed", _thanks_but(name, exercise))
+        return Diagnosis("passed", f"{exercise.title}: right, on {tried + len(inputs)} inputs.")
+    wrong = [not same(*pair, exercise.tolerance) for pair in zip(answers, expected, strict=True)].index(True)
+    found = _describe_difference(inputs, answers, expected, exercise)
+    said = f"Right on ordinary inputs, but not {exercise.edges[wrong].words}."
+    return replace(found, message=f"{said} {found.message.removeprefix(UNKNOWN).lstrip()}".rstrip())
+
+
+def _thanks_but(name: str, exercise: Exercise) -> str:
+    """What to say of a right answer that calls what is ours, or what the text excludes."""
+    if name.startswith("kdcourse."):
+        return f"That is right, and it is ours: your answer calls {name}. Now write it yourself; the hints are there."
+    return (
+        f"That is right, and calls {name}; here the point is to do without. Read the task of {exercise.id} once more."
+    )
 
 
 def inputs_of(exercise: Exercise) -> list[Inputs]:
@@ -118,26 +151,12 @@ def inputs_of(exercise: Exercise) -> list[Inputs]:
     ]
 
 
-def same(answer: Result, expected: Result, tolerance: float) -> bool:
-    """Equal values, or an error of the type that is expected."""
-    if answer.error is not None or expected.error is not None:
-        return expected.error is not None and isinstance(answer.error, type(expected.error))
-    return answer.changed_inputs == expected.changed_inputs and same_values(answer.values, expected.values, tolerance)
-
-
-def all_same(answers: Sequence[Result], expected: Sequence[Result], tolerance: float) -> bool:
-    return all(same(ours, theirs, tolerance) for ours, theirs in zip(answers, expected, strict=True))
-
-
-def _mistake_like(answers: Sequence[Result], exercise: Exercise, inputs: Sequence[Inputs]) -> Misconception | None:
-    """The mistake that gives the same as an answer; where all is NaN, only if no other mistake looks like it, too."""
-    mistakes = [
-        mistake
-        for mistake in exercise.misconceptions
-        if all_same(answers, run_all(exercise, mistake.wrong, inputs), exercise.tolerance)
+def edges_of(exercise: Exercise) -> list[Inputs]:
+    """An input on each edge, made of a random one."""
+    return [
+        edge.change(*exercise.random_inputs(torch.Generator().manual_seed(RANDOM_INPUTS + place)))
+        for place, edge in enumerate(exercise.edges)
     ]
-    is_all_nan = all(answer.values and is_nan(answer.values[0]) for answer in answers)
-    return mistakes[0] if mistakes and not (is_all_nan and len(mistakes) > 1) else None
 
 
 def _describe_difference(
@@ -160,11 +179,13 @@ def _describe_difference(
     if right.error is not None:
         beside = (before, ("yours", shown(answer.values[:1])), ("ours", f"raises {type(right.error).__name__}"))
         return Diagnosis("different", "Here an error is asked for.", beside=beside)
-    said, place = "Different from all the mistakes that we know.", 0
-    if close(answer.values[0], right.values[0], exercise.tolerance):
-        if len(answer.values) < len(right.values):
-            said = f"{said} The value is right, but it has no gradient: nothing can be learned from it."
-            return Diagnosis("different", said, beside=(before,))
-        said, place = f"{said} The value is right; the gradient is not.", 1
-    yours, ours = shown_beside(answer.values[place], right.values[place], exercise.tolerance)
-    return Diagnosis("different", said, beside=(before, ("yours", yours), ("ours", ours)))
+    pairs = list(zip(answer.values, right.values, strict=True))
+    yours, ours = next(pair for pair in pairs if not close(*pair, exercise.tolerance))
+    if yours is answer.values[0]:
+        said, names = UNKNOWN, ("yours", "ours")
+    elif not yours.any():
+        return Diagnosis("different", f"{UNKNOWN} {GRADIENT_LOST}", beside=(before,))
+    else:
+        said, names = f"{UNKNOWN} The value is right; the gradient is not.", ("your gradient", "our gradient")
+    both = shown_beside(yours, ours, exercise.tolerance)
+    return Diagnosis("different", said, beside=(before, *zip(names, both, strict=True)))

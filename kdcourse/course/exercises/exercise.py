@@ -16,6 +16,16 @@ Function = Callable[..., Any]
 
 
 @dataclass(frozen=True)
+class Edge:
+    """A corner of the domain of an exercise, made of a random input."""
+
+    words: str
+    """Ends the sentence "Right on ordinary inputs, but not …": "where all logits are equal"."""
+    change: Callable[..., Inputs]
+    """From the arguments of an ordinary input to those of one on the edge."""
+
+
+@dataclass(frozen=True)
 class Misconception:
     """One way to be wrong, as code, so that an answer that does the same can be recognised."""
 
@@ -60,6 +70,13 @@ class Exercise(Task):
     random_inputs: Callable[[torch.Generator], Inputs]
     """One more input, drawn anew for each of a few seeds."""
     gradient: bool = False
-    """Compare the gradient with respect to the first argument, too."""
+    """Compare the gradient with respect to the first argument, too, or to the parameters of a model."""
+    from_logits: Function | None = None
+    """What makes the first argument of logits, by which the gradient is then compared: `log_softmax`, where it is
+    log-probabilities, so that an answer may renormalise them."""
     tolerance: float = 1e-4
     """Relative, and absolute in the unit of the result."""
+    edges: Sequence[Edge] = ()
+    """Corners of the domain, beyond the inputs above: an answer has to be right there, too."""
+    excludes: Sequence[Function] = ()
+    """What the text forbids to call; the reference is forbidden anyway."""

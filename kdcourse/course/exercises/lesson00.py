@@ -9,7 +9,7 @@ import torch
 from torch import Generator
 
 from kdcourse.checks import IGNORED_LABEL
-from kdcourse.course.exercises.exercise import Exercise, Inputs, Misconception
+from kdcourse.course.exercises.exercise import Edge, Exercise, Inputs, Misconception
 
 # ---------------------------------------------------------------------------------------------------------------------
 # 00.soft_label
@@ -38,6 +38,10 @@ SOFT_LABEL = Exercise(
     examples=[([0, 0, 0, 0, 1, 1, 0, 0, 0],), ([0, 0, 0, 1, 2, 3, 4, 0, 0],), ([5, 0, 0, 0, 1, 0, 0, 4, 0],)],
     random_inputs=_random_votes,
     reference=_soft_label,
+    edges=[
+        Edge("where all are neutral", lambda votes: ([0, 0, 0, 0, votes[4], 0, 0, 0, 0],)),
+        Edge("where nobody is neutral", lambda votes: ([*votes[:4], 0, *votes[5:]],)),
+    ],
     misconceptions=[
         Misconception(
             "hard-label",
@@ -151,6 +155,13 @@ ONE_SENTENCE = Exercise(
     ],
     random_inputs=_random_sentence,
     reference=_one_sentence,
+    edges=[
+        Edge("for a probability of 10⁻⁹ at the label", lambda p, q, y, alpha: ([1e-9, 1.0], [0.9999, 1e-4], 0, 0.9)),
+        Edge("for a probability of 10⁻⁹", lambda p, q, y, alpha: ([1e-9, 1.0], [0.9999, 1e-4], IGNORED_LABEL, 0.1)),
+        Edge("at alpha = 0", lambda p, q, y, alpha: (p, q, y, 0.0)),
+        Edge("at alpha = 1, without a label", lambda p, q, y, alpha: (p, q, IGNORED_LABEL, 1.0)),
+        Edge("for a single class", lambda p, q, y, alpha: ([1.0], [1.0], 0, alpha)),
+    ],
     misconceptions=[
         Misconception(
             "alpha-exchanged",

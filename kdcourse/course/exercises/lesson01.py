@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Generator, Tensor
 
-from kdcourse.course.exercises.exercise import Exercise, Inputs, Misconception
+from kdcourse.course.exercises.edges import LOGITS, THREE_DIMENSIONS, of_log_probs
+from kdcourse.course.exercises.exercise import Edge, Exercise, Inputs, Misconception
 from kdcourse.course.exercises.kinds.judged import Suspect
 from kdcourse.course.exercises.kinds.witnesses import FindTheWitness
-from kdcourse.course.exercises.logits import float64, kl_terms, one_hot
+from kdcourse.course.exercises.logits import AUTOGRAD, float64, kl_terms, one_hot
 from kdcourse.divergence import forward_kl, reverse_kl
 
 STUDENT = float64([0.7, 0.2, 0.1]).log()
@@ -32,6 +33,11 @@ def _random_log_probs(generator: Generator) -> Inputs:
 # ---------------------------------------------------------------------------------------------------------------------
 # 01.forward_kl
 
+
+def _certain_teacher(student: Tensor, teacher: Tensor) -> Inputs:
+    return student, one_hot(teacher.argmax(-1), teacher).log()
+
+
 FORWARD_KL = Exercise(
     id="01.forward_kl",
     title="KL from log-probabilities",
@@ -45,6 +51,12 @@ FORWARD_KL = Exercise(
     random_inputs=_random_log_probs,
     reference=forward_kl,
     gradient=True,
+    from_logits=lambda log_probs: log_probs.log_softmax(-1),
+    edges=[
+        *map(of_log_probs, LOGITS),
+        THREE_DIMENSIONS,
+        Edge("where each teacher rules out all classes but one", _certain_teacher),
+    ],
     misconceptions=[
         Misconception(
             "turned-round",
@@ -119,6 +131,8 @@ GRADIENT = Exercise(
     examples=[(STUDENT, TEACHER), (float64([0.0, 0.0]), float64([2.0, 0.0]))],
     random_inputs=_random_logits,
     reference=_gradient,
+    edges=[*LOGITS, THREE_DIMENSIONS],
+    excludes=AUTOGRAD,
     misconceptions=[
         Misconception(
             "uphill",

@@ -8,10 +8,12 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (the name that everybody knows it by)
 from torch import Generator, Tensor
 
+from kdcourse.course.exercises.edges import LOG_SPACE
 from kdcourse.course.exercises.exercise import Exercise, Inputs, Misconception
 from kdcourse.course.exercises.kinds.judged import Suspect
 from kdcourse.course.exercises.kinds.mutants import KillTheMutants
 from kdcourse.course.exercises.logits import kl_per_row, kl_terms
+from kdcourse.divergence import forward_kl
 
 
 def _random_pair(generator: Generator) -> Inputs:
@@ -36,6 +38,8 @@ KL_PER_ROW = Exercise(
     ],
     random_inputs=_random_pair,
     reference=kl_per_row,
+    edges=LOG_SPACE,
+    excludes=[forward_kl],
     gradient=True,
     misconceptions=[
         Misconception(

@@ -11,9 +11,11 @@ import torch.nn.functional as F  # noqa: N812  (the name that everybody knows it
 from torch import Generator, Tensor, nn
 
 from kdcourse.course.exercises import training
-from kdcourse.course.exercises.exercise import Exercise, Function, Inputs, Misconception
+from kdcourse.course.exercises.edges import FAR_LOGITS, LOG_SPACE, LOGITS, TEMPERATURES, WIDE, ending, spread
+from kdcourse.course.exercises.exercise import Edge, Exercise, Function, Inputs, Misconception
 from kdcourse.course.exercises.kinds.repairs import Property, RepairARun
-from kdcourse.course.exercises.logits import float64, soft_term, softened
+from kdcourse.course.exercises.logits import AUTOGRAD, float64, soft_term, softened
+from kdcourse.loss import distillation_loss
 
 STUDENT = float64([[2.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
 TEACHER = float64([[6.0, 2.0, 0.0], [1.0, 0.0, 3.0]])
@@ -57,6 +59,12 @@ SOFT_GRADIENT = Exercise(
     examples=[(STUDENT, TEACHER, 2.0), (STUDENT, TEACHER, 4.0)],
     random_inputs=_random_at_a_temperature,
     reference=_soft_gradient,
+    edges=[
+        *LOGITS,
+        *TEMPERATURES,
+        Edge("for logits from −30 to 30 at T = 1", lambda student, teacher, t: (*spread(WIDE, student, teacher), 1.0)),
+    ],
+    excludes=AUTOGRAD,
     misconceptions=[
         Misconception(
             "t-squared-missing",
@@ -172,6 +180,19 @@ OBJECTIVE = Exercise(
     ],
     random_inputs=_random_objective,
     reference=_objective,
+    edges=[
+        *LOG_SPACE,
+        *TEMPERATURES,
+        ending("at alpha = 0 and T = 1", 0.0, 1.0),
+        ending("at alpha = 1 and T = 2", 1.0, 2.0),
+        ending("at alpha = 0 and T = 3", 0.0, 3.0),
+        Edge("where both agree at alpha = 0 and T = 20", lambda s, t, labels, *others: (t.clone(), t, labels, 0.0, 20)),
+        Edge(
+            "for logits from −600 to 600 at T = 20",
+            lambda *inputs: (*FAR_LOGITS.change(*inputs)[:4], 20),
+        ),
+    ],
+    excludes=[distillation_loss],
     gradient=True,
     misconceptions=[
         Misconception(

@@ -8,9 +8,11 @@ from torch import Generator, Tensor
 
 from kdcourse.checks import IGNORED_LABEL
 from kdcourse.course.exercises import runs
-from kdcourse.course.exercises.exercise import Exercise, Function, Inputs, Misconception
+from kdcourse.course.exercises.edges import FAR_LOGITS, LOG_SPACE, NO_LABELS, ending, unlabelled
+from kdcourse.course.exercises.exercise import Edge, Exercise, Function, Inputs, Misconception
 from kdcourse.course.exercises.kinds.faults import NameTheFault
 from kdcourse.course.exercises.logits import kl_per_row
+from kdcourse.loss import distillation_loss
 
 # ---------------------------------------------------------------------------------------------------------------------
 # 04.fault
@@ -171,6 +173,16 @@ SEMI = Exercise(
     ],
     random_inputs=_random_batch,
     reference=_semi,
+    edges=[
+        *LOG_SPACE,
+        NO_LABELS,
+        Edge("where every row has a label", lambda s, t, labels, alpha: (s, t, labels.clamp(min=0), alpha)),
+        Edge("for a single row with a label", lambda s, t, labels, alpha: (s[:1], t[:1], torch.tensor([2]), alpha)),
+        Edge("for logits from −600 to 600 without labels", lambda *inputs: unlabelled(*FAR_LOGITS.change(*inputs))),
+        ending("at alpha = 0", 0.0),
+        ending("at alpha = 1", 1.0),
+    ],
+    excludes=[distillation_loss],
     gradient=True,
     misconceptions=[
         Misconception(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import UserDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -11,7 +12,9 @@ import torch.nn.functional as F  # noqa: N812  (the name that everybody knows it
 from torch import Generator, Tensor
 
 from kdcourse.checks import IGNORED_LABEL
-from kdcourse.course.exercises.exercise import Exercise, Inputs, Misconception
+from kdcourse.course.exercises.edges import IN_FLOAT64, NO_LABELS, ONE_ROW, ending
+from kdcourse.course.exercises.exercise import Edge, Exercise, Inputs, Misconception
+from kdcourse.loss import distillation_loss
 
 Batch = dict[str, Tensor]
 
@@ -82,6 +85,12 @@ COLLATE = Exercise(
     ],
     random_inputs=_random_rows,
     reference=_collate,
+    edges=[
+        Edge("for a single row", lambda rows, pad_id: (rows[:1], pad_id)),
+        Edge("for rows of one length", lambda rows, pad_id: ([rows[0], rows[0]], pad_id)),
+        Edge("for rows that are mappings of another kind", lambda rows, pad_id: ([*map(UserDict, rows)], pad_id)),
+        Edge("for rows of a single token", lambda rows, pad_id: ([{"input_ids": [pad_id], "label": 1}] * 2, pad_id)),
+    ],
     misconceptions=[
         Misconception(
             "mask-by-id",
@@ -151,6 +160,12 @@ SHARE = Exercise(
     ],
     random_inputs=_random_micro_batch,
     reference=_share,
+    edges=[
+        NO_LABELS,
+        ONE_ROW,
+        IN_FLOAT64,
+        Edge("for logits from −600 to 600", lambda logits, *others: (logits * (600 / logits.abs().max()), *others)),
+    ],
     gradient=True,
     misconceptions=[
         Misconception(
@@ -207,12 +222,22 @@ class ToyClassifier:
     """Called like a model of transformers: the mean of its words' rows in a table that a seed has drawn."""
 
     seed: int
+    size: float = 2.0
+    table: Tensor = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "table", self.size * torch.randn(99, 3, generator=Generator().manual_seed(self.seed)))
+
+    def parameters(self) -> list[Tensor]:
+        return [self.table]
 
     def __call__(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor | None = None) -> Answer:
-        table = 2 * torch.randn(99, 3, generator=Generator().manual_seed(self.seed))
         mask = attention_mask[..., None]
-        logits = (table[input_ids] * mask).sum(dim=1) / mask.sum(dim=1)
+        logits = (self.table[input_ids] * mask).sum(dim=1) / mask.sum(dim=1)
         return Answer(logits, None if labels is None else F.cross_entropy(logits, labels))
+
+
+SURE, SURE_TEACHER = ToyClassifier(2, 40.0), ToyClassifier(3, 40.0)
 
 
 def _micro_batch(generator: Generator, labels: Sequence[int]) -> Batch:
@@ -223,6 +248,22 @@ def _micro_batch(generator: Generator, labels: Sequence[int]) -> Batch:
 def _random_step(generator: Generator) -> Inputs:
     batch = _micro_batch(generator, [2, IGNORED_LABEL, 0, 1])
     return ToyClassifier(0), ToyClassifier(1), batch, (9, 13), 0.3, 3.0
+
+
+def _with_labels(batch: Batch, label: int) -> Batch:
+    return batch | {"labels": torch.full_like(batch["labels"], label)}
+
+
+def _rows(batch: Batch, rows: slice) -> Batch:
+    return {name: column[rows] for name, column in batch.items()}
+
+
+def _padded(batch: Batch) -> Batch:
+    """The second row has one token less, the third two."""
+    mask = batch["attention_mask"].clone()
+    mask[1:, -1] = 0
+    mask[2:, -2] = 0
+    return batch | {"attention_mask": mask}
 
 
 def _features(inputs: Batch) -> Batch:
@@ -314,6 +355,20 @@ OWN = Exercise(
     ],
     random_inputs=_random_step,
     reference=_own,
+    gradient=True,
+    edges=[
+        Edge("for a batch that is no dict", lambda s, t, batch, *others: (s, t, UserDict(batch), *others)),
+        Edge("where no row has a label", lambda s, t, batch, *others: (s, t, _with_labels(batch, -100), *others)),
+        Edge("where every row has a label", lambda s, t, batch, *others: (s, t, _with_labels(batch, 1), *others)),
+        Edge("for rows that are padded", lambda s, t, batch, *others: (s, t, _padded(batch), *others)),
+        Edge("where student and teacher agree", lambda s, t, *others: (ToyClassifier(t.seed), t, *others)),
+        Edge("for models that are sure of themselves", lambda s, t, *others: (SURE, SURE_TEACHER, *others)),
+        Edge("for a single row", lambda s, t, batch, *others: (s, t, _rows(batch, slice(1, 2)), *others)),
+        ending("at alpha = 0 and T = 1", 0.0, 1.0),
+        ending("at alpha = 1 and T = 2.5", 1.0, 2.5),
+        ending("at T = 2.5", 0.6, 2.5),
+    ],
+    excludes=[distillation_loss],
     misconceptions=[
         Misconception(
             "means",

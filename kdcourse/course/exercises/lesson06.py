@@ -7,7 +7,8 @@ import torch.nn.functional as F  # noqa: N812  (the name that everybody knows it
 from torch import Generator, Tensor
 
 from kdcourse.checks import IGNORED_LABEL
-from kdcourse.course.exercises.exercise import Exercise, Inputs, Misconception
+from kdcourse.course.exercises.edges import IN_FLOAT64, LOG_SPACE, NO_LABELS, ONE_CLASS, ONE_ROW
+from kdcourse.course.exercises.exercise import Edge, Exercise, Inputs, Misconception
 from kdcourse.course.exercises.logits import kl_per_row
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -63,6 +64,12 @@ LABELS = Exercise(
     ],
     random_inputs=_random_texts,
     reference=_labels,
+    edges=[
+        Edge("for a single text", lambda ids, mask, prompts: (ids[:1], mask[:1], prompts[:1])),
+        Edge("where nothing is padded", lambda ids, mask, prompts: (ids, torch.ones_like(mask), prompts)),
+        Edge("without prompts", lambda ids, mask, prompts: (ids, mask, [0] * len(prompts))),
+        Edge("for texts that are all prompt", lambda ids, mask, prompts: (ids, mask, mask.sum(-1).tolist())),
+    ],
     misconceptions=[
         Misconception(
             "masked-by-pad-id",
@@ -128,6 +135,12 @@ def _random_divergences(generator: Generator) -> Inputs:
     return divergences, labels
 
 
+def _one_label(divergences: Tensor, labels: Tensor) -> Inputs:
+    labels = torch.full_like(labels, IGNORED_LABEL)
+    labels[0, 2] = 7
+    return divergences, labels
+
+
 def _mean(divergences: Tensor, counted: Tensor) -> Tensor:
     """0 where nothing counts."""
     return divergences[counted].sum() / counted.sum().clamp(min=1)
@@ -167,6 +180,16 @@ TOKEN_MEAN = Exercise(
     ],
     random_inputs=_random_divergences,
     reference=_token_mean,
+    gradient=True,
+    edges=[
+        NO_LABELS,
+        ONE_ROW,
+        IN_FLOAT64,
+        Edge("where one token alone has a label", _one_label),
+        Edge("where every token has a label", lambda divergences, labels: (divergences, labels.clamp(min=0))),
+        Edge("for texts of two tokens", lambda divergences, labels: (divergences[:, :2], labels[:, :2].clamp(min=0))),
+        Edge("for texts of one token", lambda divergences, labels: (divergences[:, :1], labels[:, :1])),
+    ],
     misconceptions=[
         Misconception(
             "mask-not-shifted",
@@ -260,6 +283,13 @@ SHARED_VOCABULARY = Exercise(
     ],
     random_inputs=_random_vocabularies,
     reference=_shared_vocabulary,
+    gradient=True,
+    edges=[
+        *(edge for edge in LOG_SPACE if edge is not ONE_CLASS),
+        Edge("where the student is as wide as its tokenizer", lambda s, t, tokens: (s[:, :tokens], t, tokens)),
+        Edge("where the student is the wider one", lambda s, t, tokens: (t, s, tokens)),
+        Edge("for a tokenizer with one token", lambda s, t, tokens: (s, t, 1)),
+    ],
     misconceptions=[
         Misconception(
             "padded-with-zeros",

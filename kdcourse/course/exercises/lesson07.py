@@ -10,7 +10,7 @@ import scipy.stats
 import torch
 from torch import Generator
 
-from kdcourse.course.exercises.exercise import Exercise, Inputs, Misconception
+from kdcourse.course.exercises.exercise import Edge, Exercise, Inputs, Misconception
 from kdcourse.course.exercises.kinds.experiments import DesignTheExperiment, Purse
 
 Scores = Sequence[float]
@@ -77,6 +77,11 @@ INTERVAL = Exercise(
     examples=[(LABELS, DISTILLED), ([0.70, 0.74, 0.72, 0.78], [0.71, 0.75, 0.74, 0.79])],
     random_inputs=_random_scores,
     reference=_interval,
+    edges=[
+        Edge("where the second series is the worse one", lambda first, second: (second, first)),
+        Edge("where they hardly differ", lambda first, second: (first, [*first[:-1], first[-1] + 0.02])),
+        Edge("for two seeds", lambda first, second: (first[:2], second[:2])),
+    ],
     tolerance=1e-5,
     misconceptions=[
         Misconception(

@@ -12,7 +12,8 @@ import torch
 from torch import Generator, Tensor
 
 from kdcourse.checks import IGNORED_LABEL
-from kdcourse.course.exercises.exercise import Exercise, Inputs, Misconception
+from kdcourse.course.exercises.edges import LOG_SPACE, ONE_CLASS
+from kdcourse.course.exercises.exercise import Edge, Exercise, Inputs, Misconception
 from kdcourse.course.exercises.kinds.faults import NameTheFault
 from kdcourse.course.exercises.logits import kl_per_row, kl_terms, one_hot
 
@@ -56,6 +57,13 @@ MASKED_KL = Exercise(
     ],
     random_inputs=_random_masked,
     reference=_masked_kl,
+    edges=[
+        *(edge for edge in LOG_SPACE if edge is not ONE_CLASS),
+        Edge("where one class alone is allowed", lambda s, t, allowed: (s, t, torch.eye(6)[2].bool())),
+        Edge("where half of the classes are allowed", lambda s, t, allowed: (s, t, torch.arange(6) % 2 == 0)),
+        Edge("where every class is allowed", lambda s, t, allowed: (s, t, torch.ones_like(allowed))),
+        Edge("for a single class", lambda s, t, allowed: (s[:, :1], t[:, :1], torch.tensor([True]))),
+    ],
     gradient=True,
     misconceptions=[
         Misconception(
@@ -162,6 +170,11 @@ KEPT = Exercise(
     ],
     random_inputs=_random_columns,
     reference=_kept,
+    edges=[
+        Edge("where a column is called label_ids", lambda columns, *others: (["label_ids", "text"], *others)),
+        Edge("where a column is called kwargs", lambda columns, *others: (["kwargs", *columns], *others)),
+        Edge("without columns", lambda columns, *others: ([], *others)),
+    ],
     misconceptions=[
         Misconception(
             "only-what-forward-names",

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from kdcourse.divergence import forward_kl
 
+AUTOGRAD = (torch.autograd.grad, Tensor.backward, torch.autograd.backward)
+"""What differentiates, and is not called where a gradient is to be written in closed form."""
+
 
 def float64(values: Sequence[float] | Sequence[Sequence[float]]) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)

@@ -12,6 +12,8 @@ from kdcourse.course.exercises.comparing import close, plain
 
 LONG = 24
 """Elements of a tensor that is no longer shown."""
+EXACT = 8
+"""Digits of a number that looks like another when it is rounded."""
 WIDE = 200
 """Characters of a value that is no longer shown whole."""
 
@@ -39,12 +41,16 @@ def _tensors_beside(yours: Tensor, ours: Tensor) -> tuple[str, str]:
         return _kind(yours), _kind(ours)
     if yours.shape != ours.shape:
         return f"{_shown(yours)}, shape {tuple(yours.shape)}", f"{_shown(ours)}, shape {tuple(ours.shape)}"
-    if ours.numel() <= LONG or yours.is_meta:
-        return _shown(yours), _shown(ours)
+    both = _shown(yours), _shown(ours)
+    if yours.is_meta or (ours.numel() <= LONG and both[0] != both[1]):
+        return both
     gaps = (yours.double() - ours.double()).abs().nan_to_num(torch.inf)
     place = tuple(int(part) for part in torch.unravel_index(gaps.argmax(), gaps.shape))
-    where = f" at {place if len(place) > 1 else place[0]}"
-    return _shown(yours[place]) + where, _shown(ours[place]) + where
+    where = f" at {place if len(place) > 1 else place[0]}" if place else ""
+    both = _shown(yours[place]), _shown(ours[place])
+    if both[0] == both[1]:
+        both = f"{yours[place].item():.{EXACT}g}", f"{ours[place].item():.{EXACT}g}"
+    return both[0] + where, both[1] + where
 
 
 def _dicts_beside(yours: dict[Any, Any], ours: dict[Any, Any], tolerance: float) -> tuple[str, str]:

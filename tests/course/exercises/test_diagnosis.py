@@ -7,7 +7,9 @@ import re
 import subprocess
 import sys
 import time
+import types
 from collections import UserDict
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -31,6 +33,12 @@ def private_progress(tmp_path, monkeypatch):
     monkeypatch.setenv(progress.FILE_VARIABLE, str(tmp_path / "progress.json"))
 
 
+def written_anew(function):
+    """The same code, but in a function of one's own."""
+    code = function.__code__.replace(co_name="answer")
+    return types.FunctionType(code, function.__globals__, "answer", function.__defaults__, function.__closure__)
+
+
 def toy(**changes):
     """Twice the first argument: small enough to be wrong about in every way."""
     settings = {
@@ -49,7 +57,8 @@ def toy(**changes):
 @pytest.mark.parametrize("exercise", ALL, ids=lambda exercise: exercise.id)
 def test_the_reference_passes(exercise):
     """An exercise that nobody can solve."""
-    assert exercises.check(exercise.id, exercise.reference).passed
+    free = replace(exercise, excludes=()) if isinstance(exercise, Exercise) else exercise
+    assert diagnose(free, written_anew(exercise.reference)).passed
 
 
 @pytest.mark.parametrize(("exercise", "mistake"), MISTAKES, ids=lambda part: getattr(part, "id", None) or part.name)
@@ -191,14 +200,14 @@ def test_an_unknown_exercise_is_named():
 def test_progress_counts_what_was_tried(tmp_path, monkeypatch):
     """Solved exercises forgotten, and untouched ones counted; a folder that cannot be written that ends the lesson."""
     exercise = ALL[0]
-    exercises.check(exercise.id, exercise.reference)
+    exercises.check(exercise.id, written_anew(exercise.reference))
     exercises.check(exercise.id, lambda *inputs: ...)
     exercises.check(exercise.id, exercise.misconceptions[0].wrong)
-    exercises.verify(exercise.id, exercise.reference)
+    exercises.verify(exercise.id, written_anew(exercise.reference))
     assert progress.load() == {exercise.id: {"passed": 1, "misconception": 1}}
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv(progress.FILE_VARIABLE, str(tmp_path / "file" / "progress.json"))
-    assert exercises.check(exercise.id, exercise.reference).passed
+    assert exercises.check(exercise.id, written_anew(exercise.reference)).passed
 
 
 def test_a_solution_that_is_none_is_an_error():
