@@ -91,11 +91,6 @@ def recursive_caught(x, y):
         return recursive_caught(x, y)
 
 
-def deeper_than_allowed(x, y):
-    sys.setrecursionlimit(50)
-    return 2 * x
-
-
 def leaves_a_thread(x, y):
     threading.Thread(target=endless, args=(x, y)).start()
     return 2 * x
@@ -398,7 +393,7 @@ def gives_a_frame(x, y):
 ANSWERS = {
     endless: "error", endless_around_exceptions: "error", endless_around_everything: "error",
     endless_without_a_manager: "error", endless_in_layers: "error", endless_in_finally: "error", asleep: "error",
-    waiting: "error", recursive: "error", recursive_caught: "error", deeper_than_allowed: "passed",
+    waiting: "error", recursive: "error", recursive_caught: "error",
     leaves_a_thread: "passed", asks: "error", reads: "passed", exits: "error",
     interrupts: "error", stops_generators: "error", exits_as_a_generator: "error", fails_without_words: "error",
     fails_with_endless_words: "error", handles_signals: "error", patches_softmax: "passed",
@@ -407,7 +402,7 @@ ANSWERS = {
     takes_the_screen: "passed", closes_the_screen: "passed", allocates_too_much: "error",
     allocates_more_and_more: "error", generates: "different", awaits: "different", itself: "different",
     nested_in_itself: "different", very_deep: "different", own_tensor: "misconception",
-    own_class_of_the_input: "different", parameter: "different", no_leaf: "misconception",
+    own_class_of_the_input: "error", parameter: "misconception", no_leaf: "misconception",
     detached_in_place: "misconception", in_place: "error", in_place_without_gradient: "error", through_data: "error",
     emptied: "error", backward_already: "error", counts_with_chance: "passed", doubles_by_default: "passed",
     elsewhere_by_default: "passed", switches_gradients_off: "misconception", in_inference: "misconception",

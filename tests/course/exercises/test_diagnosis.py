@@ -36,7 +36,9 @@ def private_progress(tmp_path, monkeypatch):
 def written_anew(function):
     """The same code, but in a function of one's own."""
     code = function.__code__.replace(co_name="answer")
-    return types.FunctionType(code, function.__globals__, "answer", function.__defaults__, function.__closure__)
+    answer = types.FunctionType(code, function.__globals__, "answer", function.__defaults__, function.__closure__)
+    answer.__kwdefaults__ = function.__kwdefaults__
+    return answer
 
 
 def toy(**changes):

@@ -93,8 +93,8 @@ def test_a_hostile_answer_is_survived(answer, kind, capsys, monkeypatch):
     assert found.kind == kind, repr(found)
     assert html.escape(found.message) in found._repr_html_()
     assert changed_since(before) == []
-    assert len(capsys.readouterr().out) <= 7 * (CHARACTERS + 100)
-    assert diagnose(DOUBLE, DOUBLE.reference).passed
+    assert len(capsys.readouterr().out) <= 20 * (CHARACTERS + 100)  # a call for each input
+    assert diagnose(DOUBLE, lambda x, y: x + x).passed
 
 
 def test_there_are_forty_of_them():
@@ -229,7 +229,7 @@ def test_whatever_is_replaced_is_put_back(holder):
     for chosen in [names] if not DEEP else [[name] for name in names]:
         assert diagnose(DOUBLE, replace_and_double(holder, chosen)).passed, chosen
         assert [name for name in before if vars(holder)[name] is not before[name]] == []
-    assert diagnose(DOUBLE, DOUBLE.reference).passed
+    assert diagnose(DOUBLE, lambda x, y: x + x).passed
 
 
 # ---------------------------------------------------------------------------------------------------------------------
