@@ -206,7 +206,7 @@ def require_number(loss: Tensor, temperature: float, student_logits: Tensor, tea
     raise ValueError(f"The objective is not a number at temperature {temperature}: the divergence gives NaN.")
 
 
-def require_logits(**given: Logits) -> None:
+def require_logits(**given: object) -> None:
     """No probabilities where logits belong: a second softmax makes every answer nearly uniform, and warns of nothing.
 
     It looks at values, so it is for one batch of a training, and not for each.

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,8 @@ from kdcourse.topk import Logits, concatenate, spread, stack, top_k
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
+Answer = TypeVar("Answer")
 
 LABEL_NAMES = "label names"
 """What a cache keeps of a classifier's labels, as JSON: in another order, its logits would teach other classes."""
@@ -54,20 +56,29 @@ class ModelTeacher:
         self.vocabulary = vocabulary
 
     def logits(self, inputs: Batch) -> Tensor:
+        return self.answer(inputs, lambda model, arguments: logits_of(model(**arguments)))[..., : self.vocabulary]
+
+    def answer(self, inputs: Batch, call: Callable[[nn.Module, dict[str, Any]], Answer]) -> Answer:
+        """What `call(model, arguments)` makes of the model and of what it can read of a batch."""
         if self.model.training:  # somebody else has called train()
             self.model.eval()
         with torch.no_grad():
-            return ask(self.model, inputs)[..., : self.vocabulary]
+            return call(self.model, arguments_for(self.model, inputs))
 
 
 def ask(teacher: nn.Module, inputs: Batch) -> Tensor:
     """A teacher's logits for what it can read of a batch."""
+    return logits_of(teacher(**arguments_for(teacher, inputs)))
+
+
+def arguments_for(teacher: nn.Module, inputs: Batch) -> dict[str, Any]:
+    """What a teacher is called with, to answer a batch."""
     # A cache of keys and values serves generation. Here it costs memory, and models that tell packed texts apart by
     # their positions do not look at them while there is a cache: the teacher would read across texts.
     settings = {"use_cache": False} if "use_cache" in arguments_of(teacher) else {}
     features = teacher_features(inputs, teacher)
     require_room("teacher", teacher, features)
-    return logits_of(teacher(**features, **settings))
+    return features | settings
 
 
 def logits_of(outputs: Any) -> Tensor:

@@ -31,6 +31,7 @@ from kdcourse.compat import (
     tokenizer_of,
     vocabulary_of,
 )
+from kdcourse.heads import HeadAside, ImplicitLogits, cut, implicit_lm_distillation_loss
 from kdcourse.loss import (
     DistillationLoss,
     distillation_loss,
@@ -52,6 +53,9 @@ OBJECTIVES: dict[Task, Callable[..., DistillationLoss]] = {
     "language model": lm_distillation_loss,
 }
 
+StudentLogits = Tensor | ImplicitLogits
+TeacherLogits = Logits | ImplicitLogits
+
 LABELLED_TASKS: tuple[Task, ...] = ("classifier", "token classifier")
 """Those whose classes have names."""
 
@@ -72,6 +76,10 @@ class DistillationArguments(TrainingArguments):
     )
     class_weights: list[float] | None = field(
         default=None, metadata={"help": "Weight of each class in the hard term, in the order of the label ids."}
+    )
+    fused: bool = field(
+        default=True,
+        metadata={"help": "Compute a language model's loss without its whole logits, where its head can be seen."},
     )
 
     def __post_init__(self) -> None:
@@ -178,6 +186,7 @@ class DistillationTrainer(Trainer):
         self._counts_labels = task_of(student) in LABELLED_TASKS
         self._signature_columns = None
         self._has_looked_at_logits = False
+        self.students_head, self.teachers_head = HeadAside("student"), HeadAside("teacher")
 
     def _hp_search_setup(self, trial: Any) -> None:
         super()._hp_search_setup(trial)
@@ -195,9 +204,9 @@ class DistillationTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """The objective on one batch; with `num_items_in_batch` (labelled, taught), its share of an optimizer step."""
-        outputs = self._ask_student(model, inputs)
-        labels = labels_of(inputs, self._is_shifted)
-        loss = self._objective(logits_of(outputs), self._teacher_logits(inputs), labels, num_items_in_batch)
+        outputs, logits = self._ask_student(model, inputs, whole=return_outputs)
+        teacher_logits = self._teacher_logits(inputs, whole=isinstance(logits, Tensor))
+        loss = self._objective(logits, teacher_logits, labels_of(inputs, self._is_shifted), num_items_in_batch)
         total = loss.total + self._router_loss(outputs, inputs, num_items_in_batch)
         if num_items_in_batch is not None:
             self._trained.add_sums(loss, torch.as_tensor(num_items_in_batch))
@@ -222,9 +231,10 @@ class DistillationTrainer(Trainer):
         inputs = self._prepare_inputs(inputs)
         labels = inputs.get("labels")
         with torch.no_grad(), self.compute_loss_context_manager():
-            logits = logits_of(self._ask_student(model, inputs))
-            loss = self._evaluate_batch(logits, self._ask_teacher(inputs), self._own_labels(inputs), is_packed(inputs))
-        return (loss, None, None) if prediction_loss_only else (loss, logits, labels)
+            _, logits = self._ask_student(model, inputs, whole=not prediction_loss_only)
+            teacher_logits = self._ask_teacher(inputs, whole=isinstance(logits, Tensor))
+            loss = self._evaluate_batch(logits, teacher_logits, self._own_labels(inputs), is_packed(inputs))
+        return (loss, None, None) if prediction_loss_only else (loss, cast("Tensor", logits), labels)
 
     def evaluation_loop(
         self,
@@ -251,20 +261,31 @@ class DistillationTrainer(Trainer):
             self._trained = Averages()
         super().log(logs, *args, **kwargs)
 
-    def _ask_student(self, model: nn.Module, inputs: Batch) -> Any:
+    def _ask_student(self, model: nn.Module, inputs: Batch, *, whole: bool) -> tuple[Any, StudentLogits]:
+        """The outputs and the logits; those of a language model, if not wanted whole, implicit where they can be."""
         features = student_features(inputs, self._not_the_students)
         require_room("student", model, features)
-        return model(**features)
+        if self.args.fused and self._is_shifted and not whole:
+            return self.students_head.ask(model, features)
+        outputs = model(**features)
+        return outputs, logits_of(outputs)
 
     def _objective(
-        self, logits: Tensor, teacher_logits: Logits, labels: Tensor | None, num_items: Tensor | int | None = None
+        self,
+        logits: StudentLogits,
+        teacher_logits: TeacherLogits,
+        labels: Tensor | None,
+        num_items: Tensor | int | None = None,
     ) -> DistillationLoss:
-        objective, weights = OBJECTIVES[self._task_for(logits)], self.args.class_weights
+        objective: Callable[..., DistillationLoss] = implicit_lm_distillation_loss
+        if isinstance(logits, Tensor):
+            objective = OBJECTIVES[self._task_for(logits)]
+        weights = self.args.class_weights
         if not self._has_looked_at_logits:
             require_logits(student_logits=logits, teacher_logits=teacher_logits)
             self._has_looked_at_logits = True
         return objective(
-            logits[..., : self._vocabulary],
+            cut(logits, self._vocabulary),
             teacher_logits.to(logits.device),
             labels,
             alpha=self.args.alpha,
@@ -318,13 +339,16 @@ class DistillationTrainer(Trainer):
             )
         return self._task or "classifier"
 
-    def _ask_teacher(self, inputs: Batch) -> Logits | None:
+    def _ask_teacher(self, inputs: Batch, *, whole: bool) -> TeacherLogits | None:
         if not self._has_looked_at_logits and isinstance(self.teacher, ModelTeacher):
             require_segments(self.teacher.model, inputs, tokenizer_of(self.processing_class))
-        return self.teacher.logits(inputs)
+        if whole or not isinstance(self.teacher, ModelTeacher):
+            return self.teacher.logits(inputs)
+        _, logits = self.teacher.answer(inputs, self.teachers_head.ask)
+        return cut(logits, self.teacher.vocabulary)
 
-    def _teacher_logits(self, inputs: Batch) -> Logits:
-        logits = self._ask_teacher(inputs)
+    def _teacher_logits(self, inputs: Batch, *, whole: bool) -> TeacherLogits:
+        logits = self._ask_teacher(inputs, whole=whole)
         if logits is None:
             raise ValueError(
                 "There is no teacher: pass teacher=..., or add its logits to the dataset as column "
@@ -333,7 +357,7 @@ class DistillationTrainer(Trainer):
         return logits
 
     def _evaluate_batch(
-        self, logits: Tensor, teacher_logits: Logits | None, labels: Tensor | None, packed: bool
+        self, logits: StudentLogits, teacher_logits: TeacherLogits | None, labels: Tensor | None, packed: bool
     ) -> Tensor | None:
         """Count a batch towards the evaluation's losses, whichever of the two parts it has."""
         rows = 1 if packed else self._own_rows(len(logits))
