@@ -113,6 +113,10 @@ class HeadAside:
         """Why logits are computed whole; empty while they are not."""
         self._seen: SeenHead | None = None
 
+    @property
+    def is_seen(self) -> bool:
+        return self._seen is not None
+
     def ask(self, model: nn.Module, features: Mapping[str, Any]) -> tuple[Any, Tensor | ImplicitLogits]:
         """The model's outputs, and its logits, implicit or whole."""
         if not self.reason and not (self._seen and self._seen.is_still_that_of(model)):
@@ -293,10 +297,11 @@ def _has(adapted: Any, name: str) -> bool:
 
 
 def _few(features: Mapping[str, Any]) -> dict[str, Any]:
-    """Its first rows, if each column has as many rows."""
-    lengths = {len(value) if isinstance(value, Tensor) and value.ndim else None for value in features.values()}
-    return {name: value[:FEW_ROWS] if len(lengths) == 1 and None not in lengths else value
-            for name, value in features.items()}  # fmt: skip
+    """Its first rows, if each of its columns has as many rows."""
+    columns = {name: value for name, value in features.items() if isinstance(value, Tensor) and value.ndim}
+    if len({len(column) for column in columns.values()}) != 1:
+        return dict(features)
+    return {**features, **{name: column[:FEW_ROWS] for name, column in columns.items()}}
 
 
 def _require_linear(module: nn.Module) -> None:
@@ -327,6 +332,8 @@ def _what_follows(model: nn.Module, module: nn.Module, features: Mapping[str, An
     ladders: list[Tensor] = []
 
     def ladder(hidden: Tensor) -> Tensor:
+        if hidden.ndim != 3:  # noqa: PLR2004  (texts, tokens, width)
+            raise HiddenHeadError("its head is given something else than one state for each token")
         ladders.append(_ladder(hidden, vocabulary).requires_grad_())
         return ladders[0].clone()  # which may be changed in place
 
@@ -337,7 +344,8 @@ def _what_follows(model: nn.Module, module: nn.Module, features: Mapping[str, An
     (given,) = ladders
     if theirs.shape != given.shape:
         raise HiddenHeadError("its logits have another shape than what its head gives")
-    scale, large = float(theirs[0, 0, 0]) / SMALL, float(theirs[0, 0, 1])
+    small, large = theirs[0, 0, :2].tolist()
+    scale = small / SMALL
     softcap = None if abs(large - scale * LARGE) <= CLOSE[torch.float32] * abs(large) else large
     ours = scale * given if softcap is None else softcap * torch.tanh(scale * given / softcap)
     what = "its logits are no scaled and capped ones of its head"

@@ -24,6 +24,9 @@ EQUAL, REFUSED, NOT_BUILT = "equal", "refused", "not built"
 DIFFERENT, CRASHED = "different", "crashed"
 """What must not be."""
 
+SEEN = "seen"
+"""Of a head: the step is computed without logits."""
+
 CLOSE, LOSS_CLOSE = 1e-3, 1e-4
 """Relative errors that float32 explains, of the change of all weights and of a loss."""
 
@@ -36,6 +39,8 @@ class Verdict(NamedTuple):
     reason: str = ""
     reads: tuple[str, ...] = ()
     """The columns that matter to the model as a teacher."""
+    head: str = ""
+    """Of a language model that is trained: SEEN, or why its logits are computed whole."""
 
 
 class WrongError(Exception):
@@ -50,7 +55,9 @@ def judge(architecture) -> Verdict:
     except Exception as error:
         return Verdict(NOT_BUILT, in_short(error))
     try:
-        makes_one_of(steps, student, teacher, rows)
+        head = makes_one_of(steps, student, teacher, rows)
+        if head == SEEN:  # and the same, in the other way
+            makes_one_of(steps, student, teacher, rows, fused=False)
         looks_back_only(architecture, teacher, collate(rows))
         teaches_another(architecture, teacher, rows)
         refuses_what_is_too_long(architecture, student, teacher)
@@ -58,7 +65,7 @@ def judge(architecture) -> Verdict:
         return Verdict(DIFFERENT, str(error))
     except Exception as error:
         return Verdict(REFUSED, str(error)) if is_a_sentence_of_ours(error) else Verdict(CRASHED, in_short(error))
-    return Verdict(EQUAL, reads=what_is_read(teacher, collate(rows)))
+    return Verdict(EQUAL, reads=what_is_read(teacher, collate(rows)), head=head)
 
 
 def make_model(architecture, seed):
@@ -95,16 +102,24 @@ def right_steps(architecture, student, teacher, batch):
     return steps
 
 
-def makes_one_of(steps, student, teacher, rows):
+def makes_one_of(steps, student, teacher, rows, **settings):
+    """Require that the trainer makes the right step; whether it could do without the logits of both models."""
     before = {name: weight.detach().clone() for name, weight in student.named_parameters()}
     trained = copy.deepcopy(student)
-    logged = train(trained, teacher, rows)
+    trainer = train(trained, teacher, rows, **settings)
+    logged = trainer.state.log_history[0]
     changes = {name: weight.detach() - before[name] for name, weight in trained.named_parameters()}
     if not steps:
         raise WrongError("its outputs are not those of the task, and it is trained")
     wrong = [words for step in steps if (words := difference(step, logged, changes))]
     if len(wrong) == len(steps):
         raise WrongError(wrong[0])
+    return head_of(trainer)
+
+
+def head_of(trainer):
+    looks = (trainer.students_head, trainer.teachers_head)
+    return next((look.reason for look in looks if look.reason), SEEN if all(look.is_seen for look in looks) else "")
 
 
 def difference(step, logged, changes):
@@ -122,7 +137,7 @@ def is_close(loss, right):
 
 
 def train(student, teacher, rows, **settings):
-    """One step on all rows; what is logged."""
+    """One step on all rows."""
     with tempfile.TemporaryDirectory() as folder:
         arguments = DistillationArguments(
             folder, max_steps=1, per_device_train_batch_size=len(rows), optim="sgd", learning_rate=by_hand.RATE,
@@ -131,7 +146,7 @@ def train(student, teacher, rows, **settings):
         )  # fmt: skip
         trainer = DistillationTrainer(student, arguments, teacher=teacher, train_dataset=rows, data_collator=collate)
         trainer.train()
-    return trainer.state.log_history[0]
+    return trainer
 
 
 class Plain(nn.Module):
@@ -161,7 +176,7 @@ def teaches_another(architecture, teacher, rows):
         alpha=by_hand.ALPHA, temperature=by_hand.TEMPERATURE,
     )  # fmt: skip
     in_order = {"train_sampling_strategy": "sequential", "task": TASKS.get(architecture.task, "classifier")}
-    soft = train(student, teacher, rows, **in_order)["soft_loss"]
+    soft = train(student, teacher, rows, **in_order).state.log_history[0]["soft_loss"]
     if not is_close(soft, objective.soft.value):
         raise WrongError(f"it teaches another otherwise: soft_loss is {soft:.4f} instead of {objective.soft.value:.4f}")
 

@@ -33,8 +33,12 @@ LAYERS = 2
 RANDOM = r"drop(?!_path$)|pdrop|mask_(time|feature)_prob|jitter"
 """Dropout by any of its names: two runs could not be compared."""
 
-BALANCE = r"aux_loss_coef|moe_loss_weight"
-"""What the loss of a router weighs."""
+CONSPICUOUS = {
+    r"aux_loss_coef|moe_loss_weight": 0.5,
+    r"^(logits?_scal(e|ing)|logits_mup_width_multiplier|lm_head_multiplier|output_multiplier)$": 0.7,
+    r"^(final_logit_softcapping|output_logit_soft_cap|logits_soft_cap)$": 2.0,
+}
+"""What the loss of a router weighs, and what is done to logits behind a head: so much that nobody can overlook it."""
 
 EIGHTHS = (
     "hidden_sizes", "embed_dims", "stage_in_channels", "stage_mid_channels", "stage_out_channels", "neck_hidden_sizes",
@@ -78,7 +82,7 @@ SIZES: list[tuple[str, int]] = [
 ]  # fmt: skip
 """The first pattern that a name fits says its small value."""
 
-WITHOUT_A_DEFAULT = {"head_dim": HEAD, "pad_token_id": PAD}
+WITHOUT_A_DEFAULT = {"head_dim": HEAD, "pad_token_id": PAD, "final_logit_softcapping": 2.0}
 """What some configurations leave open."""
 
 
@@ -133,8 +137,9 @@ def small_value(name: str, value: Any) -> Any:
         return None
     if re.search(RANDOM, name):
         return type(value)(type(each)(0) for each in value) if isinstance(value, (list, tuple)) else type(value)(0)
-    if re.search(BALANCE, name):
-        return 0.5  # so that nobody can overlook it
+    for pattern, conspicuous in CONSPICUOUS.items():
+        if re.search(pattern, name):
+            return conspicuous
     if name in EIGHTHS:
         return type(value)(each // 8 for each in value) if isinstance(value, (list, tuple)) else None
     small = next((small for pattern, small in SIZES if re.search(pattern, name)), None)

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import transformers
 
+import kdcourse.heads
 import kdcourse.teacher
 import kdcourse.trainer
 from census import record
 from census.apart import judge_all
 from census.architectures import LANGUAGE, TEXTS, TOKENS, Architecture, all_architectures
-from census.judging import CRASHED, DIFFERENT, EQUAL, NOT_BUILT, REFUSED, judge
+from census.judging import CRASHED, DIFFERENT, EQUAL, NOT_BUILT, REFUSED, SEEN, judge
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -100,6 +101,14 @@ def test_the_record_holds_no_crash_and_no_difference():
     assert all(verdict.reason for verdict in STORED.values() if verdict.verdict != EQUAL)
 
 
+def test_the_record_says_of_each_language_model_whether_its_head_is_seen():
+    """A way without logits that hardly anybody takes, or a model that nobody has looked at."""
+    heads = [verdict.head for each, verdict in STORED.items() if each.task == LANGUAGE and verdict.verdict == EQUAL]
+    assert all(heads)
+    assert heads.count(SEEN) > 0.9 * len(heads)
+    assert not any(verdict.head for each, verdict in STORED.items() if each.task != LANGUAGE)
+
+
 def test_the_page_is_made_of_the_record():
     """A table that says something else than the JSON beside it."""
     assert record.page() == record.PAGE.read_text(encoding="utf-8")
@@ -115,6 +124,8 @@ def without_segments(batch, model):
 BERT = Architecture(TEXTS, "bert", "BertForSequenceClassification")
 TAGGER = Architecture(TOKENS, "bert", "BertForTokenClassification")
 GPT2 = Architecture(LANGUAGE, "gpt2", "GPT2LMHeadModel")
+COHERE = Architecture(LANGUAGE, "cohere", "CohereForCausalLM")
+GEMMA2 = Architecture(LANGUAGE, "gemma2", "Gemma2ForCausalLM")
 MIXTRAL = Architecture(LANGUAGE, "mixtral", "MixtralForCausalLM", "output_router_logits=True")
 
 FAULTS = {
@@ -126,6 +137,8 @@ FAULTS = {
     ),
     "too long": (GPT2, kdcourse.trainer, "require_room", lambda *_: None),
     "router": (MIXTRAL, kdcourse.trainer, "balance_weight", lambda _: 0.0),
+    "scale": (COHERE, kdcourse.heads, "_what_follows", lambda *_: (1.0, None)),
+    "soft-cap": (GEMMA2, kdcourse.heads, "_what_follows", lambda *_: (1.0, None)),
 }  # fmt: skip
 
 

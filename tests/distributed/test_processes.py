@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from distributed.worker import LOGGED, train_all
+from distributed.worker import LOGGED, WRAPPED, train_all
 from shapes import SHAPES, make_model, weights_of
 
 TESTS = Path(__file__).parents[1]
@@ -34,7 +34,7 @@ LAUNCHERS = {
 
 def launch(launcher, out, *arguments):
     command = [sys.executable, "-m", *LAUNCHERS[launcher], free_port(), str(TESTS / "distributed" / "worker.py")]
-    environment = os.environ | {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]), "OMP_NUM_THREADS": "1"}
     run = subprocess.run(
         [*command, str(out), *map(str, arguments)],
         env=environment, capture_output=True, text=True, timeout=300, check=False,
@@ -51,7 +51,8 @@ def alone(tmp_path_factory):
 @pytest.mark.parametrize(("launcher", "batch", "accumulation"), [("torchrun", 4, 2), ("accelerate", 8, 1)])
 def test_two_processes_make_the_step_of_one(alone, tmp_path, launcher, batch, accumulation):
     """A step that shrinks by the number of processes (GKD), a loss logged per process, rows that are counted twice
-    because they fill up the last evaluation batch, and texts that do so inside a packed row (4.0667 for 4.0456)."""
+    because they fill up the last evaluation batch, texts that do so inside a packed row (4.0667 for 4.0456), and a head
+    that a wrapper takes for unused, because no logits are in the graph."""
     together = launch(launcher, tmp_path / "out.pt", batch, accumulation)
     for shape in SHAPES:
         step = (alone[shape]["weights"] - weights_of(make_model(shape))).norm()
@@ -59,4 +60,6 @@ def test_two_processes_make_the_step_of_one(alone, tmp_path, launcher, batch, ac
         assert (together[shape]["weights"] - alone[shape]["weights"]).norm() / step < 1e-5, shape
         for name in LOGGED:
             assert together[shape][name].item() == pytest.approx(alone[shape][name].item(), rel=1e-5), (shape, name)
+    for name in WRAPPED:
+        assert torch.allclose(together[name]["weights"], alone["llama-lm"]["weights"], atol=1e-6), name
     assert together["packed"]["eval_loss"].item() == pytest.approx(alone["packed"]["eval_loss"].item(), rel=1e-5)

@@ -10,6 +10,13 @@ from transformers import DataCollatorWithFlattening
 LOGGED = ("loss", "hard_loss", "soft_loss", "eval_loss", "eval_hard_loss", "eval_soft_loss")
 EVAL_ROWS = 13
 
+WRAPPED = {
+    "unused weights are looked for": {"ddp_find_unused_parameters": True},
+    "no unused weights are looked for": {"ddp_find_unused_parameters": False},
+    "the graph is static": {"ddp_find_unused_parameters": False, "ddp_static_graph": True},
+}  # fmt: skip
+"""Settings of DDP that look through the graph of a model's outputs, in which a head's weights have to be."""
+
 
 def train_all(folder, batch, accumulation):
     results = {}
@@ -23,6 +30,11 @@ def train_all(folder, batch, accumulation):
         logged = {name: value for log in trainer.state.log_history for name, value in log.items() if name in LOGGED}
         student = trainer.accelerator.unwrap_model(trainer.model)
         results[shape] = {"weights": weights_of(student), **{name: torch.tensor(logged[name]) for name in LOGGED}}
+    for name, settings in WRAPPED.items():
+        trainer = make_trainer("llama-lm", folder, per_device_train_batch_size=batch * accumulation, **settings)
+        trainer.train()
+        assert trainer.students_head.is_seen
+        results[name] = {"weights": weights_of(trainer.accelerator.unwrap_model(trainer.model))}
     results["packed"] = {"eval_loss": torch.tensor(evaluate_packed(folder))}
     return results
 

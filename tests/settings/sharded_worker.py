@@ -33,6 +33,7 @@ def train_sharded(shape, folder):
     shard_on_cpu(trainer, BLOCKS[shape])
     trainer.train()
     weights = list(trainer.accelerator.unwrap_model(trainer.model).parameters())
+    assert not trainer.students_head.is_seen
     assert all(isinstance(weight, DTensor) and weight.to_local().numel() < weight.numel() for weight in weights)
     logged = trainer.state.log_history[0] | trainer.evaluate()
     trainer.accelerator.state.distributed_type = DistributedType.MULTI_CPU  # as the next trainer expects it

@@ -32,6 +32,7 @@ EXACTLY_THE_SAME_STEP = {
     "last batch dropped": {"dataloader_drop_last": True},
     "names of labels": {"label_names": ["labels"]},
     "another order": {"data_seed": 3},
+    "whole logits": {"fused": False},
 }  # fmt: skip
 
 

@@ -15,6 +15,7 @@ THE_SAME_LOSSES = {
     "metrics of each batch": {"batch_eval_metrics": True},
     "inputs and losses for metrics": {"include_for_metrics": ["inputs", "loss"]},
     "no names of labels": {"label_names": []},
+    "whole logits": {"fused": False},
 }
 
 
