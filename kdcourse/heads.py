@@ -227,12 +227,9 @@ def look(model: nn.Module, features: Mapping[str, Any]) -> SeenHead:
     model = _undistributed(model)
     module = _output_layer(model)
     weight, _ = weight_and_bias(module)
-    devices = [] if weight.device.type == "cpu" else [weight.device]
+    devices = [weight.device] if weight.is_cuda else []
     try:
-        with (
-            torch.enable_grad(),
-            torch.random.fork_rng(devices, device_type=weight.device.type if devices else "cuda"),
-        ):
+        with torch.enable_grad(), torch.random.fork_rng(devices):
             features = _few(features)
             _require_linear(module)
             seen = SeenHead(module, *_what_follows(model, module, features))

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase, Trainer, TrainingArguments
@@ -31,6 +30,7 @@ from kdcourse.compat import (
     tokenizer_of,
     vocabulary_of,
 )
+from kdcourse.counting import Averages, count_items, is_packed, labels_of
 from kdcourse.heads import HeadAside, ImplicitLogits, cut, implicit_lm_distillation_loss
 from kdcourse.loss import (
     DistillationLoss,
@@ -423,62 +423,6 @@ class SignatureColumns(list[str]):
 
     def __contains__(self, name: object) -> bool:
         return super().__contains__(name) or str(name).startswith(TEACHER_PREFIX)
-
-
-def is_packed(batch: Batch) -> bool:
-    """Whether several texts are in one row, told apart by positions that begin anew."""
-    positions = batch.get("position_ids")
-    return positions is not None and len(positions) == 1
-
-
-class Averages:
-    """The hard and the soft term per row of their own, over many batches and all processes."""
-
-    def __init__(self) -> None:
-        self._sums = torch.zeros(2, dtype=torch.float32)  # whatever the default is: bfloat16 counts to 256
-        self._items = torch.zeros(2, dtype=torch.float32)
-
-    def add_sums(self, loss: DistillationLoss, divided_by: Tensor) -> None:
-        """The sums behind a loss, which were divided by `divided_by`: (labelled, taught) rows."""
-        sums = torch.stack([loss.hard.detach(), loss.soft.detach()]) * divided_by
-        self._sums = self._sums.to(sums.device) + sums  # stays on the device: fetching it would make each step wait
-
-    def add_items(self, items: Tensor) -> None:
-        """(labelled, taught) rows of this process."""
-        self._items = self._items.to(items.device) + items
-
-    def means(self, accelerator: Accelerator) -> dict[str, float]:
-        """`hard_loss` and `soft_loss` in nats, each only if there was a row for it."""
-        totals = torch.stack([self._sums.to(accelerator.device), self._items.to(accelerator.device)])
-        sums, items = accelerator.reduce(totals, reduction="sum").tolist()
-        names = ("hard_loss", "soft_loss")
-        return {name: total / count for name, total, count in zip(names, sums, items, strict=True) if count}
-
-
-def labels_of(batch: Batch, is_shifted: bool) -> Tensor | None:
-    """The labels of a batch; of a language model's text that is padded on its left, without the first token's.
-
-    Nothing stands before a text, so nothing predicts its first token: on the right, where it is the first of its row,
-    the shift leaves it out, and on the left it would be predicted from padding.
-    """
-    labels, mask = batch.get(LABELS), batch.get("attention_mask")
-    if not is_shifted or labels is None or mask is None or mask.shape != labels.shape:
-        return labels
-    behind_padding = nn.functional.pad(mask[:, :-1] == 0, (1, 0))
-    return labels.masked_fill(behind_padding.to(labels.device), IGNORED_LABEL)
-
-
-def count_items(batch: Batch, is_shifted: bool) -> Tensor:
-    """(labelled, taught) rows of a classifier's batch, or tokens of a batch of texts.
-
-    A language model's are counted after the shift: the Trainer counts before it where it does not know the model's
-    loss, as for GPT-2.
-    """
-    labels = labels_of(batch, is_shifted)
-    if labels is None:
-        return torch.tensor([0, len(next(iter(batch.values())))])
-    labelled = ((labels[:, 1:] if is_shifted else labels) != IGNORED_LABEL).sum()
-    return torch.stack([labelled, labelled if labels.ndim > 1 else torch.full_like(labelled, len(labels))])
 
 
 def check_alone(role: str, model: Any, tokenizer: Any) -> None:

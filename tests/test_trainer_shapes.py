@@ -25,8 +25,8 @@ from transformers import BertForMaskedLM, BertForQuestionAnswering, Trainer, Tra
 from kdcourse import MismatchError, distillation_loss, jensen_shannon, lm_distillation_loss
 from kdcourse.collators import LanguageModelCollator, collator
 from kdcourse.columns import TEACHER_PREFIX
+from kdcourse.counting import count_items
 from kdcourse.teacher import ColumnTeacher, cache_logits
-from kdcourse.trainer import count_items
 
 LANGUAGE_MODELS = [shape for shape in SHAPES if is_language_model(shape)]
 

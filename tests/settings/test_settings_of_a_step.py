@@ -202,10 +202,10 @@ def test_a_batch_size_that_did_not_fit_leaves_nothing_in_the_logs(tmp_path, monk
     trainer.args.per_device_train_batch_size = trainer._train_batch_size = 16
     ask = trainer._ask_student
 
-    def out_of_memory_above_eight(model, inputs):
+    def out_of_memory_above_eight(model, inputs, **options):
         if len(inputs["labels"]) > 8:
             raise RuntimeError("CUDA out of memory.")
-        return ask(model, inputs)
+        return ask(model, inputs, **options)
 
     monkeypatch.setattr(trainer, "_ask_student", out_of_memory_above_eight)
     trainer.train()
