@@ -119,23 +119,22 @@ class HeadAside:
 
     def ask(self, model: nn.Module, features: Mapping[str, Any]) -> tuple[Any, Tensor | ImplicitLogits]:
         """The model's outputs, and its logits, implicit or whole."""
-        if not self.reason and not (self._seen and self._seen.is_still_that_of(model)):
-            self._look(model, features)
-        if self._seen:
-            return self._seen.ask(model, features)
+        if not self.reason:
+            try:
+                if self._seen is None or not self._seen.is_still_that_of(model):
+                    self._seen = look(model, features)
+                return self._seen.ask(model, features)
+            except HiddenHeadError as error:
+                self._give_up(model, str(error))
         outputs = model(**features)
         return outputs, logits_of(outputs)
 
-    def _look(self, model: nn.Module, features: Mapping[str, Any]) -> None:
-        self._seen = None
-        try:
-            self._seen = look(model, features)
-        except HiddenHeadError as error:
-            self.reason = str(error)
-            logger.warning(
-                "The logits of the %s (%s) are computed whole, since %s.",
-                self.role, type(unwrapped(model)).__name__, self.reason,
-            )  # fmt: skip
+    def _give_up(self, model: nn.Module, reason: str) -> None:
+        self._seen, self.reason = None, reason
+        logger.warning(
+            "The logits of the %s (%s) are computed whole, since %s.",
+            self.role, type(unwrapped(model)).__name__, reason,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -147,15 +146,24 @@ class SeenHead:
     softcap: float | None
 
     def is_still_that_of(self, model: nn.Module) -> bool:
-        return unwrapped(model).get_output_embeddings() is self.module
+        """
+        Raises:
+            HiddenHeadError: it was, but the model has been spread or compiled since.
+        """
+        return _output_layer(_undistributed(model)) is self.module
 
     def ask(self, model: nn.Module, features: Mapping[str, Any]) -> tuple[Any, ImplicitLogits]:
-        """One forward pass of the model, but for its head."""
+        """One forward pass of the model, but for its head.
+
+        Raises:
+            HiddenHeadError: the weight of the head is no longer whole.
+        """
+        head = self.head()
         weights = [weight for weight in self.module.parameters() if weight.requires_grad]
         with _in_the_place_of(self.module, lambda hidden: _Nothing.apply(hidden, *weights)) as given:
             outputs = model(**features)
         (hidden,) = given
-        return outputs, ImplicitLogits(_Joined.apply(hidden, logits_of(outputs)), self.head())
+        return outputs, ImplicitLogits(_Joined.apply(hidden, logits_of(outputs)), head)
 
     def head(self) -> Head:
         """As it is now; an adapter's weights change at each step."""

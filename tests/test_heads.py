@@ -323,6 +323,18 @@ def test_a_head_that_is_replaced_is_looked_at_again():
     assert logits.shape == (2, 6, WORDS + 8)
 
 
+def test_a_head_that_is_spread_after_the_look_is_left_to_the_model():
+    """An evaluation with the whole model, and then a training with pieces of it."""
+    model, aside = make_model(SHAPE), HeadAside("student")
+    features = {"input_ids": torch.arange(3, 15).view(2, 6)}
+    aside.ask(model, features)
+    assert aside.is_seen
+    compiled = torch.compile(model, backend="eager")
+    _, logits = aside.ask(compiled, features)
+    assert logits.shape == (2, 6, WORDS) and not aside.is_seen
+    assert torch.allclose(logits, model(**features).logits, atol=1e-5)
+
+
 def test_a_failing_call_puts_the_head_back():
     """A model that gives zeros for ever, after one batch that was too long."""
     model, aside = make_model("gpt2-lm"), HeadAside("student")
