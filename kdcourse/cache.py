@@ -36,7 +36,7 @@ from kdcourse.pieces import (
     write_tensors,
 )
 from kdcourse.provenance import fingerprint
-from kdcourse.topk import TopK
+from kdcourse.topk import Logits
 
 __all__ = ["CacheMismatchError", "LogitsCache", "fingerprint", "load_logits", "locked", "require_same", "save_logits"]
 
@@ -73,11 +73,12 @@ class LogitsCache:
         """Rows that are cached."""
         return self._ends[-1] if self._ends else 0
 
-    def append(self, rows: Sequence[Tensor] | Sequence[TopK], about: Fingerprint | None = None) -> None:
+    def append(self, rows: Sequence[Logits], about: Fingerprint | None = None) -> None:
         """Write the logits of the next rows as one file.
 
         Args:
-            rows: one tensor of logits, or the top k of one, for each row of the dataset.
+            rows: one tensor of logits, or k of them (`kdcourse.topk`, `kdcourse.sampled`), for each row of the dataset;
+                stored in the precision that they have (see `kdcourse.pieces.narrowed`).
             about: what this piece alone depends on, such as the rows' token ids.
 
         Raises:
@@ -101,8 +102,8 @@ class LogitsCache:
         """Which rows each file holds, and what is stored with it."""
         return [(piece.rows, piece.about) for piece in self._pieces]
 
-    def __getitem__(self, row: int) -> Tensor | TopK:
-        """The logits of one row: (C,) or (tokens, V), or their top k; on the CPU.
+    def __getitem__(self, row: int) -> Logits:
+        """The logits of one row: (C,) or (tokens, V), whole or cut; on the CPU, in float32 or better.
 
         Raises:
             CacheMismatchError: the file that holds them is damaged.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from kdcourse.checks import IGNORED_LABEL
 from kdcourse.columns import TEACHER_PREFIX, TOKEN_COLUMNS
+from kdcourse.served import SERVED, pad_served
 
 if TYPE_CHECKING:
     from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase
@@ -57,6 +58,9 @@ class LanguageModelCollator:
 
     A row that has no ids, but `messages`, is written out by the tokenizer's chat template, and the last message is what
     has labels (see `tokenize_conversation`).
+
+    A teacher's top k from elsewhere, beside each token that it predicts, is put where the student's logits predict that
+    token, and padded (see `kdcourse.served`).
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -64,11 +68,17 @@ class LanguageModelCollator:
     def __call__(self, rows: Rows) -> Any:
         from transformers import DataCollatorForSeq2Seq
 
-        return DataCollatorForSeq2Seq(self.tokenizer)([self._tokens(row) for row in rows])
+        texts = [self._tokens(row) for row in rows]
+        served = [{name: text.pop(name) for name in SERVED if name in text} for text in texts]
+        batch = DataCollatorForSeq2Seq(self.tokenizer)(texts)
+        if any(served):
+            batch.update(pad_served(served, texts, self.tokenizer, batch["input_ids"].shape[1]))
+        return batch
 
     def _tokens(self, row: dict[str, Any]) -> dict[str, Any]:
         if "input_ids" not in row and MESSAGES in row:
-            return tokenize_conversation(row[MESSAGES], self.tokenizer)
+            served = {name: row[name] for name in SERVED if name in row}
+            return {**tokenize_conversation(row[MESSAGES], self.tokenizer), **served}
         return {"labels": row["input_ids"], **{name: row[name] for name in row if name != MESSAGES}}
 
 

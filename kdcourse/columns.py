@@ -31,6 +31,15 @@ LOGITS_COLUMN = TEACHER_PREFIX + "logits"
 ROW_COLUMN = TEACHER_PREFIX + "row"
 """A dataset column with each example's row in a cache."""
 
+TOPK_IDS_COLUMN = TEACHER_PREFIX + "topk_ids"
+"""A dataset column with the token ids that somebody else's top k are for (see `kdcourse.served`)."""
+
+TOPK_LOG_PROBS_COLUMN = TEACHER_PREFIX + "topk_log_probs"
+"""A dataset column with their log-probabilities."""
+
+ANSWERS = (LOGITS_COLUMN, ROW_COLUMN, TOPK_IDS_COLUMN, TOPK_LOG_PROBS_COLUMN)
+"""What of a teacher's columns is its answer, and not what it reads."""
+
 
 def once_per_model(look: Callable[[Any], Answer]) -> Callable[[Any], Answer]:
     """What is the same at every step is looked up at the first: a large model has thousands of modules."""
@@ -90,7 +99,7 @@ def teacher_features(batch: Batch, model: nn.Module) -> dict[str, Any]:
     own = {
         name.removeprefix(TEACHER_PREFIX): value
         for name, value in batch.items()
-        if name.startswith(TEACHER_PREFIX) and name not in (LOGITS_COLUMN, ROW_COLUMN)
+        if name.startswith(TEACHER_PREFIX) and name not in ANSWERS
     }
     takes_more = _takes_more(model)
     if own:

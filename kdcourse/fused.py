@@ -24,7 +24,7 @@ from kdcourse import checks
 from kdcourse.checks import IGNORED_LABEL, MismatchError
 from kdcourse.divergence import Divergence, forward_kl
 from kdcourse.loss import Count, DistillationLoss, counts_of, divisor, mix, resolve_divergence, terms_of_rows
-from kdcourse.topk import Logits, TopK
+from kdcourse.topk import Cut, Logits
 
 MEMORY = 120 * 10**6
 """Bytes that the logits of a chunk and what is computed from them may take, if nothing else is said."""
@@ -88,7 +88,7 @@ class TeacherLogits:
 
     def logits(self, positions: Tensor, out: Tensor, temperature: float) -> Logits:
         rows = self.given[positions]
-        return rows if isinstance(rows, TopK) else torch.div(rows.to(out.dtype), temperature, out=out)
+        return rows if isinstance(rows, Cut) else torch.div(rows.to(out.dtype), temperature, out=out)
 
 
 # A compiler that unrolls the loop over chunks takes minutes and gains nothing.
@@ -117,7 +117,7 @@ def fused_lm_distillation_loss(
         student_head: (V, H), the weight of its head; or a `Head`, which also has a bias, a scale and a soft-cap.
         teacher_hidden, teacher_head: the teacher's, (B, T, H') and (V, H'); None, both, if its logits are given.
         labels: (B, T) token ids, not shifted; -100 marks prompt and padding, whose positions are never computed.
-        teacher_logits: (B, T, V), or their k largest, in the place of hidden states.
+        teacher_logits: (B, T, V), or k of them, in the place of hidden states.
         memory: bytes for a chunk of logits and what is computed from it; inputs and gradients are not counted.
         alpha, temperature, divergence, beta, num_items, label_smoothing, class_weights: as in `distillation_loss`.
 
@@ -149,9 +149,7 @@ def fused_lm_distillation_loss(
 
 def _teacher(hidden: Tensor | None, head: Tensor | Head | None, logits: Logits | None) -> TeacherHead | TeacherLogits:
     if logits is not None:
-        flat = (
-            logits.map(lambda part: part.flatten(0, 1)) if isinstance(logits, TopK) else logits.detach().flatten(0, 1)
-        )
+        flat = logits.map(lambda part: part.flatten(0, 1)) if isinstance(logits, Cut) else logits.detach().flatten(0, 1)
         return TeacherLogits(flat)
     if hidden is None or head is None:
         raise ValueError("There is no teacher: pass teacher_hidden and teacher_head, or teacher_logits.")
@@ -204,7 +202,7 @@ class _Work:
 
     @property
     def has_closed_form(self) -> bool:
-        dense = isinstance(self.teacher, TeacherHead) or not isinstance(self.teacher.given, TopK)
+        dense = isinstance(self.teacher, TeacherHead) or not isinstance(self.teacher.given, Cut)
         plain = self.label_smoothing == 0 and self.class_weights is None and self.student.softcap is None
         return dense and plain and self.measure is forward_kl
 
@@ -354,7 +352,7 @@ class _Pass:
         """The same by the functions of `loss.py`, whatever the divergence, the teacher and their infinities are."""
         student, teacher = self._logits(chunk, 1.0)
         if self.work.temperature < 1:
-            for logits in (student, teacher.logits if isinstance(teacher, TopK) else teacher):
+            for logits in (student, teacher.logits if isinstance(teacher, Cut) else teacher):
                 checks.require_no_overflow(logits, self.work.temperature)
         targets, sums = self.work.targets[chunk], torch.zeros_like(self.sums)
         for rows in self._blocks(chunk):
@@ -389,7 +387,7 @@ class _Pass:
         for start in range(0, len(self.work.positions), in_chunk):
             chunk = slice(start, min(start + in_chunk, len(self.work.positions)))
             student, teacher = self._logits(chunk, 1.0)
-            teacher = teacher.logits if isinstance(teacher, TopK) else teacher
+            teacher = teacher.logits if isinstance(teacher, Cut) else teacher
             checks.require_number(student.new_tensor(torch.nan), self.work.temperature, student, teacher)
 
 

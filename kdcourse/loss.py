@@ -19,10 +19,11 @@ import torch.nn.functional as F  # noqa: N812  (the name that everybody knows it
 from torch import Tensor
 
 from kdcourse import checks
-from kdcourse.checks import IGNORED_LABEL
-from kdcourse.divergence import DIVERGENCES, Divergence, jensen_shannon, require_inner
+from kdcourse.checks import IGNORED_LABEL, MismatchError
+from kdcourse.divergence import DIVERGENCES, Divergence, forward_kl, jensen_shannon, require_inner
+from kdcourse.sampled import Sampled, sampled_forward_kl
 from kdcourse.temperature import at_least_float32, at_temperature
-from kdcourse.topk import Logits, TopK, bucket_log_probs
+from kdcourse.topk import Cut, Logits, TopK, bucket_log_probs
 
 TINY = torch.finfo(torch.float32).tiny
 """The smallest weight that is not 0 to a float32: below it, 0 · inf would be NaN where the formula says inf."""
@@ -60,7 +61,8 @@ def distillation_loss(
 
     Args:
         student_logits: (N, C), any floating dtype; the arithmetic is in float32 or better. -inf rules a class out.
-        teacher_logits: (N, C), without gradient; or its k largest (`kdcourse.topk`), at the same temperature.
+        teacher_logits: (N, C), without gradient; or k of them at the same temperature, the largest (`kdcourse.topk`) or
+            drawn (`kdcourse.sampled`).
         labels: (N,) class ids; -100 marks a row without a label, which still learns from the teacher.
         alpha: weight of the hard term, from 0 (teacher only) to 1 (labels only).
         temperature: T > 0, which softens both distributions of the soft term.
@@ -80,7 +82,8 @@ def distillation_loss(
         average over, a term is 0 and still part of the graph. Of a row without a label, the hard term is 0.
 
     Raises:
-        MismatchError: shapes differ, or a top-k teacher was cut at another temperature.
+        MismatchError: shapes differ, or a teacher was cut at another temperature, or its classes were drawn and the
+            divergence is not forward KL.
         ValueError: alpha, temperature, labels, divergence, beta, num_items or reduction out of range, or logits that
             give no probabilities (NaN, +inf, or a row of -inf alone).
     """
@@ -99,7 +102,7 @@ def distillation_loss(
     if reduction == "mean":
         hard, soft = hard.sum() / divisor(hard_items), soft.sum() / divisor(soft_items)
 
-    teacher = teacher_logits.logits if isinstance(teacher_logits, TopK) else teacher_logits
+    teacher = teacher_logits.logits if isinstance(teacher_logits, Cut) else teacher_logits
     checks.require_number(hard + soft, temperature, student_logits, teacher)
     return DistillationLoss(mix(alpha, hard, soft), hard, soft)
 
@@ -117,7 +120,7 @@ def token_distillation_loss(
 
     Args:
         student_logits: (B, T, C).
-        teacher_logits: (B, T, C), or its k largest for each token.
+        teacher_logits: (B, T, C), or k of them for each token.
         labels: (B, T) class ids; -100 marks padding, and whatever else neither label nor teacher is asked about.
         alpha, temperature: as in `distillation_loss`.
         options: its other keywords. `num_items` counts labelled tokens.
@@ -158,7 +161,7 @@ def lm_distillation_loss(
 
     Args:
         student_logits: (B, T, V).
-        teacher_logits: (B, T, V), or its k largest for each token.
+        teacher_logits: (B, T, V), or k of them for each token.
         labels: (B, T) token ids, not shifted; -100 marks prompt and padding. A position teaches, by its label and by
             the teacher, if the token after it has a label.
         alpha, temperature: as in `distillation_loss`.
@@ -216,7 +219,7 @@ def terms_of_rows(
 ) -> tuple[Tensor, Tensor]:
     """The hard and the soft term of each row, (N,) in nats, of logits (N, C) that nobody has looked at."""
     student = at_least_float32(student_logits)
-    soft = temperature**2 * measure(*_softened(student, teacher_logits, temperature))
+    soft = temperature**2 * _divergence(student, teacher_logits, temperature, measure)
     hard = torch.zeros_like(soft) if labels is None else _surprise(student, labels, label_smoothing, class_weights)
     return hard, soft
 
@@ -234,12 +237,28 @@ def _surprise(student: Tensor, labels: Tensor, label_smoothing: float, class_wei
     )
 
 
-def _softened(student: Tensor, teacher: Logits, temperature: float) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of student and teacher at temperature T, (N, C) or (N, k + 1) each."""
+def _divergence(student: Tensor, teacher: Logits, temperature: float, measure: Divergence) -> Tensor:
+    """Of the two distributions at temperature T, (N,) in nats: over all classes, k and the rest, or k that were drawn.
+
+    Raises:
+        MismatchError: the teacher was cut at another temperature; or its classes were drawn, and this is no forward KL.
+    """
     student_log_probs = F.log_softmax(at_temperature(student, temperature), dim=-1)
+    if isinstance(teacher, Tensor):
+        return measure(student_log_probs, F.log_softmax(at_temperature(teacher.detach(), temperature), dim=-1))
     if isinstance(teacher, TopK):
-        return bucket_log_probs(student_log_probs, teacher, temperature)
-    return student_log_probs, F.log_softmax(at_temperature(teacher.detach(), temperature), dim=-1)
+        return measure(*bucket_log_probs(student_log_probs, teacher, temperature))
+    if isinstance(teacher, Sampled):
+        if measure is not forward_kl:
+            raise MismatchError(
+                "The teacher's classes were drawn, which gives the right gradient on average for forward_kl alone: no "
+                "other divergence is linear in the teacher's probabilities. Take divergence='forward_kl', or keep the "
+                "k largest."
+            )
+        return sampled_forward_kl(student_log_probs, teacher, temperature)
+    raise TypeError(
+        f"The teacher's logits are {type(teacher).__name__}, but a tensor, a TopK or a Sampled is compared."
+    )
 
 
 def counts_of(

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from torch import Tensor
 
 from kdcourse.files import written_whole
 from kdcourse.hashing import hash_json, hash_tensors
-from kdcourse.topk import TopK
+from kdcourse.sampled import Sampled
+from kdcourse.temperature import at_least_float32
+from kdcourse.topk import Cut, Logits, TopK
 
 Fingerprint = Mapping[str, str]
 
@@ -162,17 +165,17 @@ class Piece:
         self._ends = self._tensors["ends"].numpy()
         self._is_proven = False
 
-    def __getitem__(self, index: int) -> Tensor | TopK:
-        """The logits of one of its rows, counted from 0: (C,) or (tokens, V), or their top k."""
+    def __getitem__(self, index: int) -> Logits:
+        """The logits of one of its rows, counted from 0: (C,) or (tokens, V), whole or cut; in float32 or better."""
         if not self._is_proven:
             require_content(str(self.path), self._tensors, self.about)
             self._is_proven = True
         where = slice(int(self._ends[index - 1]) if index else 0, int(self._ends[index])) if self.is_sequence else index
-        logits = self._tensors["logits"][where]
+        logits = at_least_float32(self._tensors["logits"][where])
         if "classes" not in self._tensors:
             return logits
-        return TopK(
-            logits, self._tensors["classes"][where], self._tensors["rest"][where],
+        return (Sampled if "sampled" in self.kind else TopK)(
+            logits, self._tensors["classes"][where].int(), self._tensors["rest"][where],
             temperature=self.kind["temperature"], width=self.kind["width"],
         )  # fmt: skip
 
@@ -181,7 +184,7 @@ def rows_in_words(rows: range) -> str:
     return f"{rows.start} to {rows.stop - 1}"
 
 
-def pack(rows: Sequence[Tensor] | Sequence[TopK]) -> dict[str, Tensor]:
+def pack(rows: Sequence[Logits]) -> dict[str, Tensor]:
     """Rows of different length behind each other, and where each ends.
 
     Raises:
@@ -190,8 +193,8 @@ def pack(rows: Sequence[Tensor] | Sequence[TopK]) -> dict[str, Tensor]:
     if not len(rows):
         raise ValueError("There are no rows to append; a file of a cache holds at least one.")
     _require_one_kind(rows)
-    parts = {"logits": [row.logits if isinstance(row, TopK) else row for row in rows]}
-    cut = [row for row in rows if isinstance(row, TopK)]
+    parts = {"logits": [row.logits if isinstance(row, Cut) else row for row in rows]}
+    cut = [row for row in rows if isinstance(row, Cut)]
     if cut:
         parts |= {"classes": [row.classes.int() for row in cut], "rest": [row.rest for row in cut]}
     is_sequence = rows[0].ndim == SEQUENCE
@@ -200,17 +203,40 @@ def pack(rows: Sequence[Tensor] | Sequence[TopK]) -> dict[str, Tensor]:
     packed |= {"ends": torch.tensor(lengths).cumsum(0), "is_sequence": torch.tensor(is_sequence)}
     if cut:
         _require_classes(packed["classes"], cut[0].width)
+        if cut[0].width <= 2**16:
+            packed["classes"] = packed["classes"].to(torch.uint16)
         packed["temperature"] = torch.tensor(cut[0].temperature, dtype=torch.float64)
         packed["width"] = torch.tensor(cut[0].width)
+        if isinstance(cut[0], Sampled):
+            packed["is_sampled"] = torch.tensor(True)
     if problem := next(_misfits(packed), None):
         raise ValueError(f"These rows cannot be kept: {problem}.")
     return packed
 
 
-def _require_one_kind(rows: Sequence[Tensor] | Sequence[TopK]) -> None:
+def narrowed(row: Logits, dtype: torch.dtype) -> Logits:
+    """A row (C,) or (tokens, V), whole or cut, with logits in `dtype`: as they are, if that holds each of them.
+
+    Else they are first counted from the largest of their row, which no softmax can tell, and which leaves most digits
+    to the likeliest classes. -inf stays -inf, and what is finite stays finite.
+    """
+    logits = row.logits if isinstance(row, Cut) else row
+    short = logits.to(dtype)
+    if torch.equal(short.to(logits.dtype), logits):
+        return replace(row, logits=short) if isinstance(row, Cut) else short
+    largest = logits.amax(dim=-1, keepdim=True)
+    largest = torch.where(largest.isfinite(), largest, 0)
+    below = (logits - largest).clamp(min=torch.finfo(dtype).min)
+    short = torch.where(logits == -math.inf, -math.inf, below).to(dtype)
+    if not isinstance(row, Cut):
+        return short
+    return replace(row, logits=short, rest=row.rest - largest.squeeze(-1) / row.temperature)
+
+
+def _require_one_kind(rows: Sequence[Logits]) -> None:
     kinds = {
-        (row.ndim, row.logits.shape[-1], row.temperature, row.width)
-        if isinstance(row, TopK)
+        (type(row), row.ndim, row.logits.shape[-1], row.temperature, row.width)
+        if isinstance(row, Cut)
         else (row.ndim, row.shape[-1:])
         for row in rows
     }
@@ -218,7 +244,7 @@ def _require_one_kind(rows: Sequence[Tensor] | Sequence[TopK]) -> None:
         shapes = sorted({str(tuple(row.shape)) for row in rows})
         raise ValueError(
             f"The rows have the shapes {', '.join(shapes[:3])}, but those of one cache are all (C,) or all (tokens, "
-            "V), whole or cut to one k at one temperature."
+            "V), whole or cut in one way, to one k at one temperature."
         )
 
 
@@ -236,16 +262,20 @@ def kind_of(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     kind: dict[str, Any] = {"is_sequence": bool(tensors["is_sequence"]), "logits": tensors["logits"].shape[1]}
     if "classes" not in tensors:
         return kind
-    return kind | {"temperature": tensors["temperature"].item(), "width": int(tensors["width"])}
+    kind |= {"temperature": tensors["temperature"].item(), "width": int(tensors["width"])}
+    return kind | {"sampled": True} if "is_sampled" in tensors else kind
 
 
-DENSE: dict[str, tuple[torch.dtype | None, int]] = {
-    "logits": (None, 2), "ends": (torch.int64, 1), "is_sequence": (torch.bool, 0),
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+Expected = dict[str, tuple[tuple[torch.dtype, ...], int]]
+
+DENSE: Expected = {"logits": (FLOATS, 2), "ends": ((torch.int64,), 1), "is_sequence": ((torch.bool,), 0)}
+LARGEST: Expected = DENSE | {
+    "classes": ((torch.int32, torch.uint16), 2), "rest": (FLOATS, 1),
+    "temperature": ((torch.float64,), 0), "width": ((torch.int64,), 0),
 }  # fmt: skip
-CUT: dict[str, tuple[torch.dtype | None, int]] = DENSE | {
-    "classes": (torch.int32, 2), "rest": (None, 1), "temperature": (torch.float64, 0), "width": (torch.int64, 0),
-}  # fmt: skip
-"""The tensors of a file, with dtype (None: any floating point) and number of dimensions."""
+DRAWN: Expected = LARGEST | {"is_sampled": ((torch.bool,), 0)}
+"""The tensors of a file, with the dtypes that they may have and the number of their dimensions."""
 
 
 def _misfits(tensors: Mapping[str, Tensor]) -> Iterator[str]:
@@ -253,12 +283,12 @@ def _misfits(tensors: Mapping[str, Tensor]) -> Iterator[str]:
 
     Only the first is sure: each look takes for granted that the ones before found nothing.
     """
-    expected = CUT if "classes" in tensors else DENSE
+    expected = DRAWN if "is_sampled" in tensors else LARGEST if "classes" in tensors else DENSE
     if tensors.keys() != expected.keys():
         yield f"it holds {sorted(tensors)}, not {sorted(expected)}"
-    for name, (dtype, dimensions) in expected.items():
+    for name, (dtypes, dimensions) in expected.items():
         tensor = tensors[name]
-        if tensor.ndim != dimensions or (tensor.dtype != dtype if dtype else not tensor.is_floating_point()):
+        if tensor.ndim != dimensions or tensor.dtype not in dtypes:
             yield f"{name} is {tensor.dtype} of shape {tuple(tensor.shape)}"
     logits, ends = tensors["logits"], tensors["ends"]
     if not len(ends):

@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
@@ -18,13 +20,24 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from kdcourse.cache import LogitsCache, locked
-from kdcourse.checks import require_temperature
+from kdcourse.checks import MismatchError, require_temperature
 from kdcourse.collators import Collator, Rows
-from kdcourse.columns import LOGITS_COLUMN, ROW_COLUMN, TEACHER_PREFIX, Batch, arguments_of, teacher_features
+from kdcourse.columns import (
+    LOGITS_COLUMN,
+    ROW_COLUMN,
+    TEACHER_PREFIX,
+    TOPK_IDS_COLUMN,
+    TOPK_LOG_PROBS_COLUMN,
+    Batch,
+    arguments_of,
+    teacher_features,
+)
 from kdcourse.compat import label_names, require_room
 from kdcourse.hashing import values_of
-from kdcourse.pieces import ROW, ROWS_AND_CLASSES, CacheMismatchError, require_same
+from kdcourse.pieces import ROW, ROWS_AND_CLASSES, CacheMismatchError, narrowed, require_same
 from kdcourse.provenance import COLUMNS, columns_named, columns_read, fingerprint, fingerprint_of_rows
+from kdcourse.sampled import sample_k
+from kdcourse.served import require_served, served_top_k
 from kdcourse.topk import Logits, concatenate, spread, stack, top_k
 
 if TYPE_CHECKING:
@@ -34,6 +47,9 @@ Answer = TypeVar("Answer")
 
 LABEL_NAMES = "label names"
 """What a cache keeps of a classifier's labels, as JSON: in another order, its logits would teach other classes."""
+
+SHORT = (torch.float16, torch.bfloat16)
+"""The precisions in which logits take half the room."""
 
 
 class Teacher(Protocol):
@@ -101,10 +117,23 @@ def logits_of(outputs: Any) -> Tensor:
 
 
 class ColumnTeacher:
-    """Logits that travel with the examples, in the column `teacher_logits` (see `add_logits`)."""
+    """Answers that travel with the examples: logits in the column `teacher_logits` (see `add_logits`), or a language
+    model's top k from elsewhere in `teacher_topk_ids` and `teacher_topk_log_probs` (see `add_top_k`).
+    """
 
-    def logits(self, inputs: Batch) -> Tensor | None:
-        return inputs.get(LOGITS_COLUMN)
+    def __init__(self, vocabulary: int | None = None) -> None:
+        """`vocabulary`: how many token ids the student has logits for; a top k alone does not tell."""
+        self.vocabulary = vocabulary
+
+    def logits(self, inputs: Batch) -> Logits | None:
+        if TOPK_IDS_COLUMN not in inputs:
+            return inputs.get(LOGITS_COLUMN)
+        if self.vocabulary is None:
+            raise ValueError(
+                f"The batch brings {TOPK_IDS_COLUMN}, and nothing says how many token ids there are; pass "
+                "teacher=kdcourse.teacher.ColumnTeacher(vocabulary=...), the width of the student's logits."
+            )
+        return served_top_k(inputs[TOPK_IDS_COLUMN], inputs[TOPK_LOG_PROBS_COLUMN], self.vocabulary)
 
 
 class CachedTeacher:
@@ -156,6 +185,9 @@ def cache_logits(
     weights: str | None = None,
     k: int | None = None,
     temperature: float | None = None,
+    sampled: bool = False,
+    seed: int = 0,
+    dtype: torch.dtype | None = None,
     collate: Collator | None = None,
     batch_size: int = 64,
     rows_per_file: int = 1024,
@@ -168,7 +200,12 @@ def cache_logits(
         teacher: a classifier or a causal language model.
         tokenizer, dataset, collate: see `score`.
         weights: digest of the files that the teacher's weights come from, if they are not to be hashed themselves.
-        k: keep this many logits of each row, and the weight of the rest at `temperature`; None keeps all.
+        k: keep this many logits of each row, and what stands for the rest at `temperature`; None keeps all.
+        sampled: draw the k (see `kdcourse.sampled`), so that a forward KL and its gradient are right on average; else
+            they are the largest.
+        seed: of the draw, which is the same wherever a run was interrupted, and however rows are batched.
+        dtype: of the logits on disk: torch.float16, torch.bfloat16 or torch.float32. None takes the one in which the
+            teacher answers, so that not a bit is lost.
         rows_per_file: how much work an interruption can lose.
 
     Raises:
@@ -176,12 +213,9 @@ def cache_logits(
             which.
         OSError: the folder cannot be read or written; what is there stays.
     """
-    if (k is None) != (temperature is None):
-        raise ValueError("k and temperature belong together: what the rest weighs depends on the temperature.")
-    if temperature is not None:
-        require_temperature(temperature)
+    keep = _Keep(k, temperature, sampled, seed, dtype)
     settings = {
-        "settings": "all logits" if temperature is None else f"top {k} at temperature {float(temperature)}",
+        "settings": str(keep),
         "collate": "the Trainer's" if collate is None else getattr(collate, "__qualname__", type(collate).__qualname__),
     }
     if names := label_names(teacher):
@@ -197,12 +231,61 @@ def cache_logits(
                     "dataset, so take another folder for a smaller one."
                 )
             require_same(f"in {folder}", stored, fingerprint_of_rows(dataset.select(rows), columns))
-        keep = None if k is None or temperature is None else lambda logits: top_k(logits, k, temperature)
         for start in range(len(cache), len(dataset), rows_per_file):
             piece = dataset.select(range(start, min(start + rows_per_file, len(dataset))))
-            scored = _score_rows(teacher, tokenizer, piece, collate, batch_size, progress, keep)
+            scored = _score_rows(
+                teacher, tokenizer, piece, collate, batch_size, progress, partial(keep, first_row=start)
+            )
             cache.append(scored, about=fingerprint_of_rows(piece, columns))
     return CachedTeacher(cache)
+
+
+@dataclass(frozen=True)
+class _Keep:
+    """What a cache keeps of a row's logits, and, as a text, what it says of that.
+
+    Raises:
+        ValueError: settings that do not belong together, or a dtype that is none of the three.
+    """
+
+    k: int | None
+    temperature: float | None
+    sampled: bool
+    seed: int
+    dtype: torch.dtype | None
+
+    def __post_init__(self) -> None:
+        if (self.k is None) != (self.temperature is None):
+            raise ValueError("k and temperature belong together: what the rest weighs depends on the temperature.")
+        if self.temperature is not None:
+            require_temperature(self.temperature)
+        if self.sampled and self.k is None:
+            raise ValueError("sampled=True draws k classes of each row; say how many, k=50, and for which temperature.")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}, but it is a whole number, 0 or more.")
+        if self.dtype not in (None, torch.float32, *SHORT):
+            raise ValueError(f"dtype is {self.dtype}, but logits are stored in float16, bfloat16 or float32.")
+
+    def __call__(self, logits: Tensor, row: int, first_row: int) -> Logits:
+        """Of the logits of one row, counted from `first_row`."""
+        own = logits.dtype if logits.dtype in SHORT else torch.float32
+        return narrowed(self._cut(logits.float(), first_row + row), self.dtype or own)
+
+    def _cut(self, logits: Tensor, row: int) -> Logits:
+        if self.k is None or self.temperature is None:
+            return logits
+        if self.sampled:
+            return sample_k(logits, self.k, self.temperature, seed=(self.seed, row))
+        return top_k(logits, self.k, self.temperature)
+
+    def __str__(self) -> str:
+        """float32 and the teacher's own precision give the same numbers back, and are one setting."""
+        precision = f" in {self.dtype}".replace("torch.", "") if self.dtype in SHORT else ""
+        if self.temperature is None:
+            return f"all logits{precision}"
+        if self.sampled:
+            return f"{self.k} sampled at temperature {float(self.temperature)} with seed {self.seed}{precision}"
+        return f"top {self.k} at temperature {float(self.temperature)}{precision}"
 
 
 def score(
@@ -228,7 +311,7 @@ def score(
     """
     if not len(dataset):
         raise ValueError("There are no rows to score.")
-    return torch.stack(_score_rows(model, tokenizer, dataset, collate, batch_size, progress))
+    return torch.stack(_score_rows(model, tokenizer, dataset, collate, batch_size, progress)).float()
 
 
 @torch.inference_mode()
@@ -239,9 +322,9 @@ def _score_rows(
     collate: Collator | None,
     batch_size: int,
     progress: bool,
-    keep: Callable[[Tensor], Any] | None = None,
+    keep: Callable[[Tensor, int], Logits] | None = None,
 ) -> list[Any]:
-    """One tensor per row: (C,) of a classifier, (tokens, V) of a language model; `keep` reduces it at once.
+    """One tensor per row: (C,) of a classifier, (tokens, V) of a language model; `keep` reduces it and its row at once.
 
     Rows are batched by length, so that little padding is computed; the model is in eval mode while it scores.
     """
@@ -258,11 +341,11 @@ def _score_rows(
                 for row in dataset.__getitems__(batch)
             ]
             inputs = {name: value.to(device) for name, value in collate(rows).items()}
-            logits = ask(model, inputs).float().cpu()
+            logits = ask(model, inputs).cpu()
             masks = _masks(inputs, logits)
             for index, row, mask in zip(batch, logits, masks, strict=True):
                 row = row.clone() if mask is None else row[mask]  # noqa: PLW2901  (a view would keep the whole batch)
-                scored[index] = keep(row) if keep else row
+                scored[index] = keep(row, index) if keep else row
     return scored
 
 
@@ -333,6 +416,30 @@ def add_logits(dataset: Dataset, logits: Tensor) -> Dataset:
     if len(logits) != len(dataset):
         raise ValueError(f"There are {len(logits):,} rows of logits for {len(dataset):,} examples; each needs its own.")
     return dataset.add_column(LOGITS_COLUMN, logits.tolist())
+
+
+def add_top_k(dataset: Dataset, ids: Sequence[Any], log_probs: Sequence[Any]) -> Dataset:
+    """The dataset with somebody else's top k beside each token: of an API, or of an inference server.
+
+    `LanguageModelCollator` makes a batch of it, and a trainer without a teacher learns from that, at temperature 1.
+
+    Args:
+        dataset: with `input_ids`, and perhaps `labels`.
+        ids: for each row and each of its tokens, the token ids that were likeliest in its place; none, or None, where
+            nothing was said: for the first token, and for a prompt without labels.
+        log_probs: their log-probabilities given the tokens before, in nats, at temperature 1.
+
+    Raises:
+        MismatchError, ValueError: see `kdcourse.served.require_served`.
+    """
+    if not len(dataset) == len(ids) == len(log_probs):
+        raise MismatchError(
+            f"There are ids for {len(ids):,} rows and log_probs for {len(log_probs):,}, and the dataset has "
+            f"{len(dataset):,}; each row needs its own."
+        )
+    for number, (row, of_row, theirs) in enumerate(zip(dataset, ids, log_probs, strict=True)):
+        require_served(f"Row {number}", of_row, theirs, row["input_ids"], row.get("labels"))
+    return dataset.add_column(TOPK_IDS_COLUMN, list(ids)).add_column(TOPK_LOG_PROBS_COLUMN, list(log_probs))
 
 
 def _require_lengths(cached: list[int], given: list[int]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -20,19 +20,19 @@ from kdcourse.temperature import at_least_float32, at_temperature
 
 
 @dataclass(frozen=True)
-class TopK:
-    """The k largest logits of each row (..., C) and what is left of it.
+class Cut:
+    """k classes of each row of logits (..., C), and one number for all others.
 
     It stands for the whole logits, and is handled like them: it has their shape, its rows are taken by an index, and
     `to` moves it to a device.
     """
 
     logits: Tensor
-    """(..., k), at temperature 1."""
+    """(..., k), at temperature 1; -inf where a row has fewer classes than k."""
     classes: Tensor
-    """(..., k), the class ids that they belong to."""
+    """(..., k), the class ids that they belong to; -1 where a row has fewer."""
     rest: Tensor
-    """(...), log of the sum of exp(logit / T) over all other classes; -inf if there are none."""
+    """(...), what stands for the other classes at T; how, the subclass says."""
     temperature: float
     """The T of `rest`: what the others weigh together at one temperature does not tell what they weigh at another."""
     width: int
@@ -50,24 +50,31 @@ class TopK:
     def __len__(self) -> int:
         return len(self.rest)
 
-    def __getitem__(self, rows: Any) -> TopK:
+    def __getitem__(self, rows: Any) -> Self:
         """Some of the rows, as of a tensor; the classes themselves cannot be indexed."""
         return self.map(lambda part: part[rows])
 
-    def to(self, device: torch.device | str) -> TopK:
+    def to(self, device: torch.device | str) -> Self:
         return self.map(lambda part: part.to(device))
 
-    def map(self, function: Callable[[Tensor], Tensor]) -> TopK:
+    def map(self, function: Callable[[Tensor], Tensor]) -> Self:
         """The same function applied to each of the three tensors."""
         return replace(self, logits=function(self.logits), classes=function(self.classes), rest=function(self.rest))
 
 
-Logits = Tensor | TopK
-"""A teacher's answers, whole or cut to their k largest: (N, C) of a classifier, (B, T, V) of a language model."""
+@dataclass(frozen=True)
+class TopK(Cut):
+    """The k largest logits of each row. `rest` is the log of the sum of exp(logit / T) over all other classes; -inf if
+    there are none.
+    """
+
+
+Logits = Tensor | Cut
+"""A teacher's answers, whole or cut to k classes: (N, C) of a classifier, (B, T, V) of a language model."""
 
 
 def stack(rows: Sequence[Any]) -> Logits:
-    """Rows (C,) of one kind, dense or top-k, as a batch (N, C)."""
+    """Rows (C,) of one kind, whole or cut, as a batch (N, C)."""
     return _joined(rows, torch.stack)
 
 
@@ -84,12 +91,12 @@ def spread(tokens: Logits, mask: Tensor) -> Logits:
         batch[mask.bool().to(part.device)] = part
         return batch
 
-    return tokens.map(placed) if isinstance(tokens, TopK) else placed(tokens)
+    return tokens.map(placed) if isinstance(tokens, Cut) else placed(tokens)
 
 
 def _joined(pieces: Sequence[Any], join: Callable[[list[Tensor]], Tensor]) -> Logits:
     first = pieces[0]
-    if not isinstance(first, TopK):
+    if not isinstance(first, Cut):
         return join(list(pieces))
     return replace(
         first,
@@ -105,15 +112,25 @@ def top_k(logits: Tensor, k: int, temperature: float) -> TopK:
     Raises:
         ValueError: k is not between 1 and C, the temperature is none, or a logit overflows at it.
     """
+    logits = require_cut(logits, k, temperature)
+    kept, classes = logits.topk(k, dim=-1)
+    rest = _log_sum_exp(at_temperature(logits, temperature).scatter(-1, classes, -math.inf))
+    return TopK(kept, classes, rest, temperature, logits.shape[-1])
+
+
+def require_cut(logits: Tensor, k: int, temperature: float) -> Tensor:
+    """The logits that k classes are to be taken from, in float32 or better.
+
+    Raises:
+        ValueError: k is not between 1 and C, the temperature is none, or a logit overflows at it.
+    """
     require_temperature(temperature)
     width = logits.shape[-1]
     if not 1 <= k <= width:
         raise ValueError(f"k is {k}, but of {width} classes between 1 and {width} can be kept.")
     logits = at_least_float32(logits.detach())
     require_no_overflow(logits, temperature)
-    kept, classes = logits.topk(k, dim=-1)
-    rest = _log_sum_exp(at_temperature(logits, temperature).scatter(-1, classes, -math.inf))
-    return TopK(kept, classes, rest, temperature, width)
+    return logits
 
 
 def bucket_log_probs(student_log_probs: Tensor, teacher: TopK, temperature: float) -> tuple[Tensor, Tensor]:
@@ -122,21 +139,32 @@ def bucket_log_probs(student_log_probs: Tensor, teacher: TopK, temperature: floa
     Raises:
         MismatchError: the teacher was cut for another temperature.
     """
-    if temperature != teacher.temperature:
-        raise MismatchError(
-            f"temperature is {temperature}, but the teacher's top {teacher.logits.shape[-1]} were kept for "
-            f"{teacher.temperature}, and the weight of the rest is known there only; score the teacher anew."
-        )
+    require_own_temperature(teacher, temperature)
     classes = teacher.classes.long()
-    if classes.is_inference():  # such a tensor cannot be saved for the backward pass
-        classes = classes.clone()
-    student_kept = student_log_probs.gather(-1, classes)
+    missing = classes < 0
+    # Where a class is missing, the row's first one is looked up once more, and not counted.
+    classes = torch.where(missing, classes[..., :1], classes).clamp(min=0)
+    student_kept = student_log_probs.gather(-1, classes).masked_fill(missing, -math.inf)
     teacher_kept = at_temperature(teacher.logits.to(student_log_probs), temperature)
     if classes.shape[-1] == teacher.width:
         return student_kept, teacher_kept.log_softmax(dim=-1)
     student_rest = _log_sum_exp(student_log_probs.scatter(-1, classes, -math.inf))
     teacher_all = torch.cat([teacher_kept, teacher.rest.to(student_log_probs).unsqueeze(-1)], dim=-1)
     return torch.cat([student_kept, student_rest.unsqueeze(-1)], dim=-1), teacher_all.log_softmax(dim=-1)
+
+
+def require_own_temperature(teacher: Cut, temperature: float) -> None:
+    """
+    Raises:
+        MismatchError: the teacher was cut for another temperature.
+    """
+    if temperature != teacher.temperature:
+        kind = "top" if isinstance(teacher, TopK) else "sampled"
+        raise MismatchError(
+            f"temperature is {temperature}, but the teacher's {kind} {teacher.logits.shape[-1]} were kept for "
+            f"{teacher.temperature}, and the weight of the rest is known there only; take that temperature, or score "
+            "the teacher anew."
+        )
 
 
 def _log_sum_exp(logits: Tensor) -> Tensor:

@@ -107,7 +107,8 @@ class DistillationTrainer(Trainer):
 
     Args:
         teacher: a model that scores each batch; or a source of logits, such as `kdcourse.teacher.CachedTeacher`; or
-            None if the examples carry them in the column `teacher_logits` (see `kdcourse.teacher.add_logits`).
+            None if the examples carry them in the column `teacher_logits` (see `kdcourse.teacher.add_logits`), or a
+            top k from elsewhere (`add_top_k`).
         teacher_processing_class: the teacher's tokenizer. It is compared with the student's `processing_class`, which
             is needed where the two models' vocabularies have different sizes.
         data_collator: for a language model that has a tokenizer, `LanguageModelCollator` if you pass none: it pads
@@ -154,7 +155,7 @@ class DistillationTrainer(Trainer):
         if isinstance(teacher, nn.Module):
             teacher = ModelTeacher(_placed(teacher, args.device), self._vocabulary)
         # An attribute of the trainer, not of the student: model.train() must not reach it, nor a checkpoint hold it.
-        self.teacher: Teacher = ColumnTeacher() if teacher is None else teacher
+        self.teacher: Teacher = ColumnTeacher(vocabulary_of(self.model)) if teacher is None else teacher
         self._trained, self._evaluated = Averages(), Averages()
         self._epoch_order = EpochOrder()
         self.add_callback(self._epoch_order)

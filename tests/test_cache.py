@@ -6,27 +6,39 @@ import subprocess
 import sys
 from pathlib import Path
 
+import hypothesis.strategies as st
 import pytest
 import torch
+from hypothesis import given
+from safetensors import safe_open
 from shapes import make_model, make_rows, make_tokenizer
+from test_properties import cases
 
+from kdcourse import distillation_loss
 from kdcourse.cache import CacheMismatchError, LogitsCache
+from kdcourse.pieces import narrowed, sealed, write_tensors
+from kdcourse.sampled import Sampled, sample_k
 from kdcourse.teacher import cache_logits
-from kdcourse.topk import TopK, top_k
+from kdcourse.topk import Cut, top_k
 
 TESTS = Path(__file__).parent
 SHAPES = ["bert-classifier", "llama-lm"]
+DRAWN = {"k": 3, "temperature": 2.0, "sampled": True, "seed": 7}
 
 
-def fill(folder, shape, rows=10, *, seed=1, tokenizer=None, row_seed=0, **options):
+def fill(folder, shape, rows=10, *, teacher_seed=1, tokenizer=None, row_seed=0, **options):
     tokenizer = tokenizer or make_tokenizer()
     dataset = make_rows(shape, rows, seed=row_seed)
-    return cache_logits(folder, make_model(shape, seed), tokenizer, dataset, **{"rows_per_file": 4} | options).cache
+    return cache_logits(
+        folder, make_model(shape, teacher_seed), tokenizer, dataset, **{"rows_per_file": 4} | options
+    ).cache
 
 
 def same(left, right):
-    if isinstance(left, TopK):
-        return all(torch.equal(a.float(), b.float()) for a, b in zip(left[:3], right[:3], strict=True))
+    if isinstance(left, Cut):
+        return all(
+            torch.equal(*(getattr(row, part) for row in (left, right))) for part in ("logits", "classes", "rest")
+        )
     return torch.equal(left, right)
 
 
@@ -88,11 +100,15 @@ def test_a_killed_run_goes_on_after_its_last_file(tmp_path):
 @pytest.mark.parametrize(
     ("field", "change"),
     [
-        ("teacher weights", {"seed": 2}),
+        ("teacher weights", {"teacher_seed": 2}),
         ("tokenizer", {"tokenizer": make_tokenizer(words=50)}),
         ("token ids", {"row_seed": 1}),
         ("settings", {"k": 3, "temperature": 2.0}),
         ("settings", {"k": 2, "temperature": 4.0, "first": {"k": 2, "temperature": 2.0}}),
+        ("settings", {**DRAWN, "first": {"k": 3, "temperature": 2.0}}),
+        ("settings", {**DRAWN, "seed": 8, "first": DRAWN}),
+        ("settings", {"dtype": torch.float16}),
+        ("settings", {**DRAWN, "dtype": torch.bfloat16, "first": {**DRAWN, "dtype": torch.float16}}),
     ],
 )
 def test_another_question_is_refused_by_name(field, change, tmp_path):
@@ -114,10 +130,17 @@ def test_a_smaller_dataset_and_a_damaged_file_are_refused(tmp_path):
         fill(tmp_path / "cache", "bert-classifier")
 
 
-def test_temperature_and_k_belong_together(tmp_path):
-    """Top-k kept without the temperature at which the rest was weighed."""
-    with pytest.raises(ValueError, match="k and temperature belong together"):
-        fill(tmp_path / "cache", "llama-lm", k=3)
+def test_settings_that_do_not_belong_together_are_refused(tmp_path):
+    """Top-k kept without the temperature at which the rest was weighed; logits as integers."""
+    for options, match in (
+        ({"k": 3}, "k and temperature belong together"),
+        ({"sampled": True}, "sampled=True draws k classes of each row; say how many"),
+        ({**DRAWN, "seed": -1}, "seed is -1, but it is a whole number"),
+        ({"dtype": torch.float8_e4m3fn}, "dtype is torch.float8_e4m3fn, but logits are stored in float16"),
+        ({"dtype": torch.float64}, "dtype is torch.float64, but"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            fill(tmp_path / "cache", "llama-lm", **options)
 
 
 def test_rows_that_are_not_there_are_an_error(tmp_path):
@@ -134,8 +157,131 @@ def test_fifty_of_fifty_thousand_take_a_five_hundredth(tmp_path):
     logits = torch.randn(20, 50_257)
     cache = LogitsCache(tmp_path / "cache", {})
     cache.append([top_k(logits, 50, 2.0)])
-    size = sum(path.stat().st_size for path in (tmp_path / "cache").iterdir())
-    assert size / 20 < 50_257 * 4 / 400
+    assert bytes_in(tmp_path / "cache") / 20 < 50_257 * 4 / 550
+    cache = LogitsCache(tmp_path / "in half", {})
+    cache.append([narrowed(top_k(logits, 50, 2.0), torch.float16)])
+    assert bytes_in(tmp_path / "in half") / 20 < 50_257 * 4 / 800
+
+
+def bytes_in(folder):
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_drawn_classes_come_back(shape, tmp_path):
+    """A draw that depends on how rows are batched or filed, so that an interruption changes it."""
+    cache = fill(tmp_path / "cache", shape, **DRAWN)
+    model, rows = make_model(shape, 1).eval(), make_rows(shape, 10)
+    for index, row in enumerate(rows):
+        with torch.no_grad():
+            logits = model(torch.tensor([row["input_ids"]])).logits[0]
+        expected, cached = sample_k(logits, 3, 2.0, seed=(7, index)), cache[index]
+        assert isinstance(cached, Sampled)
+        assert torch.equal(cached.classes.long(), expected.classes)
+        torch.testing.assert_close(cached.logits, expected.logits, atol=1e-5, rtol=0)
+        torch.testing.assert_close(cached.rest, expected.rest, atol=1e-5, rtol=0)
+    otherwise = fill(tmp_path / "other", shape, batch_size=3, rows_per_file=100, **DRAWN)
+    grown = fill(tmp_path / "grown", shape, 6, **DRAWN), fill(tmp_path / "grown", shape, 10, **DRAWN)
+    for index in range(10):
+        for each in (otherwise, grown[-1]):
+            assert torch.equal(each[index].classes, cache[index].classes)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("options", [{}, {"k": 3, "temperature": 2.0}, DRAWN], ids=["all", "top 3", "3 drawn"])
+def test_a_teacher_of_sixteen_bits_is_stored_in_them(options, dtype, tmp_path):
+    """Twice the bytes for no other number; or a bit that is lost without anybody having asked for it."""
+    for number, wide in enumerate((False, True)):
+        cached = cache_logits(
+            tmp_path / str(number), make_model("llama-lm", 1).to(dtype), make_tokenizer(), make_rows("llama-lm"),
+            dtype=torch.float32 if wide else None, **options,
+        ).cache  # fmt: skip
+        if number == 0:
+            narrow = cached
+    assert all(same(narrow[row], cached[row]) for row in range(16))
+    assert narrow[0].to("cpu").shape == cached[0].shape
+    stored = [safe_open(next((tmp_path / name).iterdir()), "pt").get_tensor("logits").dtype for name in ("0", "1")]
+    assert stored == [dtype, torch.float32]
+
+
+def test_precisions_that_give_the_same_numbers_are_one_setting(tmp_path):
+    """A cache in float32, as an earlier version wrote it, that is scored anew because its teacher is in bfloat16."""
+    teacher, tokenizer = make_model("llama-lm", 1).bfloat16(), make_tokenizer()
+    score = lambda rows, **options: cache_logits(tmp_path / "cache", teacher, tokenizer, rows, **options).cache  # noqa: E731
+    before = score(make_rows("llama-lm", 6), dtype=torch.float32)
+    after = score(make_rows("llama-lm", 10))
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+    assert all(same(before[row], after[row]) for row in range(6))
+    assert {after[row].dtype for row in range(10)} == {torch.float32}
+
+
+def as_before(row):
+    """The tensors of a file of the version before 16 bits: classes in int32, all else in float32."""
+    cut = {"classes": row.classes.int(), "rest": row.rest, "temperature": torch.tensor(row.temperature).double(),
+           "width": torch.tensor(row.width)} if isinstance(row, Cut) else {}  # fmt: skip
+    logits = row.logits if cut else row
+    return {"logits": logits, "ends": torch.tensor([len(logits)]), "is_sequence": torch.tensor(True)} | cut
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_cache_of_an_earlier_version_is_read_and_continued(cut, tmp_path):
+    """A night of scoring that an update throws away."""
+    logits = torch.randn(5, 300, generator=torch.Generator().manual_seed(0))
+    row = top_k(logits, 4, 2.0) if cut else logits
+    write_tensors(
+        tmp_path / "rows-000000000.safetensors", tensors := as_before(row), sealed(tensors, {"rows": "0 to 0"})
+    )
+    LogitsCache(tmp_path, {}).append([row])
+    cache = LogitsCache(tmp_path, {})
+    assert same(cache[0], cache[1])
+    assert torch.equal(cache[0].logits, row.logits) if cut else torch.equal(cache[0], row)
+
+
+HALVES = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}
+"""By how much of a number rounding moves it."""
+
+
+@cases(100)
+@given(st.integers(0, 10**6), st.sampled_from(list(HALVES)), st.sampled_from([1.0, 30.0, 1e5, 1e30]), st.booleans())
+def test_sixteen_bits_move_a_logit_by_their_rounding(seed, dtype, scale, centred):
+    """A mask that becomes NaN, a logit above 65,504 that becomes infinite, likely classes with the fewest digits."""
+    random = torch.Generator().manual_seed(seed)
+    logits = scale * torch.randn(4, 9, generator=random) + (0 if centred else 100 * scale)
+    masks = torch.rand(logits.shape, generator=random)
+    logits[masks < 0.2] = -torch.inf
+    logits[masks > 0.8] = torch.finfo(torch.float32).min
+    logits[0] = -torch.inf
+    short = narrowed(logits, dtype).float()
+    assert short.dtype == torch.float32 and not short.isnan().any()
+    assert torch.equal(short == -torch.inf, logits == -torch.inf)
+    below, kept = (x[1:] - x[1:].amax(-1, keepdim=True) for x in (logits, short))
+    off, legal = (kept - below).abs(), below > torch.finfo(dtype).min
+    assert (off <= HALVES[dtype] * below.abs() + 1e-6 * logits[1:].abs())[legal & below.isfinite()].all()
+    assert (kept[~legal & below.isfinite()] <= torch.finfo(dtype).min / 2).all()
+    for temperature in (0.5, 1.0, 8.0):
+        probs, exact = ((x / temperature).softmax(-1) for x in (short[1:], logits[1:]))
+        far = (1e-3 + HALVES[dtype] * 2 * 90) * exact + 1e-6  # beyond 90 T, a probability is 0 in float32
+        assert scale > 100 or ((probs - exact).abs() <= far).all()
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("kind", ["all", "top", "drawn"])
+def test_sixteen_bits_change_the_loss_by_little(kind, dtype):
+    """The weight of the rest left where it was, while the logits beside it were counted from their largest."""
+    random = torch.Generator().manual_seed(0)
+    student, teacher = (3 * torch.randn(8, 50, generator=random) + 20 for _ in range(2))
+    teacher[:, 7], teacher[:, 8] = -torch.inf, torch.finfo(torch.float32).min
+    kept = {"all": teacher, "top": top_k(teacher, 5, 2.0), "drawn": sample_k(teacher, 5, 2.0, seed=0)}[kind]
+    losses, gradients = [], []
+    for target in (kept, narrowed(kept, dtype)):
+        leaf = student.clone().requires_grad_()
+        loss = distillation_loss(leaf, target, alpha=0, temperature=2.0)
+        loss.total.backward()
+        losses.append(loss.total.item())
+        gradients.append(leaf.grad)
+    assert losses[1] == pytest.approx(losses[0], rel=4 * HALVES[dtype])
+    assert losses[1] != losses[0]
+    assert (gradients[1] - gradients[0]).norm() <= 4 * HALVES[dtype] * gradients[0].norm()
 
 
 def test_cached_tokens_must_be_those_of_the_batch(tmp_path):

@@ -226,7 +226,7 @@ REFUSALS = [
      "There are no rows to append; a file of a cache holds at least one."),
     (lambda folder: LogitsCache(folder, {}).append([torch.zeros(size) for size in (6, 7, 8, 9)]),
      "The rows have the shapes (6,), (7,), (8,), but those of one cache are all (C,) or all (tokens, V), whole or cut "
-     "to one k at one temperature."),
+     "in one way, to one k at one temperature."),
     (lambda folder: LogitsCache(folder, {}).append([cut((0, 6))]),
      "The classes of a row are 2 different numbers from 0 to 5."),
     (lambda folder: LogitsCache(folder, {}).append([cut(temperature=0.0)]),

@@ -130,7 +130,7 @@ MISMATCHES = [
      "class; check the models' num_labels (or vocabulary sizes) and batches."),
     (lambda: rows(teacher=top_k(ROWS, 2, 3.0)),
      "temperature is 2.0, but the teacher's top 2 were kept for 3.0, and the weight of the rest is known there only; "
-     "score the teacher anew."),
+     "take that temperature, or score the teacher anew."),
 ]  # fmt: skip
 
 

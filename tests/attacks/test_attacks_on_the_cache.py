@@ -23,14 +23,19 @@ from shapes import make_model, make_rows, make_tokenizer, make_trainer
 from kdcourse.cache import CacheMismatchError, LogitsCache, load_logits, save_logits
 from kdcourse.checks import MismatchError
 from kdcourse.hashing import hash_tensors
+from kdcourse.pieces import narrowed
+from kdcourse.sampled import sample_k
 from kdcourse.teacher import CachedTeacher, cache_logits
-from kdcourse.topk import TopK, top_k
+from kdcourse.topk import Cut, TopK, top_k
 
 DEEP = bool(os.environ.get("KDCOURSE_DEEP"))
 EXAMPLES = settings(max_examples=4000 if DEEP else 200, derandomize=not DEEP, database=None, deadline=None)
 FINGERPRINT = {"teacher weights": "a" * 64, "settings": "as they are"}
 LENGTHS = [3, 1, 4, 2]
 KINDS = ["classifier", "classifier, top 2", "tokens", "tokens, top 2"]
+DRAWN = ["classifier, 2 drawn", "tokens, 2 drawn"]
+SHORT = ["tokens, in float16", "tokens, top 2 in bfloat16"]
+ALL_KINDS = KINDS + DRAWN + SHORT
 
 
 def rows_of(kind, seed=0, rows=4):
@@ -38,7 +43,12 @@ def rows_of(kind, seed=0, rows=4):
     random = torch.Generator().manual_seed(seed)
     shapes = [(length, 6) if kind.startswith("tokens") else (6,) for length in LENGTHS[:rows]]
     logits = [torch.randn(*shape, generator=random) for shape in shapes]
-    return [top_k(row, 2, 2.0) for row in logits] if kind.endswith("top 2") else logits
+    if "top 2" in kind:
+        logits = [top_k(row, 2, 2.0) for row in logits]
+    if "drawn" in kind:
+        logits = [sample_k(row, 2, 2.0, seed=(seed, number)) for number, row in enumerate(logits)]
+    short = kind.rpartition(" in ")[2]
+    return [narrowed(row, getattr(torch, short)) for row in logits] if short in ("float16", "bfloat16") else logits
 
 
 def write(folder, kind, pieces=2):
@@ -56,7 +66,10 @@ def read(folder):
 
 
 def parts(row):
-    return [row.logits, row.classes.long(), row.rest, row.temperature, row.width] if isinstance(row, TopK) else [row]
+    """In the precision in which logits are handed out."""
+    if not isinstance(row, Cut):
+        return [row.float()]
+    return [isinstance(row, TopK), row.logits.float(), row.classes.long(), row.rest, row.temperature, row.width]
 
 
 def same(left, right):
@@ -86,7 +99,7 @@ def rewrite(path, change, about=None):
     safetensors.torch.save_file(tensors, path, metadata | (about or {}))
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=ALL_KINDS)
 def kind(request):
     return request.param
 
@@ -128,7 +141,7 @@ def test_a_text_may_be_empty(folder):
 def originals(tmp_path_factory):
     """By kind: a file's bytes, and its rows."""
     made = {}
-    for name in KINDS:
+    for name in ALL_KINDS:
         folder = tmp_path_factory.mktemp("original")
         written = write(folder, name, pieces=1)
         made[name] = (files(folder)[0].read_bytes(), written)
@@ -136,7 +149,7 @@ def originals(tmp_path_factory):
 
 
 @EXAMPLES
-@given(data=st.data(), name=st.sampled_from(KINDS))
+@given(data=st.data(), name=st.sampled_from(ALL_KINDS))
 def test_any_other_byte_is_refused_or_harmless(originals, data, name):
     """A flipped bit, in the header or in the logits, that becomes a target of training."""
     content, written = originals[name]
@@ -147,7 +160,7 @@ def test_any_other_byte_is_refused_or_harmless(originals, data, name):
 
 
 @EXAMPLES
-@given(data=st.data(), name=st.sampled_from(KINDS))
+@given(data=st.data(), name=st.sampled_from(ALL_KINDS))
 def test_any_other_length_is_refused(originals, data, name):
     """A file that was cut short, lost a stretch in its middle, or grew."""
     content, written = originals[name]
@@ -157,13 +170,33 @@ def test_any_other_length_is_refused(originals, data, name):
 
 WORDS = [
     *("logits", "classes", "rest", "ends", "is_sequence", "temperature", "width", "seal", "content", "rows", "0 to 3"),
-    *("F32", "F64", "I64", "I32", "BOOL", "BF16", "F8_E4M3", "F4", "U64", "[4,6]", "[10,6]", "[10]", "[4]", "[]"),
+    *(
+        "F32",
+        "F64",
+        "I64",
+        "I32",
+        "BOOL",
+        "BF16",
+        "F8_E4M3",
+        "F4",
+        "U64",
+        "F16",
+        "U16",
+        "U8",
+        "I16",
+        "is_sampled",
+        "[4,6]",
+        "[10,6]",
+        "[10]",
+        "[4]",
+        "[]",
+    ),
 ]
 """Of a header."""
 
 
 @EXAMPLES
-@given(data=st.data(), name=st.sampled_from(KINDS))
+@given(data=st.data(), name=st.sampled_from(ALL_KINDS))
 def test_a_header_of_another_shape_is_refused_or_harmless(originals, data, name):
     """Names, dtypes, shapes and offsets that are legal, and not those that were written."""
     content, written = originals[name]
@@ -225,11 +258,11 @@ def test_tensors_that_do_not_fit_are_refused(change, match, kind, folder):
         (lambda tensors: tensors["width"].fill_(7), "another kind"),
         (lambda tensors: tensors.update(classes=tensors["classes"][:, :1].clone()), "not as many"),
         (lambda tensors: tensors.update(rest=tensors["rest"][1:].clone()), "not as many"),
-        (lambda tensors: tensors["classes"].add_(1), "not those that were written"),
+        (lambda tensors: tensors["classes"].view(torch.int16).add_(1), "not those that were written"),
         (lambda tensors: tensors["rest"].zero_(), "not those that were written"),
     ],
 )
-@pytest.mark.parametrize("kind", KINDS[1::2])
+@pytest.mark.parametrize("kind", [*KINDS[1::2], *DRAWN])
 def test_a_top_k_that_does_not_fit_is_refused(change, match, kind, folder):
     """T = NaN, classes of a smaller vocabulary, the rest of another row."""
     write(folder, kind)
@@ -318,7 +351,7 @@ def test_rows_of_another_kind_are_refused_before_they_are_written(kind, folder):
     """A cache half of classes and half of tokens, which nothing can read."""
     written = write(folder, kind)
     cache = LogitsCache(folder, FINGERPRINT)
-    for other in set(KINDS) - {kind}:
+    for other in {*KINDS, *DRAWN} - {kind.partition(" in ")[0].rstrip(",")}:
         with pytest.raises(CacheMismatchError, match="another kind"):
             cache.append(rows_of(other))
     assert same(read(folder), written)
