@@ -8,6 +8,7 @@ else
 BIN := $(VENV)/bin
 endif
 RUN := $(BIN)/python -m
+BENCH ?= build/bench
 
 # Nothing needs a model hub; KDCOURSE_ASSETS=hub asks for it.
 ifneq ($(KDCOURSE_ASSETS),hub)
@@ -23,7 +24,7 @@ export MALLOC_MMAP_THRESHOLD_ := 1073741824
 CELL_SECONDS ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help setup course full lab test test-quick test-deep census test-faults test-versions notebooks results teacher dist lock clean
+.PHONY: help setup course full lab test test-quick test-deep census test-faults test-versions notebooks results teacher bench dist lock clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +78,17 @@ results: setup ## Run lab 07 whole, all arms and seeds, and store what it measur
 
 teacher: setup ## Train the review teacher anew and report its accuracy (about 15 minutes on 2 cores)
 	$(RUN) kdcourse.labs.train_teacher
+
+bench: $(BENCH)/.ready ## Measure the fused loss beside other libraries, and write docs/fused.md (about 7 minutes; FULL=1 for all)
+	PYTHONPATH=. $(BENCH)/$(notdir $(BIN))/python benchmarks/fused_loss.py $(if $(FULL),--full)
+
+# Other libraries in an environment of their own, with the torch of the course.
+$(BENCH)/.ready: pyproject.toml constraints.txt benchmarks/constraints.txt
+	$(PYTHON) -m venv $(BENCH)
+	$(BENCH)/$(notdir $(BIN))/python -m pip install --constraint constraints.txt --constraint benchmarks/constraints.txt \
+		--editable ".[bench]"
+	$(BENCH)/$(notdir $(BIN))/python -m pip install --constraint benchmarks/constraints.txt --no-deps torchdistill
+	@touch $@
 
 dist: $(VENV)/.test-ready ## Build the sdist, and from it the wheel, which holds the lessons, into dist/
 	$(RUN) build --no-isolation --outdir dist

@@ -12,7 +12,6 @@ for forward KL. Other divergences, a teacher's top k, smoothed labels and infini
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,14 +25,25 @@ from kdcourse.divergence import Divergence, forward_kl
 from kdcourse.loss import Count, DistillationLoss, counts_of, divisor, mix, resolve_divergence, terms_of_rows
 from kdcourse.topk import Cut, Logits
 
-MEMORY = 120 * 10**6
+MEMORY = 110 * 10**6
 """Bytes that the logits of a chunk and what is computed from them may take, if nothing else is said."""
 
-ROWS_IN_CACHE = 32
-"""Element-wise work on a CPU goes by so many rows: with a large vocabulary, they stay in the processor's cache."""
+IN_CACHE = 12 * 10**6
+"""Bytes that element-wise work on a CPU touches at a time: few enough to stay in the processor's cache."""
 
-BUFFERS = 8
-"""How many blocks of rows the general path holds at once, those for its gradient included."""
+EVERY, NONE = slice(None), torch.empty(0, dtype=torch.long)
+
+ALIGNED = 16
+"""Rows of a chunk are a multiple of this, since a row of a stripe then fills whole lines of the cache."""
+
+SQUARED = 2
+"""The temperature at which e^T is a square."""
+
+BUFFERS = 14
+"""How many blocks of rows the general path makes at the most, besides the logits: those for its gradient included."""
+
+GATHERED = 16
+"""Rows of given teacher logits that are copied at a time."""
 
 
 @dataclass(frozen=True)
@@ -50,13 +60,18 @@ class Head:
     scale: float = 1.0
     softcap: float | None = None
 
-    def logits(self, hidden: Tensor, out: Tensor, temperature: float = 1.0) -> Tensor:
-        """Logits / temperature of hidden states (n, H), in the precision of `out` (n, V), and written there."""
+    def logits(self, hidden: Tensor, out: Tensor, temperature: float = 1.0, ids: slice = EVERY) -> Tensor:
+        """Logits / temperature of hidden states (n, H) for some token ids, in the precision of `out`, written there."""
         factor = self.scale / (self.softcap or temperature)
-        multiply(hidden.to(out.dtype) * factor, self.weight.t(), out)
+        multiply(hidden.to(out.dtype) * factor, self.weight[ids].t(), out)
         if self.bias is not None:
-            out.add_(self.bias, alpha=factor)
+            out.add_(self.bias[ids], alpha=factor)
         return out if self.softcap is None else out.tanh_().mul_(self.softcap / temperature)
+
+    def logits_of(self, hidden: Tensor, ids: Tensor) -> Tensor:
+        """One logit for each hidden state, (n,), that of the token id that belongs to it; there is no soft-cap."""
+        logits = (hidden * self.weight[ids].to(hidden.dtype)).sum(dim=-1)
+        return self.scale * (logits if self.bias is None else logits + self.bias[ids])
 
 
 def multiply(left: Tensor, right: Tensor, out: Tensor) -> Tensor:
@@ -76,8 +91,11 @@ class TeacherHead:
     hidden: Tensor
     head: Head
 
-    def logits(self, positions: Tensor, out: Tensor, temperature: float) -> Logits:
-        return self.head.logits(self.hidden[positions], out, temperature)
+    def at(self, positions: Tensor, dtype: torch.dtype) -> TeacherHead:
+        return replace(self, hidden=self.hidden[positions].to(dtype))
+
+    def logits(self, out: Tensor, temperature: float, ids: slice = EVERY) -> Logits:
+        return self.head.logits(self.hidden, out, temperature, ids)
 
 
 @dataclass(frozen=True)
@@ -85,10 +103,17 @@ class TeacherLogits:
     """A teacher by its logits (positions, V), whole or cut."""
 
     given: Logits
+    positions: Tensor = NONE
 
-    def logits(self, positions: Tensor, out: Tensor, temperature: float) -> Logits:
-        rows = self.given[positions]
-        return rows if isinstance(rows, Cut) else torch.div(rows.to(out.dtype), temperature, out=out)
+    def at(self, positions: Tensor, dtype: torch.dtype) -> TeacherLogits:
+        return replace(self, positions=positions)  # which are not copied as a whole
+
+    def logits(self, out: Tensor, temperature: float, ids: slice = EVERY) -> Logits:
+        if not isinstance(self.given, Tensor):
+            return self.given[self.positions]
+        for of_rows, into in zip(self.positions.split(GATHERED), out.split(GATHERED), strict=True):
+            torch.div(self.given[of_rows, ids].to(out.dtype), temperature, out=into)
+        return out
 
 
 # A compiler that unrolls the loop over chunks takes minutes and gains nothing.
@@ -118,7 +143,8 @@ def fused_lm_distillation_loss(
         teacher_hidden, teacher_head: the teacher's, (B, T, H') and (V, H'); None, both, if its logits are given.
         labels: (B, T) token ids, not shifted; -100 marks prompt and padding, whose positions are never computed.
         teacher_logits: (B, T, V), or k of them, in the place of hidden states.
-        memory: bytes for a chunk of logits and what is computed from it; inputs and gradients are not counted.
+        memory: bytes for a chunk of logits and what is computed from it; inputs, gradients (in float32 until they are
+            handed out) and what the products of the processor's own library need are not counted.
         alpha, temperature, divergence, beta, num_items, label_smoothing, class_weights: as in `distillation_loss`.
 
     Returns:
@@ -212,11 +238,36 @@ class _Work:
         return mix(self.alpha, hard, soft), hard, soft
 
     def sizes(self, dtype: torch.dtype, device: torch.device) -> tuple[int, int]:
-        """Rows of a chunk, whose logits are multiplied at once, and of a block, which is looked at at once."""
-        row = len(self.student.weight) * dtype.itemsize
-        scratch = 3 if self.has_closed_form else BUFFERS
-        in_block = max(1, min(ROWS_IN_CACHE if device.type == "cpu" else 2**30, self.memory // (2 * scratch * row)))
-        return max(in_block, (self.memory - in_block * scratch * row) // (2 * row)), in_block
+        """Rows of a chunk, whose logits are multiplied at once, and the bytes besides for what is looked at at once."""
+        vocabulary, width = self.student.weight.shape
+        if isinstance(self.teacher, TeacherHead):
+            besides = 2 * self.teacher.hidden.shape[1]
+        else:  # a top k is logits and 64-bit ids, gathered
+            besides = 0 if isinstance(self.teacher.given, Tensor) else 3 * self.teacher.given.logits.shape[-1]
+        row = (2 * vocabulary + 4 * width + besides) * dtype.itemsize
+        scratch = self.memory // 2 if device.type != "cpu" else min(self.memory // 2, IN_CACHE)
+        if self.has_closed_form:
+            scratch //= 6  # two stripes of logits beside it, and what they are made of
+        else:
+            scratch = max(scratch, BUFFERS * vocabulary * dtype.itemsize)
+        in_chunk = max(1, (self.memory - scratch) // row)
+        return in_chunk - in_chunk % ALIGNED if in_chunk > ALIGNED else in_chunk, scratch
+
+
+@dataclass(frozen=True)
+class _Chunk:
+    """Positions whose logits are in memory at once, (rows, V), token id by token id: so the products are fastest, and a
+    stripe of the vocabulary is in one piece.
+    """
+
+    positions: Tensor
+    targets: Tensor
+    hidden: Tensor
+    student: Tensor
+    teacher: Tensor
+    stripes: list[slice]
+    spare: Tensor
+    """(rows, ids of a stripe)."""
 
 
 class _Fused(torch.autograd.Function):
@@ -255,17 +306,16 @@ class _Pass:
         self.sums = torch.zeros(2, dtype=self.dtype, device=hidden.device)
 
     def run(self) -> tuple[Tensor, Tensor, Tensor]:
-        vocabulary, rows = len(self.head.weight), len(self.work.positions)
-        in_chunk, self.in_block = self.work.sizes(self.dtype, self.hidden.device)
-        shape = (min(in_chunk, rows), vocabulary)
-        self.student_buffer, self.teacher_buffer = (
-            torch.empty(shape, dtype=self.dtype, device=self.hidden.device) for _ in range(2)
-        )
+        rows, vocabulary = len(self.work.positions), len(self.head.weight)
+        in_chunk, self.scratch = self.work.sizes(self.dtype, self.hidden.device)
+        size = min(in_chunk, rows) * vocabulary
+        self.buffers = [torch.empty(size, dtype=self.dtype, device=self.hidden.device) for _ in range(2)]
         for start in range(0, rows, in_chunk):
             self._add_chunk(slice(start, min(start + in_chunk, rows)))
         loss = self.work.mixed(*self.sums)
         if loss[1].isnan() | loss[2].isnan():
             self._explain(in_chunk)
+        self.buffers.clear()
         return loss
 
     def gradients_as(self, *inputs: Tensor | None) -> list[Tensor | None]:
@@ -276,71 +326,110 @@ class _Pass:
             for gradient, tensor in zip(gradients, inputs, strict=True)
         ]
 
-    def _logits(self, chunk: slice, temperature: float) -> tuple[Tensor, Logits]:
-        """Of student and teacher, each / temperature; a teacher's top k stays as it is."""
-        positions = self.work.positions[chunk]
-        student = self.head.logits(self.hidden[positions], self.student_buffer[: len(positions)], temperature)
-        return student, self.work.teacher.logits(positions, self.teacher_buffer[: len(positions)], temperature)
-
     def _add_chunk(self, chunk: slice) -> None:
-        terms = None
-        if self.work.has_closed_form:
-            terms = self._in_closed_form(chunk)
-        if terms is None or not terms.isfinite().all():
-            terms = self._by_the_loss(chunk)
+        if not (self.work.has_closed_form and self._in_closed_form(chunk)):
+            self._by_the_loss(chunk)
+
+    def _in_closed_form(self, chunk: slice) -> bool:
+        """A chunk's terms and gradients, in two passes over stripes of the vocabulary, each small enough for a cache.
+
+        z and u are logits / T, beyond the largest of the first stripe. With e = exp(z) and f = exp(u), p_T = e / Σe and
+        q_T = f / Σf; at T = 2, p_1 = e² / Σe², so that one exponential of the student serves both terms. False, and
+        nothing is added, where that is not finite: infinite logits, or such that exceed the first stripe's by far.
+        """
+        laid_out, temperature = self._lay_out(chunk), self.work.temperature
+        largest, difference, e_sum, e_sum_1, f_sum = self._sums(laid_out)
+        of_label = self.head.logits_of(laid_out.hidden, laid_out.targets)
+        hard = e_sum_1.log() + temperature * largest - of_label
+        soft = temperature**2 * (difference / f_sum + e_sum.log() - f_sum.log())
+        terms = torch.stack([hard.sum(), soft.sum()])
+        if not terms.isfinite().all():
+            return False
         self.sums += terms
         if self.needs_gradient:
-            self._add_gradient(self.student_buffer[: chunk.stop - chunk.start], self.work.positions[chunk])
+            hard_weight, soft_weight = self._weights()
+            soft_factor = soft_weight * temperature
+            self._add_gradients(laid_out, hard_weight / e_sum_1, soft_factor / e_sum, -soft_factor / f_sum)
+        return True
 
-    def _blocks(self, chunk: slice) -> Iterator[slice]:
-        """Rows of the chunk, a few at a time, counted from its beginning."""
-        rows = chunk.stop - chunk.start
-        for start in range(0, rows, self.in_block):
-            yield slice(start, min(start + self.in_block, rows))
+    def _lay_out(self, chunk: slice) -> _Chunk:
+        positions, vocabulary = self.work.positions[chunk], len(self.head.weight)
+        rows = len(positions)
+        stripe = max(1, self.scratch // (rows * self.dtype.itemsize))
+        student, teacher = (each[: rows * vocabulary].view(vocabulary, rows).t() for each in self.buffers)
+        return _Chunk(
+            positions, self.work.targets[chunk], self.hidden[positions].to(self.dtype), student, teacher,
+            [slice(start, min(start + stripe, vocabulary)) for start in range(0, vocabulary, stripe)],
+            torch.empty(min(stripe, vocabulary), rows, dtype=self.dtype, device=self.hidden.device).t(),
+        )  # fmt: skip
 
-    def _in_closed_form(self, chunk: slice) -> Tensor:
-        """Sums of the hard and the soft terms; the gradient takes the place of the student's logits."""
-        student, teacher = self._logits(chunk, self.work.temperature)
-        targets = self.work.targets[chunk]
-        spare = [torch.empty_like(student[: self.in_block]) for _ in range(2)]
-        return torch.stack(
-            [self._forward_kl(student[rows], teacher[rows], targets[rows], *spare) for rows in self._blocks(chunk)]
-        ).sum(dim=0)
+    def _sums(self, chunk: _Chunk) -> tuple[Tensor, ...]:
+        """The student's largest logit / T of the first stripe, and Σ f·(u - z), Σe, Σe^T and Σf; (rows,) each.
 
-    def _forward_kl(self, z: Tensor, u: Any, targets: Tensor, teacher_exp: Tensor, at_1: Tensor) -> Tensor:
-        """z and u are logits / T. With e = exp(z - max) and f = exp(u - max), p_T = e / Σe and q_T = f / Σf; at T = 2,
-        p_1 = e² / Σe², so that one exponential of the student serves both terms.
+        e, or z if e^T is not made of it, takes the place of the student's logits, and f that of the teacher's.
         """
-        temperature, rows = self.work.temperature, len(z)
-        f, at_1 = teacher_exp[:rows], at_1[:rows]
-        hard_weight, soft_weight = self._weights()
-        z -= z.amax(dim=-1, keepdim=True)
-        u -= u.amax(dim=-1, keepdim=True)
-        targets = targets.unsqueeze(1)
-        of_label = temperature * z.gather(1, targets).squeeze(1)
-        torch.exp(u, out=f)
-        f_sum = f.sum(dim=-1)
-        u -= z
-        difference = dot(f, u) / f_sum
-        if temperature not in (1, 2):
-            torch.mul(z, temperature, out=at_1).exp_()
-        e = z.exp_()
-        e_sum = e.sum(dim=-1)
-        e_sum_1 = e_sum if temperature == 1 else dot(e, e) if temperature == 2 else at_1.sum(dim=-1)  # noqa: PLR2004
-        hard = e_sum_1.log() - of_label
-        soft = temperature**2 * (difference + e_sum.log() - f_sum.log())
-        if self.needs_gradient:
-            soft_factor = (soft_weight * temperature / e_sum).unsqueeze(1)
-            hard_factor = (hard_weight / e_sum_1).unsqueeze(1)
-            if temperature == 2:  # noqa: PLR2004
-                e.mul_(torch.addcmul(soft_factor, e, hard_factor, out=at_1))
-            elif temperature == 1:
-                e.mul_(soft_factor + hard_factor)
+        temperature, teacher = self.work.temperature, self.work.teacher.at(chunk.positions, self.dtype)
+        largest: list[Tensor] = []
+        sums = []
+        for ids in chunk.stripes:
+            z = self.head.logits(chunk.hidden, chunk.student[:, ids], temperature, ids)
+            u: Any = teacher.logits(chunk.teacher[:, ids], temperature, ids)
+            largest = largest or [z.amax(dim=-1, keepdim=True), u.amax(dim=-1, keepdim=True)]
+            z -= largest[0]
+            u -= largest[1]
+            x = torch.sub(u, z, out=chunk.spare[:, : z.shape[1]])
+            f = u.exp_()
+            of_stripe = [x.mul_(f).sum(dim=-1), f.sum(dim=-1)]
+            if temperature == 1:
+                e_sum = e_sum_1 = z.exp_().sum(dim=-1)
+            elif temperature == SQUARED:
+                e_sum = z.exp_().sum(dim=-1)
+                e_sum_1 = torch.mul(z, z, out=x).sum(dim=-1)
             else:
-                e.mul_(soft_factor).addcmul_(at_1, hard_factor)
-            e.addcmul_(f, -(soft_weight * temperature / f_sum).unsqueeze(1))
-            e.scatter_add_(1, targets, -torch.as_tensor(hard_weight, dtype=e.dtype, device=e.device).expand(rows, 1))
-        return torch.stack([hard.sum(), soft.sum()])
+                e_sum = torch.exp(z, out=x).sum(dim=-1)
+                e_sum_1 = torch.mul(z, temperature, out=x).exp_().sum(dim=-1)
+            sums.append(torch.stack([*of_stripe, e_sum, e_sum_1]))
+        difference, f_sum, e_sum, e_sum_1 = torch.stack(sums).sum(dim=0)
+        return largest[0].squeeze(1), difference, e_sum, e_sum_1, f_sum
+
+    def _add_gradients(self, chunk: _Chunk, of_e_1: Tensor, of_e: Tensor, of_f: Tensor) -> None:
+        """The gradient of a stripe of logits, and at once, while it is in the cache, its part of the products."""
+        temperature, scale = self.work.temperature, self.head.scale
+        of_e_1, of_e, of_f = (factor.unsqueeze(1) for factor in (of_e_1, of_e, of_f))
+        of_rows = torch.zeros_like(chunk.hidden)
+        for ids in chunk.stripes:
+            e, f = chunk.student[:, ids], chunk.teacher[:, ids]
+            x = chunk.spare[:, : e.shape[1]]
+            if temperature == 1:
+                e.mul_(of_e + of_e_1)
+            elif temperature == SQUARED:
+                e.mul_(torch.mul(e, of_e_1, out=x).add_(of_e))
+            else:
+                torch.mul(e, temperature, out=x).exp_().mul_(of_e_1)
+                e.exp_().mul_(of_e).add_(x)
+            e.addcmul_(f, of_f)
+            if self.of_hidden is not None:
+                of_rows.addmm_(e, self.head.weight[ids].to(self.dtype), alpha=scale)
+            if self.of_weight is not None:
+                self.of_weight[ids].addmm_(e.t(), chunk.hidden, alpha=scale)
+            if self.of_bias is not None:
+                self.of_bias[ids].add_(e.sum(dim=0), alpha=scale)
+        onehot = -scale * self._weights()[0]  # the label's part, which all ids but one have none of
+        if self.of_hidden is not None:
+            of_rows += onehot * self.head.weight[chunk.targets].to(self.dtype)
+            self.of_hidden[chunk.positions] = of_rows
+        if self.of_weight is not None:
+            self.of_weight.index_add_(0, chunk.targets, onehot * chunk.hidden)
+        if self.of_bias is not None:
+            self.of_bias.index_add_(0, chunk.targets, onehot.expand(len(chunk.targets)))
+
+    def _logits(self, chunk: slice) -> tuple[Tensor, Logits]:
+        """Of student and teacher, (rows, V) each; a teacher's top k stays as it is."""
+        positions, vocabulary = self.work.positions[chunk], len(self.head.weight)
+        rows = len(positions)
+        student, teacher = (each[: rows * vocabulary].view(rows, vocabulary) for each in self.buffers)
+        of_teacher = self.work.teacher.at(positions, self.dtype).logits(teacher, 1.0)
+        return self.head.logits(self.hidden[positions], student), of_teacher
 
     def _weights(self) -> tuple[Any, Any]:
         """What one nat of a row's hard and soft term adds to the total."""
@@ -348,14 +437,16 @@ class _Pass:
         nothing = torch.zeros_like(one)
         return self.work.mixed(one, nothing)[0], self.work.mixed(nothing, one)[0]
 
-    def _by_the_loss(self, chunk: slice) -> Tensor:
+    def _by_the_loss(self, chunk: slice) -> None:
         """The same by the functions of `loss.py`, whatever the divergence, the teacher and their infinities are."""
-        student, teacher = self._logits(chunk, 1.0)
+        student, teacher = self._logits(chunk)
         if self.work.temperature < 1:
             for logits in (student, teacher.logits if isinstance(teacher, Cut) else teacher):
                 checks.require_no_overflow(logits, self.work.temperature)
-        targets, sums = self.work.targets[chunk], torch.zeros_like(self.sums)
-        for rows in self._blocks(chunk):
+        targets = self.work.targets[chunk]
+        in_block = max(1, self.scratch // (BUFFERS * student.shape[1] * self.dtype.itemsize))
+        for start in range(0, len(student), in_block):
+            rows = slice(start, min(start + in_block, len(student)))
             block = student[rows].clone().requires_grad_(self.needs_gradient)
             with torch.set_grad_enabled(self.needs_gradient):
                 hard, soft = terms_of_rows(
@@ -363,13 +454,14 @@ class _Pass:
                     self.work.label_smoothing, self.work.class_weights,
                 )  # fmt: skip
                 total, _, _ = self.work.mixed(hard.sum(), soft.sum())
-            sums += torch.stack([hard.detach().sum(), soft.detach().sum()])
+            self.sums += torch.stack([hard.detach().sum(), soft.detach().sum()])
             if self.needs_gradient:
                 (gradient,) = torch.autograd.grad(total, block)
                 if self.head.softcap is not None:  # of cap, whose slope is 1 - tanh²
                     gradient *= 1 - (block.detach() / self.head.softcap) ** 2
                 student[rows] = gradient
-        return sums
+        if self.needs_gradient:
+            self._add_gradient(student, self.work.positions[chunk])
 
     def _add_gradient(self, of_logits: Tensor, positions: Tensor) -> None:
         """From the gradient of a chunk's logits to those of hidden states, weight and bias."""
@@ -386,11 +478,6 @@ class _Pass:
         """Raise the error that the whole logits would have raised."""
         for start in range(0, len(self.work.positions), in_chunk):
             chunk = slice(start, min(start + in_chunk, len(self.work.positions)))
-            student, teacher = self._logits(chunk, 1.0)
+            student, teacher = self._logits(chunk)
             teacher = teacher.logits if isinstance(teacher, Cut) else teacher
             checks.require_number(student.new_tensor(torch.nan), self.work.temperature, student, teacher)
-
-
-def dot(a: Tensor, b: Tensor) -> Tensor:
-    """Row by row, without a product in memory."""
-    return torch.bmm(a.unsqueeze(1), b.unsqueeze(2)).flatten()

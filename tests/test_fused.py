@@ -1,6 +1,7 @@
 """The loss without the logits: the reference's numbers for hidden states and heads, in chunks of every size."""
 
 import dataclasses
+import itertools
 import math
 
 import hypothesis.strategies as st
@@ -12,7 +13,7 @@ from test_properties import UNITS, assert_close, assert_gradient, cases, expecta
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from kdcourse import MismatchError, fused_lm_distillation_loss, lm_distillation_loss
-from kdcourse.fused import Head
+from kdcourse.fused import MEMORY, Head
 from kdcourse.topk import top_k
 
 LARGEST = 1e30
@@ -229,6 +230,92 @@ def test_no_tensor_is_as_large_as_the_logits(divergence):
     whole = lm_distillation_loss(logits, (hidden.detach() + 1) @ head.t(), labels, **settings)
     assert logits.numel() * 4 > 9e6
     assert loss.total.item() == pytest.approx(whole.total.item(), rel=1e-5)
+
+
+def most_allocated(work):
+    """The most bytes at once that the allocator hands out during some work, beyond those before."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+        work()
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    return max(itertools.accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
+
+
+def beyond_gradients(tokens, vocabulary, width=8, *, dtype=torch.float32, cut=None, softcap=None, **settings):
+    """Bytes that a step takes beyond its inputs and their gradients; those are in float32 until they are handed out."""
+    generator = torch.Generator().manual_seed(0)
+    draw = lambda *shape: torch.randn(*shape, generator=generator).to(dtype)  # noqa: E731
+    hidden, weight = draw(1, tokens + 1, width).requires_grad_(), draw(vocabulary, width).requires_grad_()
+    states, head = draw(1, tokens + 1, width), draw(vocabulary, width)
+    labels = torch.randint(0, vocabulary, (1, tokens + 1), generator=generator)
+    teacher = {"teacher_hidden": states, "teacher_head": head}
+    settings = SETTINGS | settings
+    if cut is not None:
+        logits = states @ head.t()
+        given = top_k(logits, cut, settings["temperature"]) if cut < vocabulary else logits
+        teacher = {"teacher_hidden": None, "teacher_head": None, "teacher_logits": given}
+
+    def step():
+        loss = fused_lm_distillation_loss(hidden, Head(weight, softcap=softcap), labels=labels, **teacher, **settings)
+        loss.total.backward()
+
+    step()
+    hidden.grad = weight.grad = None
+    gradients = sum(leaf.numel() * max(4, leaf.element_size()) for leaf in (hidden, weight))
+    return most_allocated(step) - gradients
+
+
+CLASS_WEIGHTS = torch.linspace(0.5, 2, 4000)
+
+
+@pytest.mark.parametrize("divergence", ["forward_kl", "reverse_kl", "jensen_shannon"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {}, {"temperature": 1.0}, {"temperature": 3.7}, {"temperature": 0.7}, {"softcap": 30.0}, {"cut": 20},
+        {"cut": 3000}, {"cut": 4000}, {"dtype": torch.bfloat16}, {"dtype": torch.float64}, {"label_smoothing": 0.1},
+        {"class_weights": CLASS_WEIGHTS, "label_smoothing": 0.1, "softcap": 30.0, "temperature": 0.7},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_memory_stays_within_the_budget(options, divergence):
+    """Buffers that nobody counted: of a mixture, of a top k, of a head in 16 bits."""
+    memory = 2 * 10**6
+    assert beyond_gradients(120, 4000, divergence=divergence, memory=memory, **options) <= memory
+
+
+def test_memory_does_not_grow_with_tokens():
+    """A chunk that grows with the batch, and something of each chunk that is kept."""
+    few, many = (beyond_gradients(tokens, 5000, memory=4 * 10**6) for tokens in (512, 4096))
+    assert many == pytest.approx(few, rel=0.1)
+
+
+@pytest.mark.parametrize("memory", [MEMORY, 20 * 10**6])
+def test_a_large_vocabulary_stays_within_the_budget(memory):
+    """Buffers for a fixed number of rows, which take more with Qwen's vocabulary than with Llama's."""
+    assert beyond_gradients(100, 152_064, width=2, memory=memory) <= memory
+
+
+@pytest.mark.slow
+def test_a_real_step_takes_130_megabytes_however_long():
+    """Numbers of a toy that a real size does not keep."""
+    few, many = (beyond_gradients(tokens, 49_152, 64) for tokens in (512, 4096))
+    assert many <= 130e6
+    assert many == pytest.approx(few, rel=0.1)
+
+
+def test_the_first_stripe_need_not_hold_the_largest_logit():
+    """An overflow, where all exponentials are relative to the largest of the first few token ids."""
+    models = Models()
+    for gap in (0.0, 50.0, 300.0, 1e4):
+        models.weight.data[7] = gap * models.weight.data[7].sign()
+        logits = models.logits()
+        whole = lm_distillation_loss(logits, models.teacher_logits(), models.labels, **SETTINGS)
+        striped = models.fused(memory=200)
+        assert striped.total.item() == pytest.approx(whole.total.item(), rel=1e-9)
+        for ours, theirs in zip(
+            *(torch.autograd.grad(loss.total, models.leaves) for loss in (striped, whole)), strict=True
+        ):
+            assert torch.allclose(ours, theirs, rtol=1e-7, atol=1e-12)
 
 
 def test_what_does_not_fit_is_said():
