@@ -137,8 +137,11 @@ def installed_among(wanted: Iterable[str]) -> dict[str, Version]:
 
 @pytest.fixture(scope="module")
 def declared() -> Declared:
-    files = ("pyproject.toml", "constraints.txt", "environment.yml")
-    return Declared.read(*((ROOT / name).read_text(encoding="utf-8") for name in files))
+    project, pins, of_benchmarks, conda = (
+        (ROOT / name).read_text(encoding="utf-8")
+        for name in ("pyproject.toml", "constraints.txt", "benchmarks/constraints.txt", "environment.yml")
+    )
+    return Declared.read(project, pins + of_benchmarks, conda)
 
 
 def test_the_three_files_agree(declared: Declared) -> None:

@@ -592,7 +592,7 @@ def test_a_cache_of_another_task_is_refused_at_the_first_batch(shape, other, tmp
     """Logits for tokens, taught to a classifier."""
     cached = cache_logits(tmp_path / "cache", make_model(shape, seed=1), make_tokenizer(), make_rows(shape))
     rows = make_rows(other).add_column("teacher_row", list(range(16)))
-    with pytest.raises(MismatchError, match="row for row and class for class|compared id for id"):
+    with pytest.raises(MismatchError, match=r"row for row and class for class|compared id for id"):
         make_trainer(other, tmp_path, rows=rows, teacher=CachedTeacher(cached.cache)).train()
 
 
