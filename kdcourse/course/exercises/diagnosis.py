@@ -32,6 +32,12 @@ COLOURS = {
     "passed": "#009E73", "not attempted": "#6B6B6B", "borrowed": "#0072B2", "error": "#D55E00",
     "misconception": "#D55E00", "different": "#D55E00",
 }  # fmt: skip
+SPOKEN = {
+    "passed": "right", "not attempted": "not attempted", "borrowed": "borrowed", "error": "stopped",
+    "misconception": "wrong", "different": "wrong",
+}  # fmt: skip
+IN_CODE = {"input", "yours", "ours", "your gradient", "our gradient", "right", "line"}
+"""Rows whose text is a value or a line of code; the others are words."""
 
 
 @dataclass(frozen=True)
@@ -55,16 +61,22 @@ class Diagnosis:
         return "\n".join([f"{MARKS[self.kind]} {self.message}", *lines])
 
     def _repr_html_(self) -> str:
-        """A box for Jupyter; the mark says the same as the colour."""
+        """A box for Jupyter; the mark says the same as the colour, and a screen reader says it in a word."""
         rows = "".join(
             f'<tr><th scope="row" style="text-align: left">{html.escape(name)}</th>'
-            f'<td style="text-align: left"><code>{html.escape(text)}</code></td></tr>'
+            f'<td style="text-align: left">{_as_html(name, text)}</td></tr>'
             for name, text in self.beside
         )
+        mark = f'<span role="img" aria-label="{SPOKEN[self.kind]}">{MARKS[self.kind]}</span>'
         return (
             f'<div style="border-left: 4px solid {COLOURS[self.kind]}; padding: 0.3em 0.8em">'
-            f"{MARKS[self.kind]} {html.escape(self.message)}{f'<table>{rows}</table>' if rows else ''}</div>"
+            f"{mark} {html.escape(self.message)}{f'<table>{rows}</table>' if rows else ''}</div>"
         )
+
+
+def _as_html(name: str, text: str) -> str:
+    escaped = html.escape(text)
+    return f"<code>{escaped}</code>" if name in IN_CODE else escaped
 
 
 def check(name: str, function: Function) -> Diagnosis:

@@ -20,7 +20,7 @@ from kdcourse.course import exercises
 from kdcourse.course.exercises import Exercise, Misconception, calling, progress
 from kdcourse.course.exercises.calling import OutOfTimeError
 from kdcourse.course.exercises.catalogue import UnknownExerciseError, all_exercises, find_exercise
-from kdcourse.course.exercises.diagnosis import diagnose
+from kdcourse.course.exercises.diagnosis import SPOKEN, diagnose
 
 ALL = list(all_exercises().values())
 FUNCTIONS = [exercise for exercise in ALL if isinstance(exercise, Exercise)]
@@ -183,6 +183,7 @@ def test_every_answer_gets_a_sentence(answer, kind, words, monkeypatch):
     assert found.kind == kind
     assert re.search(words, repr(found)), repr(found)
     assert html.escape(found.message) in found._repr_html_()
+    assert f'aria-label="{SPOKEN[kind]}"' in found._repr_html_()
     assert time.monotonic() - started < 20
 
 
