@@ -276,7 +276,8 @@ def test_of_a_long_tensor_the_element_that_differs_is_shown():
 def test_the_stop_button_ends_an_endless_answer_at_once():
     """A stop that is taken for the answer's own error, while its thread runs on."""
     source = (
-        "import _thread, threading, time\n"
+        "import _thread, signal, threading, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # what is started in the background ignores it
         "from kdcourse.course.exercises import calling\n"
         "def endless():\n    while True:\n        pass\n"
         "calling.run(lambda: 1, (), False)\n"
