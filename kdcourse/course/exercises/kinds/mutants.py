@@ -47,6 +47,8 @@ class KillTheMutants(Judged):
         try:
             return _verdict(self.call(answer, anonymous(suspect.function), allowed=(AssertionError,)))
         except StoppedError as stopped:
+            if stopped.diagnosis.kind == "not attempted":
+                raise
             about = ("asked about", suspect.name)
             raise StoppedError(replace(stopped.diagnosis, beside=(*stopped.diagnosis.beside, about))) from stopped
 
