@@ -12,6 +12,7 @@ for forward KL. Other divergences, a teacher's top k, smoothed labels and infini
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,6 +36,9 @@ EVERY, NONE = slice(None), torch.empty(0, dtype=torch.long)
 
 ALIGNED = 16
 """Rows of a chunk are a multiple of this, since a row of a stripe then fills whole lines of the cache."""
+
+BIT = math.log(2)
+"""In nats."""
 
 SQUARED = 2
 """The temperature at which e^T is a square."""
@@ -333,15 +337,16 @@ class _Pass:
     def _in_closed_form(self, chunk: slice) -> bool:
         """A chunk's terms and gradients, in two passes over stripes of the vocabulary, each small enough for a cache.
 
-        z and u are logits / T, beyond the largest of the first stripe. With e = exp(z) and f = exp(u), p_T = e / Σe and
-        q_T = f / Σf; at T = 2, p_1 = e² / Σe², so that one exponential of the student serves both terms. False, and
-        nothing is added, where that is not finite: infinite logits, or such that exceed the first stripe's by far.
+        z and u are logits / T in bits, beyond the largest of the first stripe: a power of two is computed three times as
+        fast as one of e. With e = 2^z and f = 2^u, p_T = e / Σe and q_T = f / Σf; at T = 2, p_1 = e² / Σe², so that one
+        exponential of the student serves both terms. False, and nothing is added, where that is not finite: infinite
+        logits, or such that exceed the first stripe's by far.
         """
         laid_out, temperature = self._lay_out(chunk), self.work.temperature
         largest, difference, e_sum, e_sum_1, f_sum = self._sums(laid_out)
         of_label = self.head.logits_of(laid_out.hidden, laid_out.targets)
-        hard = e_sum_1.log() + temperature * largest - of_label
-        soft = temperature**2 * (difference / f_sum + e_sum.log() - f_sum.log())
+        hard = e_sum_1.log() + temperature * BIT * largest - of_label
+        soft = temperature**2 * (BIT * difference / f_sum + e_sum.log() - f_sum.log())
         terms = torch.stack([hard.sum(), soft.sum()])
         if not terms.isfinite().all():
             return False
@@ -364,7 +369,7 @@ class _Pass:
         )  # fmt: skip
 
     def _sums(self, chunk: _Chunk) -> tuple[Tensor, ...]:
-        """The student's largest logit / T of the first stripe, and Σ f·(u - z), Σe, Σe^T and Σf; (rows,) each.
+        """The student's largest z of the first stripe, and Σ f·(u - z), Σe, Σe^T and Σf; (rows,) each.
 
         e, or z if e^T is not made of it, takes the place of the student's logits, and f that of the teacher's.
         """
@@ -372,22 +377,22 @@ class _Pass:
         largest: list[Tensor] = []
         sums = []
         for ids in chunk.stripes:
-            z = self.head.logits(chunk.hidden, chunk.student[:, ids], temperature, ids)
-            u: Any = teacher.logits(chunk.teacher[:, ids], temperature, ids)
+            z = self.head.logits(chunk.hidden, chunk.student[:, ids], temperature * BIT, ids)
+            u: Any = teacher.logits(chunk.teacher[:, ids], temperature * BIT, ids)
             largest = largest or [z.amax(dim=-1, keepdim=True), u.amax(dim=-1, keepdim=True)]
             z -= largest[0]
             u -= largest[1]
             x = torch.sub(u, z, out=chunk.spare[:, : z.shape[1]])
-            f = u.exp_()
+            f = u.exp2_()
             of_stripe = [x.mul_(f).sum(dim=-1), f.sum(dim=-1)]
             if temperature == 1:
-                e_sum = e_sum_1 = z.exp_().sum(dim=-1)
+                e_sum = e_sum_1 = z.exp2_().sum(dim=-1)
             elif temperature == SQUARED:
-                e_sum = z.exp_().sum(dim=-1)
+                e_sum = z.exp2_().sum(dim=-1)
                 e_sum_1 = torch.mul(z, z, out=x).sum(dim=-1)
             else:
-                e_sum = torch.exp(z, out=x).sum(dim=-1)
-                e_sum_1 = torch.mul(z, temperature, out=x).exp_().sum(dim=-1)
+                e_sum = torch.exp2(z, out=x).sum(dim=-1)
+                e_sum_1 = torch.mul(z, temperature, out=x).exp2_().sum(dim=-1)
             sums.append(torch.stack([*of_stripe, e_sum, e_sum_1]))
         difference, f_sum, e_sum, e_sum_1 = torch.stack(sums).sum(dim=0)
         return largest[0].squeeze(1), difference, e_sum, e_sum_1, f_sum
@@ -405,8 +410,8 @@ class _Pass:
             elif temperature == SQUARED:
                 e.mul_(torch.mul(e, of_e_1, out=x).add_(of_e))
             else:
-                torch.mul(e, temperature, out=x).exp_().mul_(of_e_1)
-                e.exp_().mul_(of_e).add_(x)
+                torch.mul(e, temperature, out=x).exp2_().mul_(of_e_1)
+                e.exp2_().mul_(of_e).add_(x)
             e.addcmul_(f, of_f)
             if self.of_hidden is not None:
                 of_rows.addmm_(e, self.head.weight[ids].to(self.dtype), alpha=scale)
