@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from kdcourse.checks import IGNORED_LABEL
-from kdcourse.columns import TEACHER_PREFIX, TOKEN_COLUMNS
+from kdcourse.columns import ROW_COLUMN, TEACHER_PREFIX, TOKEN_COLUMNS
 from kdcourse.served import SERVED, pad_served
 
 if TYPE_CHECKING:
@@ -61,25 +63,37 @@ class LanguageModelCollator:
 
     A teacher's top k from elsewhere, beside each token that it predicts, is put where the student's logits predict that
     token, and padded (see `kdcourse.served`).
+
+    With `packed`, the texts of a batch are one row, behind each other and without padding, told apart by positions that
+    begin anew, as `DataCollatorWithFlattening` has it; what caches and servers say of them comes along.
     """
 
     tokenizer: PreTrainedTokenizerBase
+    packed: bool = False
 
     def __call__(self, rows: Rows) -> Any:
-        from transformers import DataCollatorForSeq2Seq
+        from transformers import DataCollatorForSeq2Seq, DataCollatorWithFlattening
 
         texts = [self._tokens(row) for row in rows]
         served = [{name: text.pop(name) for name in SERVED if name in text} for text in texts]
-        batch = DataCollatorForSeq2Seq(self.tokenizer)(texts)
+        if self.packed:
+            batch = DataCollatorWithFlattening()(texts)
+            if ROW_COLUMN in texts[0]:
+                batch[ROW_COLUMN] = torch.tensor([int(text[ROW_COLUMN]) for text in texts])
+        else:
+            batch = DataCollatorForSeq2Seq(self.tokenizer)(texts)
         if any(served):
-            batch.update(pad_served(served, texts, self.tokenizer, batch["input_ids"].shape[1]))
+            length = None if self.packed else batch["input_ids"].shape[1]
+            batch.update(pad_served(served, texts, self.tokenizer, length))
         return batch
 
     def _tokens(self, row: dict[str, Any]) -> dict[str, Any]:
         if "input_ids" not in row and MESSAGES in row:
             served = {name: row[name] for name in SERVED if name in row}
             return {**tokenize_conversation(row[MESSAGES], self.tokenizer), **served}
-        return {"labels": row["input_ids"], **{name: row[name] for name in row if name != MESSAGES}}
+        tokens = {"labels": row["input_ids"], **{name: row[name] for name in row if name != MESSAGES}}
+        # Rows of a dataset in torch's or NumPy's format: transformers would pad labels of theirs one by one, and warn.
+        return tokens | {name: value.tolist() for name, value in tokens.items() if hasattr(value, "tolist")}
 
 
 def tokenize_conversation(messages: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> dict[str, list[int]]:

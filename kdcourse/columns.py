@@ -68,6 +68,12 @@ def only_read_by(teacher: Any, student: Any) -> frozenset[str]:
     return arguments_of(teacher) - students - {LABELS} if students else frozenset()
 
 
+def is_packed(batch: Batch) -> bool:
+    """Whether several texts are in one row, told apart by positions that begin anew."""
+    positions = batch.get("position_ids")
+    return positions is not None and len(positions) == 1
+
+
 def unwrapped(model: Any) -> Any:
     """The model inside an adapter of peft, `torch.compile` or a distributed wrapper."""
     while True:

@@ -11,12 +11,6 @@ from kdcourse.columns import LABELS, Batch
 from kdcourse.loss import DistillationLoss
 
 
-def is_packed(batch: Batch) -> bool:
-    """Whether several texts are in one row, told apart by positions that begin anew."""
-    positions = batch.get("position_ids")
-    return positions is not None and len(positions) == 1
-
-
 class Averages:
     """The hard and the soft term per row of their own, over many batches and all processes."""
 

@@ -142,9 +142,9 @@ def _joined(column: str, entries: Entries, kinds: str) -> np.ndarray:
     said = [np.asarray(entry) for entry in entries if entry is not None and len(entry)]
     for entry in said:
         if entry.dtype.kind not in kinds:
+            shown = entry.tolist()[:3] if entry.ndim else f"{entry}, which is no list,"
             raise ValueError(
-                f"{column} holds {entry.tolist()[:3]} for a token, but ids are whole numbers and log-probabilities are "
-                "numbers."
+                f"{column} holds {shown} for a token, but ids are whole numbers and log-probabilities are numbers."
             )
     return np.concatenate([np.empty(0, np.int64 if kinds == "iu" else np.float32), *said])
 
@@ -153,11 +153,11 @@ def pad_served(
     served: Iterable[Mapping[str, Entries]],
     texts: Iterable[Mapping[str, Any]],
     tokenizer: PreTrainedTokenizerBase,
-    length: int,
+    length: int | None,
 ) -> dict[str, Tensor]:
     """A batch of the two columns, (B, length, k), where the logits that predict a token stand: one place before it.
 
-    Ids are -1, and log-probabilities -inf, where there are fewer than k.
+    Ids are -1, and log-probabilities -inf, where there are fewer than k. Without a length, all texts are one row.
 
     Raises:
         MismatchError, ValueError: see `require_served`; or a text has no top k, and others have.
@@ -172,15 +172,16 @@ def pad_served(
         counts, *flat = require_served(
             where, answers[TOPK_IDS_COLUMN], answers[TOPK_LOG_PROBS_COLUMN], tokens, text["labels"], len(tokenizer)
         )
-        before = length - len(tokens) if tokenizer.padding_side == "left" else 0
+        padding = 0 if length is None else length - len(tokens)
+        before = padding if tokenizer.padding_side == "left" else 0
         # One place to the left. The first token's own list is empty, so nothing is lost.
-        sizes = [0] * before + counts[1:] + [0] * (length - before - len(tokens) + 1)
+        sizes = [0] * before + counts[1:] + [0] * (padding - before + 1)
         for column, values in zip((ids, log_probs), flat, strict=True):
             column.extend(torch.from_numpy(values).split(sizes))
 
     def batch(column: list[Tensor], missing: float) -> Tensor:
         padded = pad_sequence(column, batch_first=True, padding_value=missing)[1:]
-        return padded.view(-1, length, padded.shape[1])
+        return padded.view(-1, len(padded) if length is None else length, padded.shape[1])
 
     return {TOPK_IDS_COLUMN: batch(ids, -1), TOPK_LOG_PROBS_COLUMN: batch(log_probs, -math.inf)}
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -30,6 +32,7 @@ from kdcourse.columns import (
     TOPK_LOG_PROBS_COLUMN,
     Batch,
     arguments_of,
+    is_packed,
     teacher_features,
 )
 from kdcourse.compat import label_names, require_room
@@ -154,7 +157,8 @@ class CachedTeacher:
         if rows[0].ndim == ROW:
             return stack(rows)
         mask = inputs["attention_mask"] if "attention_mask" in inputs else torch.ones_like(inputs["input_ids"])
-        _require_lengths([len(row) for row in rows], mask.sum(dim=1).tolist())
+        lengths = _lengths_of_packed(inputs) if is_packed(inputs) and len(rows) > len(mask) else mask.sum(dim=1)
+        _require_lengths([len(row) for row in rows], lengths.tolist())
         return spread(concatenate(rows), mask)  # padding may be on either side
 
     def add_rows(self, dataset: Dataset) -> Dataset:
@@ -350,11 +354,15 @@ def _score_rows(
 
 
 def _default_collate(tokenizer: Any) -> Collator:
-    """As the Trainer chooses it."""
+    """As the Trainer chooses it, with padding on the right."""
     from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase, SequenceFeatureExtractor
 
     if isinstance(tokenizer, PreTrainedTokenizerBase | SequenceFeatureExtractor):
-        return DataCollatorWithPadding(cast("PreTrainedTokenizerBase", tokenizer))
+        # Padding on the left would move the positions that a GPT-2 counts, and with them its answers: what is stored of
+        # a row would depend on the rows that it was scored with.
+        pads_right = copy(tokenizer)
+        pads_right.padding_side = "right"
+        return DataCollatorWithPadding(cast("PreTrainedTokenizerBase", pads_right))
     return _stacked
 
 
@@ -439,7 +447,17 @@ def add_top_k(dataset: Dataset, ids: Sequence[Any], log_probs: Sequence[Any]) ->
         )
     for number, (row, of_row, theirs) in enumerate(zip(dataset, ids, log_probs, strict=True)):
         require_served(f"Row {number}", of_row, theirs, row["input_ids"], row.get("labels"))
-    return dataset.add_column(TOPK_IDS_COLUMN, list(ids)).add_column(TOPK_LOG_PROBS_COLUMN, list(log_probs))
+
+    def listed(column: Sequence[Any]) -> list[Any]:
+        return [[None if entry is None else np.asarray(entry).tolist() for entry in of_row] for of_row in column]
+
+    return dataset.add_column(TOPK_IDS_COLUMN, listed(ids)).add_column(TOPK_LOG_PROBS_COLUMN, listed(log_probs))
+
+
+def _lengths_of_packed(inputs: Batch) -> Tensor:
+    """Of the texts in one row, each of which begins where the positions do."""
+    positions = inputs["position_ids"][0]
+    return torch.cat([(positions == 0).nonzero()[:, 0], positions.new_tensor([len(positions)])]).diff()
 
 
 def _require_lengths(cached: list[int], given: list[int]) -> None:

@@ -16,7 +16,17 @@ from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 from kdcourse.checkpoints import EpochOrder, require_whole, said_of_a_checkpoint
 from kdcourse.checks import IGNORED_LABEL, MismatchError, require_logits, require_mix, require_weights
 from kdcourse.collators import MESSAGES, LanguageModelCollator
-from kdcourse.columns import LABELS, LOGITS_COLUMN, TEACHER_PREFIX, Batch, only_read_by, student_features, unwrapped
+from kdcourse.columns import (
+    LABELS,
+    LOGITS_COLUMN,
+    ROW_COLUMN,
+    TEACHER_PREFIX,
+    Batch,
+    is_packed,
+    only_read_by,
+    student_features,
+    unwrapped,
+)
 from kdcourse.compat import (
     balance_weight,
     check_classifier,
@@ -30,7 +40,7 @@ from kdcourse.compat import (
     tokenizer_of,
     vocabulary_of,
 )
-from kdcourse.counting import Averages, count_items, is_packed, labels_of
+from kdcourse.counting import Averages, count_items, labels_of
 from kdcourse.heads import HeadAside, ImplicitLogits, cut, implicit_lm_distillation_loss
 from kdcourse.loss import (
     DistillationLoss,
@@ -41,7 +51,7 @@ from kdcourse.loss import (
     token_distillation_loss,
 )
 from kdcourse.tasks import TASKS, Task, task_of
-from kdcourse.teacher import ColumnTeacher, ModelTeacher, Teacher, logits_of
+from kdcourse.teacher import CachedTeacher, ColumnTeacher, ModelTeacher, Teacher, logits_of
 from kdcourse.topk import Logits
 
 ROWS_AND_CLASSES = 2
@@ -351,6 +361,12 @@ class DistillationTrainer(Trainer):
     def _teacher_logits(self, inputs: Batch, *, whole: bool) -> TeacherLogits:
         logits = self._ask_teacher(inputs, whole=whole)
         if logits is None:
+            if isinstance(self.teacher, CachedTeacher):
+                raise ValueError(
+                    f"The batch has {sorted(inputs)} and no {ROW_COLUMN}, by which the cache finds a row's logits; "
+                    "train on the dataset that add_rows(dataset) of the cached teacher gives, with a collator that "
+                    "keeps the column (kdcourse.collators.LanguageModelCollator does, packed=True or not)."
+                )
             raise ValueError(
                 "There is no teacher: pass teacher=..., or add its logits to the dataset as column "
                 f"'{LOGITS_COLUMN}'. This batch has {sorted(inputs)}."

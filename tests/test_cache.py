@@ -62,6 +62,18 @@ def test_each_row_comes_back(shape, k, tmp_path):
             torch.testing.assert_close(cached, logits, atol=1e-5, rtol=0)
 
 
+def test_what_is_stored_of_a_row_does_not_depend_on_its_neighbours(tmp_path):
+    """A GPT-2 with padding on the left: other positions, and logits that were off by 4, beside a longer row."""
+    tokenizer, rows = make_tokenizer(pad_side="left"), make_rows("gpt2-lm", 10)
+    teacher = make_model("gpt2-lm", 1).eval()
+    cached = cache_logits(tmp_path / "cache", teacher, tokenizer, rows, batch_size=10).cache
+    for index, row in enumerate(rows):
+        with torch.no_grad():
+            alone = teacher(torch.tensor([row["input_ids"]])).logits[0]
+        torch.testing.assert_close(cached[index], alone, atol=1e-5, rtol=0)
+    assert tokenizer.padding_side == "left"
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_grown_dataset_is_scored_from_where_the_cache_ends(shape, tmp_path):
     """Work done twice, or a dataset's new rows answered with old ones."""
@@ -291,6 +303,19 @@ def test_cached_tokens_must_be_those_of_the_batch(tmp_path):
     mask = torch.ones(1, len(rows[1]["input_ids"]) - 1, dtype=torch.long)
     with pytest.raises(ValueError, match="as they were scored"):
         cached.logits({"teacher_row": torch.tensor([1]), "attention_mask": mask})
+
+
+def test_packed_texts_must_be_those_of_the_batch(tmp_path):
+    """Two texts of 5 and 7 tokens for two of 7 and 5: as many tokens, and each with another's logits."""
+    rows = make_rows("llama-lm", 3)
+    cached = cache_logits(tmp_path / "cache", make_model("llama-lm"), make_tokenizer(), rows)
+    first, second = (len(rows[index]["input_ids"]) for index in (0, 1))
+    assert first != second
+    positions = torch.tensor([[*range(first), *range(second)]])
+    batch = {"input_ids": positions, "position_ids": positions, "teacher_row": torch.tensor([0, 1])}
+    assert torch.equal(cached.logits(batch)[0], torch.cat([cached.cache[0], cached.cache[1]]))
+    with pytest.raises(ValueError, match=rf"holds \[{second}, {first}\] tokens for sequences of \[{first}, {second}\]"):
+        cached.logits(batch | {"teacher_row": torch.tensor([1, 0])})
 
 
 def test_without_a_mask_all_tokens_are_text(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 import torch
 from datasets import Dataset
 from shapes import TRAINERS_OWN, WORDS, logged_loss, make_model, make_rows, make_tokenizer, make_trainer, weights_of
+from transformers import DataCollatorWithFlattening
 
 from kdcourse import MismatchError, forward_kl, lm_distillation_loss
 from kdcourse.collators import LanguageModelCollator
@@ -114,6 +115,53 @@ def test_a_trainer_learns_from_it_as_from_a_cache_of_the_same(tmp_path):
     torch.testing.assert_close(steps[1][2], steps[0][2], rtol=1e-4, atol=1e-6)
 
 
+def test_packed_texts_learn_what_padded_ones_do(tmp_path):
+    """What a server said of one text, put beside another; a cache whose column a collator has dropped."""
+    teacher, rows, tokenizer = make_model("llama-lm", 1), make_rows("llama-lm", 7), make_tokenizer()
+    caches = [
+        cache_logits(tmp_path / str(number), teacher, tokenizer, rows, **kept)
+        for number, kept in enumerate([{}, {"k": 4, "temperature": 1.0}, {"k": 4, "temperature": 1.0, "sampled": True}])
+    ]
+    sources = [(cached, cached.add_rows(rows)) for cached in caches]
+    for source, given in [*sources, (ColumnTeacher(WORDS), taught(rows, teacher, 5))]:
+        found = []
+        for packed in (False, True):
+            trainer = make_trainer(
+                "llama-lm", tmp_path / "out", rows=given.remove_columns("attention_mask"), eval_rows=given,
+                collator=LanguageModelCollator(tokenizer, packed=packed), teacher=source, per_device_eval_batch_size=3,
+                **T1,
+            )  # fmt: skip
+            found.append((trainer.evaluate()["eval_loss"], logged_loss(trainer)))
+        assert found[1] == pytest.approx(found[0], rel=1e-4)
+
+
+def test_a_column_that_a_collator_dropped_is_named(tmp_path):
+    """Somebody who passed a teacher is told that there is none."""
+    rows, tokenizer = make_rows("llama-lm"), make_tokenizer()
+    cached = cache_logits(tmp_path / "cache", make_model("llama-lm", 1), tokenizer, rows)
+    trainer = make_trainer(
+        "llama-lm", tmp_path, rows=cached.add_rows(rows), teacher=cached, collator=DataCollatorWithFlattening()
+    )
+    with pytest.raises(ValueError, match=r"^The batch has \[.*\] and no teacher_row, by which the cache finds a row's"):
+        trainer.train()
+
+
+@pytest.mark.parametrize("form", ["torch", "numpy"])
+def test_rows_of_any_format_are_read(form, tmp_path):
+    """A warning for each run, which is an error here, and tensors that no column can hold."""
+    rows = make_rows("llama-lm", 4)
+    ids, log_probs = served_by(make_model("llama-lm", 1), rows, 4)
+    of_tensors = [
+        [[None if each is None else torch.tensor(each) for each in row] for row in x] for x in (ids, log_probs)
+    ]
+    collate = LanguageModelCollator(make_tokenizer())
+    expected = collate(add_top_k(rows, ids, log_probs).to_list())
+    batch = collate(list(add_top_k(rows.with_format(form), *of_tensors)))
+    assert batch.keys() == expected.keys()
+    for name, values in expected.items():
+        torch.testing.assert_close(batch[name], values, rtol=1e-6, atol=0)
+
+
 def test_another_temperature_is_refused(tmp_path):
     """A rest that is known at temperature 1, used at 2."""
     rows = taught(make_rows("llama-lm"), make_model("llama-lm", 1), 4)
@@ -197,6 +245,9 @@ IDS, LOG_PROBS = [[], [4, 5], [6]], [[], [-1.0, -2.0], [-0.5]]
          "numbers."),
         ({"ids": [[], [4.5, 5.0], [6]]}, ValueError,
          "teacher_topk_ids holds [4.5, 5.0] for a token, but ids are whole numbers and log-probabilities are numbers."),
+        ({"ids": [[], {4: 1, 5: 1}.keys(), [6]]}, ValueError,
+         "teacher_topk_ids holds dict_keys([4, 5]), which is no list, for a token, but ids are whole numbers and "
+         "log-probabilities are numbers."),
         ({"log_probs": [[], [-1.0, None], [-0.5]]}, ValueError,
          "teacher_topk_log_probs holds [-1.0, None] for a token, but ids are whole numbers and log-probabilities are "
          "numbers."),
