@@ -249,6 +249,7 @@ def test_a_cache_of_an_earlier_version_is_read_and_continued(cut, tmp_path):
     assert torch.equal(cache[0].logits, row.logits) if cut else torch.equal(cache[0], row)
 
 
+LOWEST = torch.finfo(torch.float32).min
 HALVES = {torch.float16: 2.0**-11, torch.bfloat16: 2.0**-8}
 """By how much of a number rounding moves it."""
 
@@ -274,6 +275,14 @@ def test_sixteen_bits_move_a_logit_by_their_rounding(seed, dtype, scale, centred
         probs, exact = ((x / temperature).softmax(-1) for x in (short[1:], logits[1:]))
         far = (1e-3 + HALVES[dtype] * 2 * 90) * exact + 1e-6  # beyond 90 T, a probability is 0 in float32
         assert scale > 100 or ((probs - exact).abs() <= far).all()
+
+
+def test_a_finite_mask_keeps_a_probability_of_zero_up_to_a_temperature_of_600():
+    """-65,504 in the place of the lowest float32, which a temperature makes a class again."""
+    kept = narrowed(torch.tensor([[0.3, -1.7, LOWEST, -torch.inf]]), torch.float16).float()
+    assert kept[0, 2].isfinite() and kept[0, 3] == -torch.inf
+    assert (kept / 600).softmax(-1)[0, 2] == 0
+    assert (kept / 800).softmax(-1)[0, 2] > 0
 
 
 @pytest.mark.parametrize("dtype", HALVES)

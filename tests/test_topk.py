@@ -1,9 +1,11 @@
 """Rows of a teacher's k likeliest classes are joined, spread and moved like the logits that they stand for."""
 
+import numpy as np
 import pytest
 import torch
+from scipy.special import softmax
 
-from kdcourse import MismatchError
+from kdcourse import MismatchError, distillation_loss
 from kdcourse.topk import TopK, bucket_log_probs, concatenate, spread, stack, top_k
 
 LOGITS = torch.randn(5, 6, generator=torch.Generator().manual_seed(0))
@@ -90,6 +92,25 @@ def test_buckets_of_tokens_are_those_of_their_rows(k):
         for one, whole in ((ours, student_part.exp()), (theirs, probs)):
             assert torch.allclose(one[..., :k].exp(), whole.gather(-1, kept), atol=1e-6)
             assert torch.allclose(one.exp().sum(-1), torch.ones_like(one[..., 0]), atol=1e-6)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_the_gradient_is_exact_among_the_k_and_the_students_own_in_the_rest(temperature):
+    """A top k that is scaled to add up to 1, which tells the student that nothing else is ever said."""
+    random = np.random.default_rng(0)
+    student, teacher = 2 * random.standard_normal((2, 5, 20))
+    leaf = torch.tensor(student, requires_grad=True)
+    distillation_loss(
+        leaf, top_k(torch.tensor(teacher), 4, temperature), alpha=0, temperature=temperature, reduction="none"
+    ).soft.sum().backward()
+    ours, theirs = (softmax(logits / temperature, axis=1) for logits in (student, teacher))
+    for row in range(5):
+        rest = np.argsort(teacher[row])[:-4]
+        target, scaled = theirs[row].copy(), theirs[row].copy()
+        target[rest] = theirs[row][rest].sum() * ours[row][rest] / ours[row][rest].sum()
+        scaled[rest] = 0
+        np.testing.assert_allclose(leaf.grad[row], temperature * (ours[row] - target), atol=1e-12)
+        assert np.abs(target - theirs[row]).sum() < np.abs(scaled / scaled.sum() - theirs[row]).sum()
 
 
 def test_another_temperature_is_refused_with_the_k_that_was_kept():
