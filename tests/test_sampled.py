@@ -4,6 +4,10 @@ What is expected is computed here in NumPy: c of Σ min(1, q / c) = k by bisecti
 may have from the variance of a class that is kept with probability min(1, q / c).
 """
 
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -133,6 +137,44 @@ def test_classes_that_are_nearly_certain_are_not_drawn_twice():
             assert (drawn.classes.sort(dim=-1).values.diff(dim=-1) > 0).all()
 
 
+@pytest.mark.parametrize("start", [0.0, 1e-16, 1 - 2.0**-53])
+def test_the_ends_of_a_draw_are_possible_and_different_classes(start, monkeypatch):
+    """One draw in a billion of a class that the teacher rules out, or of one twice, which no cache would take."""
+    monkeypatch.setattr("numpy.random.default_rng", lambda seed: SimpleNamespace(random=lambda n: np.full(n, start)))
+    for classes, k in ((3, 2), (6, 3), (30, 5)):
+        logits = normal(2000, classes + 4, seed=k, scale=1.0)
+        logits[:, [0, 1, -2, -1]] = -torch.inf
+        # The first possible class has 1 / k of all: certain, or by its rounding nearly so.
+        logits[:, 2] = logits[:, 3:].logsumexp(-1) - math.log(k - 1)
+        drawn = sample_k(logits, k, 1.0, seed=0)
+        assert drawn.logits.isfinite().all()
+        assert (drawn.classes.sort(dim=-1).values.diff(dim=-1) > 0).all()
+        other = normal(2000, classes + 4, seed=k, scale=0.1)
+        other[:, [0, 1, -2, -1]] = -torch.inf
+        assert sample_k(other, k, 1.0, seed=0).logits.isfinite().all()
+
+
+def test_logits_of_32_bits_are_drawn_with_the_precision_of_64():
+    """Of 50,000 classes, the last ones drawn too rarely, because a sum of 32 bits no longer feels them."""
+    logits = normal(40, 50_000, scale=2.0).float()
+    drawn, exact = sample_k(logits, 20, 1.0, seed=0), sample_k(logits.double(), 20, 1.0, seed=0)
+    assert torch.equal(drawn.classes, exact.classes)
+    assert drawn.logits.dtype == drawn.rest.dtype == torch.float32
+    torch.testing.assert_close(drawn.rest, exact.rest.float(), rtol=1e-6, atol=0)
+
+
+def test_tokens_of_texts_are_those_of_their_rows():
+    """(B, T, V), weighted or summed over texts or tokens; ids of 32 bits, as a cache has them."""
+    student, teacher = normal(2, 3, 9, seed=1).log_softmax(-1), normal(2, 3, 9, seed=2)
+    drawn = sample_k(teacher, 4, 1.0, seed=0)
+    drawn = replace(drawn, classes=drawn.classes.int())
+    whole = sampled_forward_kl(student, drawn, 1.0)
+    for text in range(2):
+        for token in range(3):
+            alone = sampled_forward_kl(student[text, token], drawn[text, token], 1.0)
+            assert alone.item() == pytest.approx(whole[text, token].item(), rel=1e-12)
+
+
 def test_all_classes_are_the_dense_teacher():
     student, teacher = normal(6, 9, seed=1), normal(6, 9, seed=2)
     teacher[:, 3], teacher[2:, 5] = -torch.inf, LOWEST
@@ -178,8 +220,9 @@ def test_rows_that_are_drawn_in_pieces_are_those_of_the_whole(monkeypatch):
     """A large vocabulary that draws otherwise than a small one."""
     teacher = normal(7, 50)
     whole = sample_k(teacher, 4, 1.0, seed=0)
-    monkeypatch.setattr("kdcourse.sampled.AT_ONCE", 150)
-    assert torch.equal(sample_k(teacher, 4, 1.0, seed=0).classes, whole.classes)
+    for at_once in (150, 20):  # three rows, and less than one
+        monkeypatch.setattr("kdcourse.sampled.AT_ONCE", at_once)
+        assert torch.equal(sample_k(teacher, 4, 1.0, seed=0).classes, whole.classes)
     assert sample_k(teacher[0], 4, 1.0, seed=0).shape == (50,)
     assert sample_k(teacher.view(7, 1, 50), 4, 1.0, seed=0).classes.shape == (7, 1, 4)
 
@@ -202,8 +245,11 @@ def test_another_temperature_is_refused():
 def test_what_gives_no_probabilities_is_refused(wrong):
     """Classes of a row of NaN, drawn from nothing."""
     logits = normal(3, 4)
-    logits[1] = wrong
-    with pytest.raises(ValueError, match=f"has {wrong} as its largest value, and no probabilities follow"):
+    logits[1, 2 if wrong > 0 else slice(None)] = wrong
+    with pytest.raises(
+        ValueError,
+        match=f"^A row of the teacher's logits has {wrong} as its largest value, and no probabilities follow",
+    ):
         sample_k(logits, 2, 1.0, seed=0)
     for k in (0, 5):
         with pytest.raises(ValueError, match=f"k is {k}, but of 4 classes"):

@@ -13,6 +13,7 @@ from kdcourse.collators import LanguageModelCollator
 from kdcourse.columns import TOPK_IDS_COLUMN, TOPK_LOG_PROBS_COLUMN
 from kdcourse.served import require_served, served_top_k
 from kdcourse.teacher import ColumnTeacher, add_top_k, cache_logits
+from kdcourse.topk import bucket_log_probs
 
 T1 = {"alpha": 0.4, "temperature": 1.0}
 
@@ -56,6 +57,7 @@ def test_entries_are_put_where_their_token_is_predicted(side):
     assert batch[TOPK_IDS_COLUMN].tolist() == [[[7, 8], [9, -1], none], short[0]]
     assert batch[TOPK_LOG_PROBS_COLUMN].tolist() == [[[-1, -2], [-3, -math.inf], gone], short[1]]
     assert batch["input_ids"].shape == (2, 3)
+    assert (batch[TOPK_IDS_COLUMN].dtype, batch[TOPK_LOG_PROBS_COLUMN].dtype) == (torch.long, torch.float32)
 
 
 def by_hand(student_row, ids, log_probs):
@@ -204,6 +206,20 @@ def test_the_rest_is_what_is_missing_to_one(k):
         assert math.isfinite(loss.soft)
 
 
+def test_a_place_of_which_everything_was_said_stands_beside_one_of_which_little_was():
+    """A rest that is lost because its neighbour has none, or because all places together name as many ids."""
+    ids = torch.tensor([[[0, 1, 2, 3, 4], [3, -1, -1, -1, -1]]])
+    log_probs = torch.tensor([[[0.2] * 5, [0.25] + [0.0] * 4]]).log()
+    teacher = served_top_k(ids, log_probs, 5)
+    assert teacher.rest.dtype == log_probs.dtype == torch.float32
+    ours, theirs = bucket_log_probs(torch.full((1, 2, 5), 0.2).log(), teacher, 1.0)
+    assert theirs.exp()[0, 0].tolist() == pytest.approx([0.2] * 5 + [0, 0])
+    assert theirs.exp()[0, 1].tolist() == pytest.approx([0.25] + [0] * 5 + [0.75])
+    assert ours.exp()[0, 1].tolist() == pytest.approx([0.2] + [0] * 5 + [0.8])
+    several = served_top_k(torch.tensor([[0, 1, 2], [3, 4, -1]]), torch.tensor([[0.2] * 3, [0.2, 0.2, 0]]).log(), 5)
+    assert several.rest.exp().tolist() == pytest.approx([0.4, 0.6])
+
+
 def test_probabilities_that_add_up_to_one_leave_something_to_the_rest():
     """Reverse KL without end, since log-probabilities of a server are rounded."""
     ids, log_probs = torch.tensor([[[0, 1]]]), torch.tensor([[[0.001, -9.0]]])
@@ -256,6 +272,9 @@ IDS, LOG_PROBS = [[], [4, 5], [6]], [[], [-1.0, -2.0], [-0.5]]
         ({"log_probs": [[], [-1.0, -2.0], [0.75]]}, ValueError,
          "A text, token 2: the log-probability of id 6 is 0.75, but a probability is at most 1 and its logarithm at "
          "most 0; if these are probabilities, take their logarithms."),
+        ({"log_probs": [[], [math.log(0.9), math.log(0.115)], [-0.5]]}, ValueError,
+         "A text, token 1: the probabilities of its 2 ids add up to 1.015, but those of all ids are 1 together; ask "
+         "for natural logarithms at temperature 1."),
         ({"log_probs": [[], [-0.5, -0.5], [-0.5]]}, ValueError,
          "A text, token 1: the probabilities of its 2 ids add up to 1.213, but those of all ids are 1 together; ask "
          "for natural logarithms at temperature 1."),
@@ -283,7 +302,7 @@ def test_each_row_needs_both_columns():
     collate = LanguageModelCollator(make_tokenizer())
     for lost in (TOPK_IDS_COLUMN, TOPK_LOG_PROBS_COLUMN):
         bad = {name: value for name, value in good.items() if name != lost}
-        with pytest.raises(MismatchError, match=f"Row 1 of the batch has no {lost}, but a top k is both columns"):
+        with pytest.raises(MismatchError, match=f"^Row 1 of the batch has no {lost}, but a top k is both columns"):
             collate([good, bad])
     assert TOPK_IDS_COLUMN not in collate([{"input_ids": [3, 4]}])
     with pytest.raises(ValueError, match=r"Row 0 of the batch, token 1: 40 is no token id, which are 0 to 39"):
