@@ -332,3 +332,16 @@ def test_a_dataset_is_looked_at_before_it_is_learned_from():
     kept = add_top_k(rows, [[None, [1]], [None, None]], [[None, [-1.0]], [None, None]])
     batch = LanguageModelCollator(make_tokenizer())(kept.to_list())
     assert batch[TOPK_IDS_COLUMN].tolist() == [[[1], [-1]], [[-1], [-1]]]
+
+
+def test_packed_entries_are_put_where_their_token_is_predicted():
+    """A text's entries that slip into its neighbour, by one place for each text before it."""
+    rows = [
+        {"input_ids": [3, 4, 5], TOPK_IDS_COLUMN: [None, [7, 8], [9]], TOPK_LOG_PROBS_COLUMN: [[], [-1.0, -2.0], [-3]]},
+        {"input_ids": [6, 7], TOPK_IDS_COLUMN: [[], [1]], TOPK_LOG_PROBS_COLUMN: [None, [-4.0]]},
+    ]
+    for side in ("left", "right"):
+        batch = LanguageModelCollator(make_tokenizer(pad_side=side), packed=True)(rows)
+        assert batch[TOPK_IDS_COLUMN].tolist() == [[[7, 8], [9, -1], [-1, -1], [1, -1], [-1, -1]]]
+        assert batch["labels"].tolist() == [[-100, 4, 5, -100, 7]]
+        assert batch["position_ids"].tolist() == [[0, 1, 2, 0, 1]]

@@ -6,6 +6,7 @@ import torch
 from scipy.special import softmax
 
 from kdcourse import MismatchError, distillation_loss
+from kdcourse.sampled import sample_k
 from kdcourse.topk import TopK, bucket_log_probs, concatenate, spread, stack, top_k
 
 LOGITS = torch.randn(5, 6, generator=torch.Generator().manual_seed(0))
@@ -65,6 +66,15 @@ def test_k_is_between_one_and_all():
             top_k(LOGITS, k, 1.0)
     assert torch.equal(top_k(LOGITS, 6, 1.0).logits, LOGITS.sort(descending=True).values)
     assert top_k(LOGITS, 1, 1.0).shape == (5, 6)
+
+
+@pytest.mark.parametrize("cut", [top_k, lambda logits, k, temperature: sample_k(logits, k, temperature, seed=0)])
+def test_a_temperature_that_gives_no_probabilities_is_refused(cut):
+    """Logits that become infinite, and pass for classes that are certain or ruled out."""
+    with pytest.raises(ValueError, match=r"^temperature is 0\.0, but"):
+        cut(LOGITS, 2, 0.0)
+    with pytest.raises(ValueError, match=r"^Logits divided by temperature 0\.1 overflow"):
+        cut(LOGITS - 1e38, 2, 0.1)
 
 
 def test_what_is_left_is_weighed_at_its_temperature():
