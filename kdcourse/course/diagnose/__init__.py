@@ -19,11 +19,12 @@ from kdcourse.course.diagnose.foreign import ROLES, SECONDS, Asked, ForeignLoss,
 from kdcourse.course.diagnose.probes import of_unknown, probe
 from kdcourse.course.diagnose.report import Finding, Report, in_order
 from kdcourse.course.diagnose.terms import describe
-from kdcourse.course.diagnose.trainers import accumulation, is_trainer, loss_of, teacher_mode
+from kdcourse.course.diagnose.trainers import accumulation, is_trainer, labels_popped, loss_of, teacher_mode
 from kdcourse.course.exercises.keeping import world_as_it_was
 
 __all__ = ["Finding", "Report", "diagnose_loss", "load"]
 
+OF_TRAINERS = (accumulation, teacher_mode, labels_popped)
 WANTED = {
     "teacher_probabilities": "The teacher's probabilities in the place of logits",
     "log_probabilities_and_probabilities": "The student's log-probabilities and the teacher's probabilities, as "
@@ -55,7 +56,7 @@ def diagnose_loss(
         case = find_case(loss)
         findings = [*_inputs(case), *(describe(case) if case.formula else of_unknown(case)), *probe(case)]
         if is_trainer(function):
-            findings += [*accumulation(function, case), *teacher_mode(function, case)]
+            findings += [each for question in OF_TRAINERS for each in question(function, case)]
     return Report(loss.name, dict(loss.roles), in_order(findings))
 
 

@@ -80,6 +80,11 @@ DIVERGENCES = {
         lambda s, t: (s - t - (s - t).mean(-1, keepdim=True)).square().sum(-1),
         choice=True,
     ),
+    "chi_square": Divergence(
+        "the squared difference of the probabilities over the teacher's, twice what KL is close to it",
+        lambda s, t: ((s.softmax(-1) - t.softmax(-1)).square() / t.softmax(-1)).sum(-1),
+        choice=True,
+    ),
     "probability_mse": Divergence(
         "the squared difference of the probabilities",
         lambda s, t: (s.softmax(-1) - t.softmax(-1)).square().sum(-1),
@@ -145,6 +150,11 @@ DIVERGENCES = {
         lambda s, t: kl_terms(s.log_softmax(-1), t.softmax(-1)).clamp(min=0).sum(-1),
         mistake=True,
     ),
+    "terms_without_sign": Divergence(
+        "forward KL whose terms lost their sign; the negative ones belong to the sum as they are",
+        lambda s, t: kl_terms(s.log_softmax(-1), t.softmax(-1)).abs().sum(-1),
+        mistake=True,
+    ),
     "softmax_over_the_batch": Divergence(
         "forward KL whose softmax runs over the rows and not over the classes (dim=0, or dim=1 of three)",
         _over_the_batch,
@@ -156,6 +166,34 @@ DIVERGENCES = {
         mistake=True,
     ),
 }  # fmt: skip
+
+EPSILONS = (1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+"""What people add to a probability before they take its logarithm; less than that changes nothing that is common."""
+
+
+def _with_epsilon(epsilon: float, *, both: bool) -> Rows:
+    def rows(student: Tensor, teacher: Tensor) -> Tensor:
+        p, q = student.softmax(-1), teacher.softmax(-1)
+        return (q * ((q + epsilon * both).log() - (p + epsilon).log())).sum(-1)
+
+    return rows
+
+
+DIVERGENCES |= {
+    f"epsilon_{epsilon:g}{'_on_both_sides' if both else ''}": Divergence(
+        f"forward KL with {epsilon:g} added to probabilities before their logarithm, which caps what a class can cost",
+        _with_epsilon(epsilon, both=both),
+        mistake=True,
+    )
+    for epsilon in EPSILONS
+    for both in (False, True)
+}
+
+OF_THE_INPUT = {
+    "probabilities_as_logs", "raw_logits", "two_probabilities_log_target", "probability_target_as_log",
+    "student_softmax_twice", "teacher_softmax_twice", "softmax_twice",
+}  # fmt: skip
+"""Mistakes that any loss makes that is given something else than it wants."""
 
 UNSCALED = {"logit_mse", "logit_l1", "centred_logit_mse"}
 """Differences of logits, which a temperature only scales."""
@@ -191,6 +229,22 @@ class Soft:
         student, teacher = SOFTENED[self.softened]
         rows = measure(self.divergence, self.beta)
         return rows(batch.student / temperature**student, batch.teacher / temperature**teacher)
+
+    def rows_cut_after_softmax(self, batch: Batch, temperature: float, kept: Tensor) -> Tensor | None:
+        """Of those classes alone, whose probabilities no longer add up to 1; None if that is no sum over classes."""
+        student, teacher = SOFTENED[self.softened]
+        cut = (
+            (logits / temperature**power).log_softmax(-1)[..., kept[: logits.shape[-1]].nonzero().squeeze(-1)]
+            for logits, power in ((batch.student, student), (batch.teacher, teacher))
+        )
+        rows = OF_LOG_PROBS.get(self.divergence)
+        return rows(*cut) if rows and self.beta is None else None
+
+
+OF_LOG_PROBS: dict[str, Rows] = {
+    "forward_kl": forward_kl, "reverse_kl": reverse_kl, "cross_entropy": _cross_entropy,
+}  # fmt: skip
+"""Sums over classes of something of two log-probabilities."""
 
 
 def measure(name: str, beta: float | None = None) -> Rows:

@@ -93,12 +93,14 @@ class Case:
 def find_case(loss: ForeignLoss) -> Case:
     """The shape and the input under which a formula fits; without one, the first that the loss can be called with.
 
-    A mistake is one only if logits are what goes in: F.kl_div itself is given log-probabilities by its callers.
+    A mistake with logits is one, and with another input only if nothing right fits any: F.kl_div itself is given
+    log-probabilities by its callers.
 
     Raises:
         CannotCallError: it cannot be called with either shape.
     """
     first: Case | None = None
+    mistaken: tuple[str, Case] | None = None
     stopped: dict[str, str] = {}
     shapes = (TOKENS, ROWS) if loss.has("mask") else (ROWS, TOKENS)
     for feed, shape in itertools.product(FEEDS, shapes):
@@ -112,7 +114,12 @@ def find_case(loss: ForeignLoss) -> Case:
             return case
         if case.formula and (feed == "logits" or not case.formula.is_mistake):
             return case
+        if case.formula and not case.formula.is_of_the_input:
+            mistaken = mistaken or (feed, case)
         first = first or case
+    if mistaken is not None:
+        loss.feed, case = mistaken
+        return case
     loss.feed = "logits"
     if first is None:
         raise CannotCallError("; ".join(f"given logits of {shape}, {said}" for shape, said in stopped.items()) + ".")

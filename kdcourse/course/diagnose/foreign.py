@@ -32,9 +32,14 @@ ROLES = {
     "hard_weight": "the weight of the labels' term",
     "soft_weight": "the weight of the teacher's term",
     "beta": "the beta of Jensen-Shannon",
+    "classes": "the mask of the classes that are allowed",
+    "vocabulary": "the number of tokens that both models know",
 }
 
 NAMES = {
+    "classes": "allowed allowed_classes class_mask classes_mask valid_classes legal legal_classes vocab_mask",
+    "vocabulary": "tokens vocab_size vocabulary_size true_vocab_size shared_vocabulary shared_vocab num_tokens "
+    "n_tokens tokenizer_size shared_tokens common_tokens",
     "hard_weight": "ce_weight hard_weight weight_hard_loss alpha_ce w_ce w_hard ce_loss_weight lambda_ce",
     "soft_weight": "kd_weight kl_weight soft_weight weight_soft_loss alpha_kd w_kd w_soft distill_weight "
     "kd_loss_weight soft_target_loss_weight lambda_kd",
@@ -128,8 +133,16 @@ class ForeignLoss:
             return bool({"weight", "hard_weight", "soft_weight"} & self.roles.keys())
         return role in self.roles
 
-    def __call__(self, batch: Batch, **settings: float | None) -> Tensor:
+    def __call__(
+        self, batch: Batch, *, classes: Tensor | None = None, vocabulary: int | None = None, **settings: float | None
+    ) -> Tensor:
         """The loss: one number, or one for each row.
+
+        Args:
+            batch: what it is given.
+            classes: whether each class is allowed; all are if not given.
+            vocabulary: how many tokens both models know; all of the narrower one if not given.
+            settings: temperature, weight and beta.
 
         Raises:
             CannotCallError: it stopped, or returned nothing that could be a loss.
@@ -138,6 +151,8 @@ class ForeignLoss:
         student, teacher = FEEDS[self.feed](*copies, (self.has("temperature") and settings.get("temperature")) or 1.0)
         given: dict[str, Any] = {
             "student": student, "teacher": teacher, "labels": batch.labels, "mask": batch.labelled,
+            "classes": torch.ones(student.shape[-1], dtype=torch.bool) if classes is None else classes,
+            "vocabulary": vocabulary or min(student.shape[-1], teacher.shape[-1]),
             **{role: value for role, value in settings.items() if value is not None},
         }  # fmt: skip
         if "weight" in given:

@@ -13,15 +13,16 @@ from kdcourse.checks import IGNORED_LABEL
 from kdcourse.course.diagnose.batches import Batch, draw, stack
 from kdcourse.course.diagnose.case import FULL_RULES, TOKENS, Case, is_rounded, layouts_of, masked_layout, teacher_heard
 from kdcourse.course.diagnose.foreign import CannotCallError
+from kdcourse.course.diagnose.gradients import CLOSE, gradient
 from kdcourse.course.diagnose.report import Finding, Level
 from kdcourse.course.diagnose.search import Formula, Layout, fit, named, values_of
 from kdcourse.course.diagnose.terms import DIVISORS, divisor_of
+from kdcourse.course.diagnose.widths import class_mask, unequal
 
 VOCABULARY = 4000
 """Classes enough that 16 bits show."""
 SIXTEEN_BITS = 0.02
 """How far a gradient may be off that was computed in 32 bits and rounded to bfloat16."""
-CLOSE = 1e-4
 
 
 def show(value: Tensor) -> str:
@@ -30,7 +31,7 @@ def show(value: Tensor) -> str:
 
 def probe(case: Case) -> Iterator[Finding]:
     for each in (
-        _gradient,
+        gradient,
         _in_place,
         _teacher_gradient,
         _identical,
@@ -41,112 +42,18 @@ def probe(case: Case) -> Iterator[Finding]:
         _ruled_out,
         _sixteen_bits,
         _beta_ends,
+        class_mask,
+        unequal,
     ):
         try:
             yield from each(case)
         except (CannotCallError, RuntimeError) as error:
-            if each is _gradient:
+            if each is gradient:
                 yield Finding("gradient", "error", f"The gradient cannot be taken: {error}", "03", "problem")
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# Gradients
-
-
-def _gradient(case: Case) -> Iterator[Finding]:
-    batch = draw(case.shape).with_gradient()
-    value = case.value(batch)
-    if not value.requires_grad:
-        words = (
-            f"There is no gradient: the value, {value.item():.4f}, has lost its graph (.item(), .detach() or no_grad)."
-        )
-        yield Finding("gradient", "none", words, "03", "problem")
-        return
-    if not value.isfinite() or is_rounded(case) or value.item() != case.value(batch).item():
-        return
-    if not case.loss.reaches(value, batch.student):
-        words = "There is no gradient: the student was detached, and only the teacher would move."
-        yield Finding("gradient", "none", words, "03", "problem")
-        return
-    by_formula = _by_formula(case)
-    if by_formula is not None:
-        yield by_formula
-        return
-    along, differences = _along_a_direction(case)
-    if math.isclose(along, differences, rel_tol=CLOSE, abs_tol=1e-7):
-        yield Finding(
-            "gradient",
-            "yes",
-            f"The gradient is that of the value: {along:.4f}, and {differences:.4f} by finite differences.",
-            "03",
-            "ok",
-            1.0,
-        )
-        return
-    ratio = along / differences if differences else math.inf
-    more = f"{along:.4f} along a random direction, where finite differences of the value give {differences:.4f}."
-    yield Finding("gradient", "no", f"The gradient is not that of the value: {more}", "03", "problem", ratio)
-
-
-def _by_formula(case: Case) -> Finding | None:
-    """Which term's gradient is another share of its value's; at T = 4, where T² shows."""
-    formula = case.formula
-    if formula is None:
-        return None
-    found = case.coefficients(temperature=4.0)
-    if found is None:
-        return None
-    batch = draw(case.shape).with_gradient()
-    gradient = case.gradient(case.value(batch, temperature=4.0), batch.student)
-    columns = formula.columns(stack([batch]), 4.0)
-    gradients = [torch.autograd.grad(column.sum(), batch.student, retain_graph=True)[0].flatten() for column in columns]
-    parts = (
-        named(fit(gradients, gradient.flatten()), formula)
-        if gradient.any()
-        else named(torch.zeros(len(columns)), formula)
-    )
-    if parts is None:
-        return None
-    for whose, of_gradient, of_value in (("teacher's", parts.soft, found.soft), ("labels'", parts.hard, found.hard)):
-        if math.isclose(of_gradient, of_value, rel_tol=CLOSE):
-            continue
-        if not of_gradient:
-            answer, words = "none", f"the {whose} term has no gradient at all (.item() or .detach())"
-        else:
-            ratio = of_gradient / of_value
-            answer = "no"
-            words = f"the gradient of the {whose} term is {ratio:.4g} of its value's at T = 4"
-            if whose == "teacher's" and math.isclose(ratio, 1 / 16, rel_tol=CLOSE):
-                answer, words = "t_squared_on_the_value", f"{words}: T² is on the value alone"
-        return Finding(
-            "gradient",
-            answer,
-            f"The gradient is not that of the value: {words}.",
-            "03",
-            "problem",
-            of_gradient / of_value,
-        )
-    return Finding(
-        "gradient",
-        "yes",
-        "The gradient is that of the value" + (", for both terms." if found.hard and found.soft else "."),
-        "03",
-        "ok",
-        1.0,
-    )
-
-
-def _along_a_direction(case: Case) -> tuple[float, float]:
-    """The derivative along a direction, by autograd and by central differences."""
-    batch = draw(case.shape).with_gradient()
-    gradient = case.gradient(case.value(batch), batch.student)
-    direction = draw(case.shape, seed=7).student
-    step = 1e-5
-    ahead, behind = (
-        case.value(replace(batch, student=batch.student.detach() + sign * step * direction)).double().item()
-        for sign in (1, -1)
-    )
-    return (gradient * direction).sum().item(), (ahead - behind) / (2 * step)
+# What it does to the world
 
 
 def _in_place(case: Case) -> Iterator[Finding]:
@@ -247,7 +154,8 @@ def _mask(case: Case, batch: Batch) -> Finding:  # noqa: PLR0911  (one for each 
     lesson = "06" if case.is_tokens else "04"
     layout = case.masked
     if layout is None or case.formula is None:
-        return Finding("mask", "other", "Where labels are missing, it is no formula that we know.", lesson, "note")
+        words = "Where labels are missing, it is no formula that we know."
+        return _teacher_by_label(case) or Finding("mask", "other", words, lesson, "note")
     unlabelled = int((~batch.labelled).sum())
     if case.formula.hard and not layout.ignores:
         words = f"Rows without a label are trained towards class 0: {unlabelled} of {batch.labels.numel()} of ours."
@@ -262,6 +170,30 @@ def _mask(case: Case, batch: Batch) -> Finding:  # noqa: PLR0911  (one for each 
         words = "The teacher is not heard where the label is missing; that is what a teacher would be for."
         return Finding("mask", "unlabelled_dropped", words, lesson, "note", unlabelled)
     return Finding("mask", "teacher_only", "Rows without a label learn from the teacher alone.", lesson)
+
+
+def _teacher_by_label(case: Case) -> Finding | None:
+    """A teacher who is heard otherwise where there is no label."""
+    formula, batch = case.formula, draw(case.shape, missing=True)
+    if formula is None or case.is_tokens:
+        return None
+    if formula.soft is None:
+        if not torch.equal(teacher_heard(case, batch), ~batch.labelled):
+            return None
+        words = "The teacher is heard only where there is no label; the two are not mixed in any row."
+        return Finding("mask", "one_voice", words, "04", "problem")
+    setting = replace(case.setting, missing=True)
+    batches = setting.batches()
+    stacked = stack(batches)
+    hard = replace(formula, soft=None).columns(stacked, setting.temperature)
+    rows = formula.soft.rows(stacked, formula.temperature or setting.temperature)
+    soft = [(rows * counted).sum(-1) for counted in (stacked.labelled, ~stacked.labelled)]
+    found = fit([*hard, *soft], values_of(case.loss, setting, batches))
+    if found is None or not found[-2]:
+        return None
+    ratio = (found[-1] / found[-2]).item()
+    words = f"Where there is no label the teacher has {ratio:.3g} times the say that they have beside one."
+    return Finding("mask", "louder_without_a_label", words, "04", "problem", ratio)
 
 
 def _mask_of_tokens(case: Case, formula: Formula, layout: Layout, batch: Batch) -> Finding:
@@ -473,6 +405,11 @@ def of_unknown(case: Case) -> Iterator[Finding]:
         words = f"None: it is {value.item():.4g} whatever the teacher says."
         words += " Do both sides come from one model?" if abs(value.item()) < CLOSE else ""
         yield Finding("direction", "none", words, "01", "problem", value.item())
+        return
+    heard = teacher_heard(case, batch)
+    if not heard.all() and not case.is_tokens:
+        words = f"The teacher is heard in {int(heard.sum())} of {heard.numel()} rows: the others teach nothing."
+        yield Finding("direction", "some_rows", words, "02", "problem", heard.double().mean().item())
         return
     words = f"None that we know: {value.item():.4f} for our first pair. What follows was tried all the same."
     yield Finding("direction", "unknown", words, "01", "note", value.item())

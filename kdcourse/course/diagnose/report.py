@@ -39,6 +39,8 @@ QUESTIONS = {
     "extreme_logits": "Does it survive extreme logits?",
     "ruled_out": "Does it survive classes that are ruled out?",
     "sixteen_bits": "Does it survive 16 bits?",
+    "class_mask": "What does the mask of classes do?",
+    "vocabulary": "What if the two models are not equally wide?",
     "beta_ends": "Does it jump at the ends of beta?",
 }
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from kdcourse.course.diagnose.batches import Batch, Shape, draw_many, stack
-from kdcourse.course.diagnose.candidates import HARD, KNOWN, Soft, hard_rows, soft_terms
+from kdcourse.course.diagnose.candidates import HARD, KNOWN, OF_THE_INPUT, Soft, hard_rows, soft_terms
 from kdcourse.course.diagnose.foreign import ForeignLoss
 
 PAIRS = 8
@@ -89,6 +89,11 @@ class Formula:
         """Whether nobody can mean it."""
         soft = self.soft
         return soft is not None and (KNOWN[soft.divergence].mistake or soft.softened not in ("both", "neither"))
+
+    @property
+    def is_of_the_input(self) -> bool:
+        """Whether it is what comes of another input than the loss wants."""
+        return self.soft is not None and self.soft.divergence in OF_THE_INPUT
 
     def columns(self, batch: Batch, temperature: float) -> list[Tensor]:
         """The sum of each term, for each batch of a stack."""

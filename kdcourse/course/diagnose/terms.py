@@ -101,10 +101,14 @@ def _hard(case: Case) -> Iterator[Finding]:
         return
     level: Level = "ok" if formula.hard == "temperature_1" else "problem"
     lesson = "03" if formula.hard == "softened" else "02"
+    found = case.coefficients()
+    if found and found.hard < 0 < found.soft:
+        words = "The labels' term has the wrong sign: training drives the student away from its labels."
+        yield Finding("hard", "negative", words, "04", "problem", found.hard)
+        return
     yield Finding(
         "hard", formula.hard, f"The labels' term is {HARD[formula.hard]}.", lesson if level != "ok" else "04", level
     )
-    found = case.coefficients()
     if formula.smoothed and found:
         words = f"The labels are smoothed: {found.smoothing:.3g} of each is spread over all classes."
         yield Finding("smoothing", "yes", words, "04", "note", found.smoothing)
@@ -151,7 +155,10 @@ def divisor_of(case: Case, term: str) -> Divisor | None:
         seen.append((value, _counts(case, term, shape, missing, each)))
     names = list(seen[0][1])
     ratio = seen[2][0] / seen[0][0]
-    for name in [*names, *(f"{first}_and_{second}" for first, second in itertools.combinations(names[1:], 2))]:
+    for name in [
+        *names,
+        *(f"{first}_and_{second}" for first, second in itertools.combinations_with_replacement(names[1:], 2)),
+    ]:
         parts = name.split("_and_")
         products = [value * math.prod(counts[part] for part in parts) for value, counts in seen]
         if all(math.isclose(product, products[0], rel_tol=CLOSE) for product in products):
@@ -214,6 +221,9 @@ def _divisor_finding(case: Case, question: str, divisor: Divisor) -> Finding:
     if name == "nothing" and (dimensions := case.value_of(draw(case.shape)).ndim):
         name = "per_class" if dimensions == len(case.shape) else "per_row"
     words, level = DIVISORS.get(name, (name.replace("_and_", " times ").replace("_", " "), "problem"))
+    first, _, second = name.partition("_and_")
+    if first == second:
+        words = f"{DIVISORS.get(first, (first, level))[0]}, twice: a mean is divided by them once more"
     soft = case.formula.soft if case.formula else None
     per_element = soft is not None and soft.divergence.endswith(("mse", "l1"))
     if question == "divisor" and per_element and name.endswith(("_and_classes", "_and_vocabulary")):

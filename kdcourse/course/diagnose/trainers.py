@@ -11,7 +11,7 @@ import copy
 import functools
 import inspect
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
@@ -75,22 +75,25 @@ def is_trainer(thing: Any) -> bool:
 
 PIECES = 4
 """Into which a batch is cut, as accumulation does."""
+UNEVEN = (2, 2, 2, 1)
+"""Rows of such pieces at the end of a data set, where a mean of means is no mean."""
 DROPOUT = 0.1
 
 
-def loss_of(trainer: type, num_items: float | None = None, teacher_dropout: float = 0.0) -> Any:
+def loss_of(trainer: type, num_items: float | None = None, teacher_dropout: float = 0.0, steps: int = 1) -> Any:
     """A function of logits, labels and those settings that `compute_loss` asks for.
 
     Args:
         trainer: the class.
         num_items: what `num_items_in_batch` says; the number of labels if not given.
         teacher_dropout: of the teacher, if it is in train mode.
+        steps: what `args.gradient_accumulation_steps` says.
     """
     asked: set[str] = set()
 
     def compute(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, **settings: float) -> Tensor:
         teacher = Answers(teacher_logits, teacher_dropout)
-        stand_in = _stand_in(trainer, teacher, Answers(student_logits), settings, asked)
+        stand_in = _stand_in(trainer, teacher, Answers(student_logits), settings, asked, steps)
         ids = torch.ones(labels.shape if labels.ndim > 1 else (len(labels), 3), dtype=torch.long)
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
         keywords = {}
@@ -98,6 +101,7 @@ def loss_of(trainer: type, num_items: float | None = None, teacher_dropout: floa
             keywords["num_items_in_batch"] = torch.tensor(num_items or counted(labels))
         value = value_of(stand_in.compute_loss(Answers(student_logits), inputs, **keywords))
         compute.teacher = teacher  # type: ignore[attr-defined]
+        compute.keeps_labels = "labels" in inputs  # type: ignore[attr-defined]
         return value
 
     for shape in ((4, 3), (2, 4, 3)):
@@ -162,12 +166,12 @@ def _kept(trainer: type, teacher: nn.Module, settings: Mapping[str, float]) -> d
 
 
 def _stand_in(
-    trainer: type, teacher: nn.Module, student: nn.Module, given: Mapping[str, float], asked: set[str]
+    trainer: type, teacher: nn.Module, student: nn.Module, given: Mapping[str, float], asked: set[str], steps: int
 ) -> Any:
     """An instance that was never constructed, and has what it is asked for."""
     settings = Recorder(asked, given)
     arguments = Settings(settings)
-    arguments.update(ARGUMENTS)
+    arguments.update(ARGUMENTS | {"gradient_accumulation_steps": steps})
 
     def find(_: Any, name: str) -> Any:
         if name in PLAIN:
@@ -197,13 +201,21 @@ def accumulation(trainer: type, case: Case) -> Iterator[Finding]:
         yield Finding("accumulation", "refused", words, "05", "problem")
         return
     try:
-        size, off = _in_pieces(trainer, case)
+        size, off = _in_pieces(trainer, case, (1,) * PIECES)
+        _, off_if_uneven = _in_pieces(trainer, case, UNEVEN)
     except CannotCallError:
         return
     divided = getattr(trainer, "loss_is_scaled_for_ga", None) is False
     times = size / PIECES if divided else size
     found = f"{PIECES} pieces of a batch add up to {times:.3g} times the gradient of the whole"
-    if off < CLOSE:
+    if off < CLOSE <= off_if_uneven and not divided:
+        rows = " + ".join(map(str, UNEVEN))
+        words = (
+            f"A mean is divided by the number of pieces, in one term at least: equal pieces add up to the whole, and "
+            f"of {rows} rows the single one weighs twice as much."
+        )
+        yield Finding("accumulation", "mean_over_steps", words, "05", "note", off_if_uneven)
+    elif off < CLOSE:
         words = f"It divides by num_items_in_batch: {found}."
         yield Finding("accumulation", "counted", words, "05", "problem" if divided else "ok", times)
     elif divided:
@@ -231,14 +243,14 @@ def _gradient(case: Case, loss: Any, batch: Batch) -> Tensor:
     return case.loss.gradients(case.loss.in_time(lambda: loss(**given, **_settings(case))), trial.student)[0]
 
 
-def _in_pieces(trainer: type, case: Case) -> tuple[float, float]:
+def _in_pieces(trainer: type, case: Case, sizes: Sequence[int]) -> tuple[float, float]:
     """The size of the step in pieces as a share of the whole step, and how far it is from that, as a share, too."""
-    batch = draw((PIECES, *case.shape[1:]), missing=case.is_tokens)
-    loss = loss_of(trainer, counted(batch.labels))
-    whole = _gradient(case, loss, batch)
-    rows = [slice(place, place + 1) for place in range(PIECES)]
-    parts = [Batch(batch.student[row], batch.teacher[row], batch.labels[row]) for row in rows]
-    pieces = torch.cat([_gradient(case, loss, part) for part in parts])
+    batch = draw((sum(sizes), *case.shape[1:]), missing=case.is_tokens)
+    count = counted(batch.labels)
+    whole = _gradient(case, loss_of(trainer, count), batch)
+    cut = zip(*(part.split(list(sizes)) for part in (batch.student, batch.teacher, batch.labels)), strict=True)
+    in_pieces = loss_of(trainer, count, steps=len(sizes))
+    pieces = torch.cat([_gradient(case, in_pieces, Batch(*parts)) for parts in cut])
     size = (pieces * whole).sum() / whole.square().sum()
     return size.item(), ((pieces - whole).norm() / whole.norm()).item()
 
@@ -247,6 +259,16 @@ def _looks_at_the_count(trainer: type, case: Case) -> bool:
     batch = draw(case.shape)
     once, twice = (_gradient(case, loss_of(trainer, times * counted(batch.labels)), batch) for times in (1, 2))
     return not torch.allclose(once, twice)
+
+
+def labels_popped(trainer: type, case: Case) -> Iterator[Finding]:
+    """Whether the batch lacks its labels afterwards."""
+    batch = draw(case.shape)
+    loss = loss_of(trainer)
+    _gradient(case, loss, batch)
+    if not loss.keeps_labels:
+        words = "It takes the labels out of the batch itself: whoever reads inputs['labels'] afterwards finds none."
+        yield Finding("in_place", "labels_popped", words, "05", "note")
 
 
 def teacher_mode(trainer: type, case: Case) -> Iterator[Finding]:
