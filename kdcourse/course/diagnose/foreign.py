@@ -133,15 +133,13 @@ class ForeignLoss:
             return bool({"weight", "hard_weight", "soft_weight"} & self.roles.keys())
         return role in self.roles
 
-    def __call__(
-        self, batch: Batch, *, classes: Tensor | None = None, vocabulary: int | None = None, **settings: float | None
-    ) -> Tensor:
+    def __call__(self, batch: Batch, special: Mapping[str, Any] | None = None, /, **settings: float | None) -> Tensor:
         """The loss: one number, or one for each row.
 
         Args:
             batch: what it is given.
-            classes: whether each class is allowed; all are if not given.
-            vocabulary: how many tokens both models know; all of the narrower one if not given.
+            special: by their roles, which classes are allowed, if not all are, and how many tokens both models know, if
+                the narrower one knows less than it has logits.
             settings: temperature, weight and beta.
 
         Raises:
@@ -151,9 +149,9 @@ class ForeignLoss:
         student, teacher = FEEDS[self.feed](*copies, (self.has("temperature") and settings.get("temperature")) or 1.0)
         given: dict[str, Any] = {
             "student": student, "teacher": teacher, "labels": batch.labels, "mask": batch.labelled,
-            "classes": torch.ones(student.shape[-1], dtype=torch.bool) if classes is None else classes,
-            "vocabulary": vocabulary or min(student.shape[-1], teacher.shape[-1]),
-            **{role: value for role, value in settings.items() if value is not None},
+            "classes": torch.ones(student.shape[-1], dtype=torch.bool),
+            "vocabulary": min(student.shape[-1], teacher.shape[-1]),
+            **(special or {}), **{role: value for role, value in settings.items() if value is not None},
         }  # fmt: skip
         if "weight" in given:
             weight = given["weight"]

@@ -15,7 +15,7 @@ from kdcourse.course.diagnose.case import FULL_RULES, TOKENS, Case, is_rounded, 
 from kdcourse.course.diagnose.foreign import CannotCallError
 from kdcourse.course.diagnose.gradients import CLOSE, gradient
 from kdcourse.course.diagnose.report import Finding, Level
-from kdcourse.course.diagnose.search import Formula, Layout, fit, named, values_of
+from kdcourse.course.diagnose.search import Formula, Layout, fit, values_of
 from kdcourse.course.diagnose.terms import DIVISORS, divisor_of
 from kdcourse.course.diagnose.widths import class_mask, unequal
 

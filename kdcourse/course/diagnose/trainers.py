@@ -221,6 +221,9 @@ def accumulation(trainer: type, case: Case) -> Iterator[Finding]:
     elif divided:
         words = f"It is a mean, and loss_is_scaled_for_ga = False has transformers divide it by the steps: {found}."
         yield Finding("accumulation", "mean_divided", words, "05", "ok", times)
+    elif _looks_at_the_steps(trainer, case):
+        words = f"It divides by the number of pieces, beside num_items_in_batch: {found}."
+        yield Finding("accumulation", "divided_by_steps", words, "05", "problem", times)
     elif _looks_at_the_count(trainer, case):
         words = f"One term does not look at num_items_in_batch: {found}."
         yield Finding("accumulation", "in_part", words, "05", "problem", times)
@@ -259,6 +262,13 @@ def _looks_at_the_count(trainer: type, case: Case) -> bool:
     batch = draw(case.shape)
     once, twice = (_gradient(case, loss_of(trainer, times * counted(batch.labels)), batch) for times in (1, 2))
     return not torch.allclose(once, twice)
+
+
+def _looks_at_the_steps(trainer: type, case: Case) -> bool:
+    batch = draw(case.shape)
+    count = counted(batch.labels)
+    alone, one_of_many = (_gradient(case, loss_of(trainer, count, steps=steps), batch) for steps in (1, PIECES))
+    return not torch.allclose(alone, one_of_many)
 
 
 def labels_popped(trainer: type, case: Case) -> Iterator[Finding]:
