@@ -1,6 +1,5 @@
 """`kdcourse diagnose`: right losses of others are not accused, and each mistake is named as itself."""
 
-import inspect
 import itertools
 import json
 import sys
@@ -19,7 +18,6 @@ from kdcourse.course import cli
 from kdcourse.course.diagnose import diagnose_loss
 from kdcourse.course.diagnose.foreign import load, possible_roles, roles_of_names
 from kdcourse.course.diagnose.report import QUESTIONS
-from kdcourse.course.exercises import all_exercises
 from kdcourse.course.misuse import MisuseError
 
 FOLDER = str(Path(__file__).parent)
@@ -305,97 +303,6 @@ def not_named_of_tokens(pairs):
         if seen != [answer for _, _, (_, answer) in pair]:
             hidden.append(([(name, value) for name, value, _ in pair], seen))
     return hidden
-
-
-AS_LOSSES = {
-    "01.forward_kl": "log_probs soft_targets",
-    "02.kl_per_row": "outputs teacher_outputs",
-    "03.objective": "y_s y_t y lam tau",
-    "04.semi": "logits_s logits_t gt kd_ratio",
-}
-"""Exercises that are losses, and what others call their arguments."""
-
-
-def renamed(function, names):
-    """The function, under other names."""
-
-    def renamed_function(**given):
-        return function(*(given[name] for name in names.split()))
-
-    keywords = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in names.split()]
-    renamed_function.__signature__ = inspect.Signature(keywords)
-    return renamed_function
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(AS_LOSSES.keys() & all_exercises().keys()))
-def test_every_mistake_of_the_catalogue_has_an_answer_of_its_own(name):
-    """A mistake that the exercises know, and the diagnosis does not."""
-
-    def answers(own):
-        return tuple((each.question, each.answer) for each in diagnose_loss(renamed(own, AS_LOSSES[name])).findings)
-
-    exercise = all_exercises()[name]
-    right = answers(exercise.reference)
-    wrong = {mistake.name: answers(mistake.wrong) for mistake in exercise.misconceptions}
-    assert right not in wrong.values()
-    assert len(set(wrong.values())) == len(wrong)
-
-
-NAMED = {
-    "01.forward_kl": {
-        "turned-round": ("direction", "reverse_kl"), "zero-is-nan": ("ruled_out", "nan"),
-        "cross-entropy": ("direction", "cross_entropy"), "mean-over-classes": ("divisor", "classes"),
-        "rows-together": ("divisor", "nothing"), "sign": ("scale", "negative"),
-    },
-    "02.kl_per_row": {
-        "softmax-on-both-sides": ("direction", "probabilities_as_logs"), "raw-logits": ("direction", "raw_logits"),
-        "log-on-both-sides": ("direction", "log_of_logs"), "roles-exchanged": ("direction", "reverse_kl"),
-        "teacher-twice": ("direction", "none"), "terms-clamped": ("direction", "terms_clamped"),
-        "mean-over-classes": ("divisor", "classes"), "rows-together": ("divisor", "rows"),
-        "softmax-with-flag": ("direction", "two_probabilities_log_target"),
-        "flag-without-log": ("direction", "probability_target_as_log"),
-    },
-    "03.objective": {
-        "t-squared-missing": ("t_squared", "no"), "t-squared-on-both": ("hard_t_squared", "yes"),
-        "labels-softened": ("hard", "softened"), "alpha-turned-round": ("weight", "teacher"),
-        "switch-at-alpha-0": ("ends", "t_squared_goes_missing"),
-    },
-    "04.semi": {
-        "both-by-batch": ("hard_divisor", "rows"), "both-by-labelled": ("divisor", "labelled_rows"),
-        "unlabelled-dropped": ("mask", "unlabelled_dropped"), "label-zero": ("mask", "class_0"),
-        "nan": ("nothing_supervised", "nan"),
-    },
-    "06.token_mean": {
-        "mask-not-shifted": ("shift", "none"), "no-mask": ("mask", "padding_teaches"),
-        "divided-by-texts": ("divisor", "texts"), "divided-by-positions": ("divisor", "positions_but_last"),
-        "mean-of-means": ("divisor", "text_means"), "nan-for-nothing": ("nothing_supervised", "nan"),
-        "counted-before-the-shift": ("divisor", "labels_before_the_shift"),
-    },
-}  # fmt: skip
-"""The answer that is a mistake's own name, by exercise and mistake."""
-
-
-def as_loss(exercise, own):
-    """The function of an exercise as somebody's loss."""
-    if exercise == "06.token_mean":
-        return lambda s, t, labels: own(foreign_losses.kl(s, t), labels)
-    return renamed(own, AS_LOSSES[exercise])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(NAMED.keys() & all_exercises().keys()))
-def test_every_mistake_of_the_catalogue_is_named(name):
-    """An answer that is only another one, and does not say what is wrong."""
-    exercise = all_exercises()[name]
-    right = diagnose_loss(as_loss(name, exercise.reference))
-    wrong = {mistake.name: mistake.wrong for mistake in exercise.misconceptions}
-    assert len(NAMED[name].keys() & wrong.keys()) >= len(wrong) - 1
-    for mistake in NAMED[name].keys() & wrong.keys():
-        question, answer = NAMED[name][mistake]
-        report = diagnose_loss(as_loss(name, wrong[mistake]))
-        assert report.get(question) == answer, mistake
-        assert right.get(question) != answer, mistake
 
 
 @pytest.mark.parametrize(

@@ -202,7 +202,7 @@ class ForeignLoss:
 
     def _call(self, values: Mapping[str, Any], given: Mapping[str, Any]) -> Any:
         function = self.function
-        if self.made:
+        if inspect.isclass(function):
             function = function(**{name: value for name, value in values.items() if name in self.made})
         elif held := {name: value for name, value in values.items() if name in self.held}:
             function = copy.copy(function)

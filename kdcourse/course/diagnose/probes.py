@@ -407,7 +407,7 @@ def of_unknown(case: Case) -> Iterator[Finding]:
         yield Finding("direction", "none", words, "01", "problem", value.item())
         return
     heard = teacher_heard(case, batch)
-    if not heard.all() and not case.is_tokens:
+    if heard.any() and not heard.all() and not case.is_tokens:
         words = f"The teacher is heard in {int(heard.sum())} of {heard.numel()} rows: the others teach nothing."
         yield Finding("direction", "some_rows", words, "02", "problem", heard.double().mean().item())
         return

@@ -297,9 +297,12 @@ def _t_squared(case: Case, power: float) -> Finding:
     what = {0: "T² is missing", 1: "it is multiplied by T once", -2: "it is divided by T²", 4: "T² is there twice"}
     words = f"At T = 4 the teacher's term is {times} of what it is with T²: {what.get(rounded, 'it is divided by T')}."
     alone = case.formula is not None and case.formula.hard is None and not rounded
+    given = case.loss.roles.get("soft_weight") if not rounded else None
     if alone:
         words += " No labels' term stands beside it, so that only the step is smaller."
-    return Finding("t_squared", POWERS[rounded], words, "03", "note" if alone else "problem", share)
+    elif given:
+        words += f" Whoever chooses {given} has to put it there."
+    return Finding("t_squared", POWERS[rounded], words, "03", "note" if alone or given else "problem", share)
 
 
 def _built_in_power(
