@@ -8,6 +8,9 @@ PYTHONPATH, and without what they depend on, since some ask for an older torch o
     pip install --no-deps --target peers omegaconf antlr4-python3-runtime==4.9.3 pulp torchao tensorboard \
         tensorboard-data-server absl-py grpcio markdown protobuf werkzeug
 
+DistillKit is in no package index: its folder `distillkit`, from arcee-ai/DistillKit at the commit in SOURCES, goes
+there as well.
+
 It writes `docs/libraries.json`, what was found, and `docs/libraries.md`, the page that is made of it. A library that is
 not there, or cannot be imported, keeps what was found before.
 """
@@ -16,9 +19,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import inspect
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -37,7 +43,8 @@ a library without T², or with a reverse KL, may mean it. What matters is that i
 
 Liger's loss takes hidden states and heads, and was given heads that are the identity, without compilation. ModelOpt's
 has its default reduction, torchtune's module was loaded without the package around it, and of TRL's trainer only
-`compute_loss` was called.
+`compute_loss` was called. DistillKit's losses were masked as its trainer does it, and its sparse one was given the
+teacher's three likeliest classes, their log-probabilities, and `SYMMETRIC_UNIFORM` for the rest.
 
 `python benchmarks/what_libraries_compute.py` makes this page, from `docs/libraries.json`, which it writes anew for
 libraries that are installed.
@@ -120,6 +127,40 @@ def _torchtune() -> Path:
     return Path(spec.origin).parent / "modules" / "loss" / "kd_losses.py"
 
 
+def distillkit(module: str, name: str) -> Any:
+    from distillkit.signals import DenseSignal
+
+    kind = getattr(importlib.import_module(f"distillkit.lossfuncs.{module}"), name)
+
+    class OfLogits(nn.Module):
+        """Its trainer makes the mask of labels, which it does not shift."""
+
+        def __init__(self, **settings: float) -> None:
+            super().__init__()
+            self.loss = kind(**settings)
+
+        def forward(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
+            signal = DenseSignal(1.0, None, teacher_logits.shape[-1], teacher_logits)
+            return self.loss(SimpleNamespace(logits=student_logits), signal, (labels >= 0).unsqueeze(-1))
+
+    OfLogits.__signature__ = inspect.signature(kind)  # type: ignore[attr-defined]
+    return OfLogits
+
+
+def distillkit_sparse() -> Any:
+    from distillkit.lossfuncs.kl import KLDLoss
+    from distillkit.missing_probability import MissingProbabilityHandling
+    from distillkit.signals import SparseSignal
+
+    def top_3(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
+        values, ids = teacher_logits.log_softmax(-1).topk(3)
+        loss = KLDLoss(temperature, MissingProbabilityHandling.SYMMETRIC_UNIFORM)
+        signal = SparseSignal(1.0, None, teacher_logits.shape[-1], ids, values, log_values=True)
+        return loss(SimpleNamespace(logits=student_logits), signal, (labels >= 0).unsqueeze(-1))
+
+    return top_3
+
+
 def textbrewer_ce() -> Any:
     from textbrewer.losses import kd_ce_loss
 
@@ -145,10 +186,21 @@ LOSSES: dict[str, tuple[str, Callable[[], Any]]] = {
     "ModelOpt, `LogitsDistillationLoss`": ("nvidia-modelopt", modelopt),
     "torchtune, `ForwardKLLoss`": ("torchtune", torchtune_forward),
     "torchtune, `ReverseKLLoss`": ("torchtune", torchtune_reverse),
+    "DistillKit, `KLDLoss`": ("distillkit", partial(distillkit, "kl", "KLDLoss")),
+    "DistillKit, `JSDLoss`": ("distillkit", partial(distillkit, "jsd", "JSDLoss")),
+    "DistillKit, `TVDLoss`": ("distillkit", partial(distillkit, "tvd", "TVDLoss")),
+    "DistillKit, `KLDLoss` of a top 3": ("distillkit", distillkit_sparse),
     "TextBrewer, `kd_ce_loss`": ("textbrewer", textbrewer_ce),
     "TextBrewer, `kd_mse_loss`": ("textbrewer", textbrewer_mse),
 }
 """By title: the distribution, and how to get at the loss."""
+
+SOURCES = {"distillkit": "1.0.0 at a61c2e7"}
+"""The version and the commit of what is in no package index."""
+
+
+def version_of(distribution: str) -> str:
+    return SOURCES.get(distribution) or importlib.metadata.version(distribution).partition("+")[0]
 
 
 def page_of(found: dict[str, Any]) -> str:
@@ -179,7 +231,7 @@ def main() -> None:
     for title, (distribution, get) in LOSSES.items():
         try:
             loss = get()
-            version = importlib.metadata.version(distribution).partition("+")[0]
+            version = version_of(distribution)
         except Exception as error:  # whatever an import of others raises
             print(f"{title}: {type(error).__name__}: {error}")
             if title in before:

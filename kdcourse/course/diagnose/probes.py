@@ -273,6 +273,7 @@ def _tokens(case: Case) -> Iterator[Finding]:
 def _extreme(case: Case) -> Iterator[Finding]:
     """Logits whose probabilities underflow: where a log of a softmax, or an epsilon in it, shows."""
     if case.formula is None:
+        yield from _extreme_of_unknown(case)
         return
     batch = draw(case.shape, scale=1000.0)
     columns = case.formula.columns(stack([batch]), case.setting.temperature)
@@ -293,6 +294,20 @@ def _extreme(case: Case) -> Iterator[Finding]:
         yield Finding("extreme_logits", "nan_gradient", words, "02", "problem")
     else:
         yield Finding("extreme_logits", "yes", f"Extreme logits are survived: {pair}.", "02", "ok", value.item())
+
+
+def _extreme_of_unknown(case: Case) -> Iterator[Finding]:
+    """Without a formula to compare with: whether there is a number, where small logits have one."""
+    if not case.value(draw(case.shape)).isfinite():
+        return
+    trial = draw(case.shape, scale=1000.0).with_gradient()
+    value = case.value(trial)
+    if not value.isfinite():
+        words = f"For logits of some thousands it is {show(value)}: a logarithm of 0 was taken, or 0 times infinity."
+        yield Finding("extreme_logits", "nan", words, "02", "problem")
+    elif value.requires_grad and not case.gradient(value, trial.student).isfinite().all():
+        words = f"Extreme logits give a gradient of NaN, though the value is {value.item():.4g}: a probability was 0."
+        yield Finding("extreme_logits", "nan_gradient", words, "02", "problem")
 
 
 def _ruled_out(case: Case) -> Iterator[Finding]:
