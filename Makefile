@@ -57,6 +57,7 @@ test-deep: $(VENV)/.test-ready assets ## Try fifty thousand random cases, every 
 	KDCOURSE_DEEP=1 $(RUN) pytest -n 2 --dist loadfile tests/test_properties.py tests/notebooks/test_twice.py \
 		tests/course/test_run.py tests/course/test_editions.py tests/attacks/test_attacks_on_files.py tests/ports \
 		tests/census/test_census.py tests/attacks/test_attacks_on_the_cache.py tests/course/test_diagnose_search.py \
+		tests/course/test_diagnose_catalogue.py \
 		tests/course/exercises/test_hostile.py tests/course/exercises/test_search.py \
 		tests/course/exercises/test_pairs.py
 

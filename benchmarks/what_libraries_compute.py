@@ -140,8 +140,9 @@ def distillkit(module: str, name: str) -> Any:
             self.loss = kind(**settings)
 
         def forward(self, student_logits: Tensor, teacher_logits: Tensor, labels: Tensor) -> Tensor:
+            mask = _mask_of_distillkit(labels)
             signal = DenseSignal(1.0, None, teacher_logits.shape[-1], teacher_logits)
-            return self.loss(SimpleNamespace(logits=student_logits), signal, (labels >= 0).unsqueeze(-1))
+            return self.loss(SimpleNamespace(logits=student_logits), signal, mask)
 
     OfLogits.__signature__ = inspect.signature(kind)  # type: ignore[attr-defined]
     return OfLogits
@@ -156,9 +157,16 @@ def distillkit_sparse() -> Any:
         values, ids = teacher_logits.log_softmax(-1).topk(3)
         loss = KLDLoss(temperature, MissingProbabilityHandling.SYMMETRIC_UNIFORM)
         signal = SparseSignal(1.0, None, teacher_logits.shape[-1], ids, values, log_values=True)
-        return loss(SimpleNamespace(logits=student_logits), signal, (labels >= 0).unsqueeze(-1))
+        return loss(SimpleNamespace(logits=student_logits), signal, _mask_of_distillkit(labels))
 
     return top_3
+
+
+def _mask_of_distillkit(labels: Tensor) -> Tensor:
+    """As its trainer makes it; of rows without texts it would broadcast to (rows, rows)."""
+    if labels.ndim == 1:
+        raise ValueError("(texts, tokens, vocabulary) is asked for")
+    return (labels >= 0).unsqueeze(-1)
 
 
 def textbrewer_ce() -> Any:

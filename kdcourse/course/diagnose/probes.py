@@ -112,6 +112,12 @@ OFFSETS = {
 }  # fmt: skip
 
 
+UNSHIFTED_MASK = (
+    "A label counts the teacher at its own position: nothing is shifted. Labels of a causal language model belong to "
+    "the position before, so its caller must shift them."
+)
+
+
 def _missing(case: Case) -> Iterator[Finding]:
     if case.is_tokens and case.formula is not None:
         yield from _shift(case)
@@ -144,6 +150,8 @@ def _shift(case: Case) -> Iterator[Finding]:
             )
             level = "problem"
         yield Finding("shift", {0: "none", 1: "once", 2: "twice"}.get(offset, str(offset)), words, "06", level, offset)
+    elif case.loss.has("labels") and case.masked and case.masked.soft == "labelled":
+        yield Finding("shift", "none", UNSHIFTED_MASK, "06", "note", 0)
     elif fitting == max(OFFSETS):
         words = "The teacher is not heard at the last two positions: it is shifted twice."
         yield Finding("shift", "twice", words, "06", "problem", fitting)
@@ -261,9 +269,7 @@ def _tokens(case: Case) -> Iterator[Finding]:
         words += " Flatten to (tokens, vocabulary) first, and leave out padding."
     yield Finding("tokens", name, words, "06", "note" if level == "problem" else level)
     if tokens.masked and tokens.masked.soft == "labelled" and case.formula.hard is None:
-        words = "A label counts the teacher at its own position: nothing is shifted. Labels of a causal language model "
-        words += "belong to the position before, so its caller must shift them."
-        yield Finding("shift", "none", words, "06", "note", 0)
+        yield Finding("shift", "none", UNSHIFTED_MASK, "06", "note", 0)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
