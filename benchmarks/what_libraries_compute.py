@@ -96,8 +96,9 @@ def liger() -> Any:
             )
 
         def forward(self, student_logits: Tensor, teacher_logits: Tensor, true_labels: Tensor) -> Tensor:
-            head = torch.eye(student_logits.shape[-1], dtype=student_logits.dtype)
-            return self.loss(student_logits, head, teacher_logits, head, true_labels)
+            heads = (torch.eye(each.shape[-1], dtype=each.dtype) for each in (student_logits, teacher_logits))
+            student_head, teacher_head = heads
+            return self.loss(student_logits, student_head, teacher_logits, teacher_head, true_labels)
 
     return OfLogits
 
