@@ -170,7 +170,13 @@ def _first_that_fits(
 
 
 def _treated(change: Callable[[Batch], Batch]) -> Columns:
-    return lambda formula, batch, temperature: formula.columns(change(batch), temperature)
+    """The labels' term may be that of the logits as they were given."""
+
+    def columns(formula: Formula, batch: Batch, temperature: float) -> list[Tensor]:
+        as_given = replace(formula, soft=None).columns(batch, temperature)
+        return [*as_given, *formula.columns(change(batch), temperature)]
+
+    return columns
 
 
 def _after_softmax(kept: Tensor) -> Columns:
