@@ -134,7 +134,7 @@ def run(function: Function, inputs: Inputs, gradient: bool, from_logits: Functio
     """Call a function on copies of its inputs.
 
     Args:
-        gradient: of the sum of its value, with respect to the first input, or to the parameters of that.
+        gradient: of the sum of its value, with respect to the first input.
         from_logits: what makes the first input of logits; the gradient is then taken with respect to those. What
             differs only along a direction that such a function levels out is the same.
 
@@ -142,9 +142,7 @@ def run(function: Function, inputs: Inputs, gradient: bool, from_logits: Functio
         KeyboardInterrupt: somebody has pressed the stop button; nothing of the function runs on.
     """
     given = copy.deepcopy(inputs)
-    leaves = _learnable(given[0]) if gradient else []
-    for leaf in leaves:
-        leaf.requires_grad_()
+    leaves = [given[0].requires_grad_()] if gradient else []
     if from_logits:
         given = (from_logits(given[0]), *given[1:])
     before = copy.deepcopy(tuple(map(_detached, given)))
@@ -169,10 +167,6 @@ def _gradients(value: Any, leaves: Sequence[Tensor]) -> Sequence[Tensor]:
 def _is_plain(part: Any) -> bool:
     """Whether nothing of somebody's can be in it."""
     return type(part) in (Tensor, int, float, str, bool, type(None))
-
-
-def _learnable(first: Any) -> list[Tensor]:
-    return [first] if isinstance(first, Tensor) else list(first.parameters())
 
 
 def call_in_time(function: Function, inputs: Inputs) -> tuple[Any, BaseException | None]:

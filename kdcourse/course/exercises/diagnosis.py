@@ -138,7 +138,7 @@ def _diagnose_on_edges(exercise: Exercise, function: Function, tried: int) -> Di
     answers, expected = (run_all(exercise, each, inputs) for each in (function, exercise.reference))
     if all_same(answers, expected, exercise.tolerance):
         if name := borrowed(exercise, function, exercise.examples):
-            return Diagnosis("borrowed", _thanks_but(name, exercise))
+            return Diagnosis("borrowed", thanks_but(name, exercise))
         return Diagnosis("passed", f"{exercise.title}: right, on {tried + len(inputs)} inputs.")
     wrong = [not same(*pair, exercise.tolerance) for pair in zip(answers, expected, strict=True)].index(True)
     found = _describe_difference(inputs, answers, expected, exercise)
@@ -146,7 +146,7 @@ def _diagnose_on_edges(exercise: Exercise, function: Function, tried: int) -> Di
     return replace(found, message=f"{said} {found.message.removeprefix(UNKNOWN).lstrip()}".rstrip())
 
 
-def _thanks_but(name: str, exercise: Exercise) -> str:
+def thanks_but(name: str, exercise: Task) -> str:
     """What to say of a right answer that calls what is ours, or what the text excludes."""
     if name.startswith("kdcourse."):
         return f"That is right, and it is ours: your answer calls {name}. Now write it yourself; the hints are there."

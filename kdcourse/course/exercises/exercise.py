@@ -70,7 +70,7 @@ class Exercise(Task):
     random_inputs: Callable[[torch.Generator], Inputs]
     """One more input, drawn anew for each of a few seeds."""
     gradient: bool = False
-    """Compare the gradient with respect to the first argument, too, or to the parameters of a model."""
+    """Compare the gradient with respect to the first argument, too."""
     from_logits: Function | None = None
     """What makes the first argument of logits, by which the gradient is then compared: `log_softmax`, where it is
     log-probabilities, so that an answer may renormalise them."""

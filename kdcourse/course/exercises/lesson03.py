@@ -339,6 +339,7 @@ LOOP = RepairARun(
     minutes=12,
     broken=_unwritten,
     reference=_distill,
+    by_words=True,
     prepare=training.task,
     properties=[
         Property("as many batches as steps are asked for", training.number_of_steps),

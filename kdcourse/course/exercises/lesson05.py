@@ -1,19 +1,21 @@
-"""The exercises of lesson 05: what is in a batch, what a micro-batch's loss is divided by, and a whole compute_loss."""
+"""The exercises of lesson 05: what is in a batch, what a piece's loss is divided by, and a whole compute_loss."""
 
 from __future__ import annotations
 
 from collections import UserDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812  (the name that everybody knows it by)
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from kdcourse.checks import IGNORED_LABEL
-from kdcourse.course.exercises.edges import IN_FLOAT64, NO_LABELS, ONE_ROW, ending
+from kdcourse.course.exercises import trainers
+from kdcourse.course.exercises.edges import IN_FLOAT64, NO_LABELS, ONE_ROW
 from kdcourse.course.exercises.exercise import Edge, Exercise, Inputs, Misconception
+from kdcourse.course.exercises.kinds.repairs import Property, RepairARun
 from kdcourse.loss import distillation_loss
 
 Batch = dict[str, Tensor]
@@ -204,220 +206,267 @@ SHARE = Exercise(
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# 05.own
+# 05.trainer
 
-Items = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a classifier returns: logits, and a loss of its own if it was given labels."""
-
-    logits: Tensor
-    loss: Tensor | None
+Items = tuple[Any, Any]
 
 
-@dataclass(frozen=True)
-class ToyClassifier:
-    """Called like a model of transformers: the mean of its words' rows in a table that a seed has drawn."""
-
-    seed: int
-    size: float = 2.0
-    table: Tensor = field(init=False, compare=False, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "table", self.size * torch.randn(99, 3, generator=Generator().manual_seed(self.seed)))
-
-    def parameters(self) -> list[Tensor]:
-        return [self.table]
-
-    def __call__(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor | None = None) -> Answer:
-        mask = attention_mask[..., None]
-        logits = (self.table[input_ids] * mask).sum(dim=1) / mask.sum(dim=1)
-        return Answer(logits, None if labels is None else F.cross_entropy(logits, labels))
+def _tutorial(
+    self: Any, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Items | None = None
+) -> Any:
+    """As many scripts have it."""
+    temperature, alpha = self.args.temperature, self.args.alpha
+    outputs = self.model(**inputs)
+    teacher_logits = self.teacher(**inputs).logits
+    soft = temperature**2 * F.kl_div(
+        F.log_softmax(outputs.logits / temperature, dim=-1),
+        F.softmax(teacher_logits / temperature, dim=-1),
+        reduction="batchmean",
+    )
+    return alpha * outputs.loss + (1 - alpha) * soft
 
 
-SURE, SURE_TEACHER = ToyClassifier(2, 40.0), ToyClassifier(3, 40.0)
-
-
-def _micro_batch(generator: Generator, labels: Sequence[int]) -> Batch:
-    ids = torch.randint(0, 99, (len(labels), 3), generator=generator)
-    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": torch.tensor(labels)}
-
-
-def _random_step(generator: Generator) -> Inputs:
-    batch = _micro_batch(generator, [2, IGNORED_LABEL, 0, 1])
-    return ToyClassifier(0), ToyClassifier(1), batch, (9, 13), 0.3, 3.0
-
-
-def _with_labels(batch: Batch, label: int) -> Batch:
-    return batch | {"labels": torch.full_like(batch["labels"], label)}
-
-
-def _rows(batch: Batch, rows: slice) -> Batch:
-    return {name: column[rows] for name, column in batch.items()}
-
-
-def _padded(batch: Batch) -> Batch:
-    """The second row has one token less, the third two."""
-    mask = batch["attention_mask"].clone()
-    mask[1:, -1] = 0
-    mask[2:, -2] = 0
-    return batch | {"attention_mask": mask}
-
-
-def _features(inputs: Batch) -> Batch:
+def _features(inputs: Any) -> Batch:
     return {name: value for name, value in inputs.items() if name != "labels"}
 
 
-def _terms(student: ToyClassifier, teacher: ToyClassifier, inputs: Batch, temperature: float) -> tuple[Tensor, Tensor]:
-    """Cross-entropy summed over labelled rows, and T²·KL of each row."""
-    student_logits, teacher_logits = (model(**_features(inputs)).logits for model in (student, teacher))
-    hard = F.cross_entropy(student_logits, inputs["labels"], reduction="sum")
-    student_log_probs = F.log_softmax(student_logits / temperature, dim=-1)
-    teacher_log_probs = F.log_softmax(teacher_logits / temperature, dim=-1)
-    soft = F.kl_div(student_log_probs, teacher_log_probs, reduction="none", log_target=True).sum(dim=-1)
-    return hard, temperature**2 * soft
+def _counted(labels: Tensor, items: Items | None) -> Items:
+    """The labelled and the taught rows: those of the whole step, or those of a batch that is all there is."""
+    return ((labels != IGNORED_LABEL).sum(), len(labels)) if items is None else items
 
 
-def _own(
-    student: ToyClassifier, teacher: ToyClassifier, inputs: Batch, items: Items, alpha: float, temperature: float
-) -> Tensor:
+def _soft(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T²·KL of each row."""
+    log_probs, targets = F.log_softmax(student / temperature, dim=-1), F.log_softmax(teacher / temperature, dim=-1)
+    return temperature**2 * F.kl_div(log_probs, targets, reduction="none", log_target=True).sum(dim=-1)
+
+
+def _compute_loss(
+    self: Any, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Items | None = None
+) -> Any:
     """Both terms as sums, each divided by its own count of the whole step."""
-    hard, soft = _terms(student, teacher, inputs, temperature)
-    labelled, taught = items
-    return alpha * hard / labelled + (1 - alpha) * soft.sum() / taught
+    labels = inputs["labels"]
+    labelled, taught = _counted(labels, num_items_in_batch)
+    outputs = model(**_features(inputs))
+    with torch.no_grad():
+        teacher_logits = self.teacher(**_features(inputs)).logits
+    hard = F.cross_entropy(outputs.logits, labels, reduction="sum") / labelled
+    soft = _soft(outputs.logits, teacher_logits, self.args.temperature).sum() / taught
+    loss = self.args.alpha * hard + (1 - self.args.alpha) * soft
+    return (loss, outputs) if return_outputs else loss
 
 
-def _own_means(
-    student: ToyClassifier, teacher: ToyClassifier, inputs: Batch, items: Items, alpha: float, temperature: float
-) -> Tensor:
-    hard = F.cross_entropy(student(**_features(inputs)).logits, inputs["labels"])
-    _, soft = _terms(student, teacher, inputs, temperature)
-    return alpha * hard + (1 - alpha) * soft.mean()
+def _with(self: Any, **changes: Any) -> Any:
+    """The trainer, with something in its place."""
+    return SimpleNamespace(**({"args": self.args, "model": self.model, "teacher": self.teacher} | changes))
 
 
-def _own_with_the_students_loss(
-    student: ToyClassifier, teacher: ToyClassifier, inputs: Batch, items: Items, alpha: float, temperature: float
-) -> Tensor:
-    hard = F.cross_entropy(student(**_features(inputs)).logits, inputs["labels"])
-    _, soft = _terms(student, teacher, inputs, temperature)
-    return alpha * hard + (1 - alpha) * soft.sum() / items[1]
+def _loss_labels_for_the_teacher(self: Any, model: nn.Module, inputs: Any, *others: Any, **named: Any) -> Any:
+    def told(**features: Any) -> Any:
+        return self.teacher(**features, labels=inputs["labels"])
+
+    return _compute_loss(_with(self, teacher=told), model, inputs, *others, **named)
 
 
-def _own_by_one_count(
-    student: ToyClassifier, teacher: ToyClassifier, inputs: Batch, items: Items, alpha: float, temperature: float
-) -> Tensor:
-    labelled, _ = items
-    return _own(student, teacher, inputs, (labelled, labelled), alpha, temperature)
+def _loss_teacher_in_the_graph(self: Any, *others: Any, **named: Any) -> Any:
+    def with_graph(**features: Any) -> Any:
+        with torch.enable_grad():
+            return self.teacher(**features)
+
+    return _compute_loss(_with(self, teacher=with_graph), *others, **named)
 
 
-def _own_labelled_rows_alone(
-    student: ToyClassifier, teacher: ToyClassifier, inputs: Batch, items: Items, alpha: float, temperature: float
-) -> Tensor:
-    hard, soft = _terms(student, teacher, inputs, temperature)
-    labelled, taught = items
-    return alpha * hard / labelled + (1 - alpha) * soft[inputs["labels"] != IGNORED_LABEL].sum() / taught
+def _loss_of_the_trainers_own_model(self: Any, model: nn.Module, *others: Any, **named: Any) -> Any:
+    return _compute_loss(self, self.model, *others, **named)
 
 
-def _own_without_t_squared(
-    student: ToyClassifier, teacher: ToyClassifier, inputs: Batch, items: Items, alpha: float, temperature: float
-) -> Tensor:
-    hard, soft = _terms(student, teacher, inputs, temperature)
-    return alpha * hard / items[0] + (1 - alpha) * soft.sum() / temperature**2 / items[1]
+def _loss_means(self: Any, *others: Any, num_items_in_batch: Items | None = None, **named: Any) -> Any:
+    return _compute_loss(self, *others, **named)
 
 
-def _own_alpha_on_the_teacher(
-    student: ToyClassifier, teacher: ToyClassifier, inputs: Batch, items: Items, alpha: float, temperature: float
-) -> Tensor:
-    return _own(student, teacher, inputs, items, 1 - alpha, temperature)
+def _loss_hard_term_of_forward(
+    self: Any, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Items | None = None
+) -> Any:
+    labelled, _ = _counted(inputs["labels"], num_items_in_batch)
+    summed = F.cross_entropy(model(**_features(inputs)).logits, inputs["labels"], reduction="sum") / labelled
+    loss, outputs = _compute_loss(self, model, inputs, True, num_items_in_batch)
+    loss = loss + self.args.alpha * (F.cross_entropy(outputs.logits, inputs["labels"]) - summed)
+    return (loss, outputs) if return_outputs else loss
 
 
-def _own_labels_popped(
-    student: ToyClassifier, teacher: ToyClassifier, inputs: Batch, items: Items, alpha: float, temperature: float
-) -> Tensor:
-    loss = _own(student, teacher, inputs, items, alpha, temperature)
+def _loss_one_count(self: Any, *others: Any, num_items_in_batch: Items | None = None, **named: Any) -> Any:
+    items = num_items_in_batch and (num_items_in_batch[0], num_items_in_batch[0])
+    return _compute_loss(self, *others, **(named | {"num_items_in_batch": items}))
+
+
+def _loss_labelled_rows_alone(
+    self: Any, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Items | None = None
+) -> Any:
+    rows, (_, taught) = inputs["labels"] == IGNORED_LABEL, _counted(inputs["labels"], num_items_in_batch)
+    loss, outputs = _compute_loss(self, model, inputs, True, num_items_in_batch)
+    with torch.no_grad():
+        teacher_logits = self.teacher(**_features(inputs)).logits
+    left_out = _soft(outputs.logits, teacher_logits, self.args.temperature)[rows].sum() / taught
+    loss = loss - (1 - self.args.alpha) * left_out
+    return (loss, outputs) if return_outputs else loss
+
+
+def _loss_t_squared_missing(
+    self: Any, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Items | None = None
+) -> Any:
+    args = SimpleNamespace(alpha=0.0, temperature=self.args.temperature)
+    loss, outputs = _compute_loss(self, model, inputs, True, num_items_in_batch)
+    soft = _compute_loss(_with(self, args=args), model, inputs, num_items_in_batch=num_items_in_batch)
+    loss = loss - (1 - self.args.alpha) * (1 - 1 / self.args.temperature**2) * soft
+    return (loss, outputs) if return_outputs else loss
+
+
+def _loss_alpha_on_the_teacher(self: Any, *others: Any, **named: Any) -> Any:
+    args = SimpleNamespace(alpha=1 - self.args.alpha, temperature=self.args.temperature)
+    return _compute_loss(_with(self, args=args), *others, **named)
+
+
+def _loss_labels_popped(self: Any, model: nn.Module, inputs: Any, *others: Any, **named: Any) -> Any:
+    loss = _compute_loss(self, model, inputs, *others, **named)
     inputs.pop("labels")
     return loss
 
 
-OWN = Exercise(
-    id="05.own",
-    title="A compute_loss of your own",
+def _loss_without_outputs(
+    self: Any, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Items | None = None
+) -> Any:
+    return _compute_loss(self, model, inputs, num_items_in_batch=num_items_in_batch)
+
+
+def _loss_of_no_count(
+    self: Any, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+) -> Any:
+    labelled, taught = num_items_in_batch
+    return _compute_loss(self, model, inputs, return_outputs, (labelled, taught))
+
+
+def _loss_student_without_gradient(self: Any, *others: Any, **named: Any) -> Any:
+    with torch.no_grad():
+        return _compute_loss(self, *others, **named)
+
+
+TRAINER = RepairARun(
+    id="05.trainer",
+    title="Repair a compute_loss",
     difficulty=3,
     minutes=10,
-    examples=[
-        (ToyClassifier(0), ToyClassifier(1), _micro_batch(Generator().manual_seed(10), [0, 2]), (7, 7), 0.3, 2.0),
-        (
-            ToyClassifier(0), ToyClassifier(1), _micro_batch(Generator().manual_seed(11), [1, IGNORED_LABEL]),
-            (5, 7), 0.3, 2.0,
-        ),
-    ],
-    random_inputs=_random_step,
-    reference=_own,
-    gradient=True,
-    edges=[
-        Edge("for a batch that is no dict", lambda s, t, batch, *others: (s, t, UserDict(batch), *others)),
-        Edge("where no row has a label", lambda s, t, batch, *others: (s, t, _with_labels(batch, -100), *others)),
-        Edge("where every row has a label", lambda s, t, batch, *others: (s, t, _with_labels(batch, 1), *others)),
-        Edge("for rows that are padded", lambda s, t, batch, *others: (s, t, _padded(batch), *others)),
-        Edge("where student and teacher agree", lambda s, t, *others: (ToyClassifier(t.seed), t, *others)),
-        Edge("for models that are sure of themselves", lambda s, t, *others: (SURE, SURE_TEACHER, *others)),
-        Edge("for a single row", lambda s, t, batch, *others: (s, t, _rows(batch, slice(1, 2)), *others)),
-        ending("at alpha = 0 and T = 1", 0.0, 1.0),
-        ending("at alpha = 1 and T = 2.5", 1.0, 2.5),
-        ending("at T = 2.5", 0.6, 2.5),
-    ],
+    broken=_tutorial,
+    reference=_compute_loss,
     excludes=[distillation_loss],
+    properties=[
+        Property("the teacher is asked without the labels", trainers.labels_told),
+        Property("the teacher keeps no graph", trainers.graph_of_the_teacher),
+        Property("the model that is handed over is asked", trainers.model_passed_over),
+        Property("inputs and modes are as they were", trainers.what_has_changed),
+        Property("gradient of one batch at T = 1", trainers.weights_at(1.0)),
+        Property("gradient of one batch at T = 4", trainers.weights_at(4.0)),
+        Property("pieces of 2, 2, 2, 2 rows are the step of 8", trainers.weights_in_pieces(trainers.EVEN)),
+        Property(
+            "pieces of 2, 2, 2, 1 rows are the step of 7", trainers.weights_in_pieces(trainers.UNEVEN, temperature=2.5)
+        ),
+        Property("a row without label learns from the teacher", trainers.weights_without_labels),
+        Property("a piece may be without labels", trainers.weights_in_pieces(trainers.ONE_UNLABELLED)),
+        Property("value of the step", trainers.value),
+        Property("without a count, a batch counts itself", trainers.evaluation),
+        Property("outputs come back when they are asked for", trainers.outputs_returned),
+    ],
     misconceptions=[
         Misconception(
+            "labels-for-the-teacher",
+            _loss_labels_for_the_teacher,
+            "1 thing is left: your teacher is handed the labels. It computes a loss of its own that nobody reads, and "
+            "a teacher with other classes stops there.",
+            "section 2",
+        ),
+        Misconception(
+            "teacher-in-the-graph",
+            _loss_teacher_in_the_graph,
+            "Your teacher answers with a graph, 4 times in 4 pieces: memory and time for gradients that nobody uses. "
+            "Ask it under `torch.no_grad()`.",
+            "section 5, What the teacher is doing",
+        ),
+        Misconception(
+            "the-trainers-own-model",
+            _loss_of_the_trainers_own_model,
+            "You call `self.model`, and the model that is handed over is asked 0 times. It is a wrapper where there "
+            "are several processes, and averages their gradients: without it each trains a student of its own.",
+            "section 4, two counts",
+        ),
+        Misconception(
             "means",
-            _own_means,
-            "You return the means of this micro-batch: 4 equal ones add up to 4 times the loss of the step.",
+            _loss_means,
+            "You return the means of this piece: 4 equal pieces add up to 4 times the step. Divide sums by the counts "
+            "that are handed over.",
             "section 4",
         ),
         Misconception(
-            "the-students-own-loss",
-            _own_with_the_students_loss,
-            "Your hard term is the loss that forward returns, a mean over this micro-batch: 4 of them add up to 4 "
-            "times that of the step.",
+            "hard-term-of-forward",
+            _loss_hard_term_of_forward,
+            "Your soft term is right, and your hard term is the loss that forward returns, a mean over this piece: 4 "
+            "of them add up to 4 times that of the step.",
             "section 4",
         ),
         Misconception(
             "one-count",
-            _own_by_one_count,
-            "You divide both terms by the labelled rows; where half of the labels are missing, your soft term is 2 "
-            "times too large.",
+            _loss_one_count,
+            "You divide both terms by the labelled rows: where half of the labels are missing, the teacher weighs 2 "
+            "times too much.",
             "section 4, two counts",
         ),
         Misconception(
             "labelled-rows-alone",
-            _own_labelled_rows_alone,
-            "You leave rows with the label -100 out of both terms; to a classifier they are taught rows, and the "
-            "teacher has an answer for 100% of them.",
+            _loss_labelled_rows_alone,
+            "You leave rows with the label -100 out of both terms; the teacher has an answer for 100% of the rows.",
             "section 4, two counts",
         ),
         Misconception(
             "t-squared-missing",
-            _own_without_t_squared,
-            "Your soft term is a quarter of ours at T = 2 and a ninth at T = 3: T² is missing.",
+            _loss_t_squared_missing,
+            "At T = 1 your gradient is right, and at T = 4 the teacher weighs a sixteenth of what it should: T² is "
+            "missing.",
             "lesson 03, what T² is for",
         ),
         Misconception(
             "alpha-on-the-teacher",
-            _own_alpha_on_the_teacher,
+            _loss_alpha_on_the_teacher,
             "Your alpha weights the teacher; here it weights the labels, so yours at 0.3 is ours at 0.7.",
             "lesson 04, the dictionary of conventions",
         ),
         Misconception(
             "labels-popped",
-            _own_labels_popped,
-            "Your function takes 'labels' out of the batch itself: after 1 call, whoever reads inputs['labels'] next "
-            "finds none.",
+            _loss_labels_popped,
+            "You take 'labels' out of the batch itself: after 1 call, whoever reads inputs['labels'] next finds none. "
+            "An evaluation does.",
             "section 4, the class PerRow",
         ),
+        Misconception(
+            "outputs-forgotten",
+            _loss_without_outputs,
+            "With return_outputs=True you give back 1 thing, and an evaluation asks for 2, the loss and the outputs. "
+            "Without these there is no accuracy.",
+            "section 3, the class FirstTry",
+        ),
+        Misconception(
+            "no-count",
+            _loss_of_no_count,
+            "An evaluation hands over no count: num_items_in_batch is None, and your function stops there. Then count "
+            "the rows of the 1 batch that you have.",
+            "section 3",
+        ),
+        Misconception(
+            "student-without-gradient",
+            _loss_student_without_gradient,
+            "Labels and teacher weigh 0.00 in your gradient: the student, too, is asked under `no_grad()`, and learns "
+            "nothing.",
+            "section 5, What the teacher is doing",
+        ),
     ],
-)  # fmt: skip
+)
 
 
-EXERCISES = [COLLATE, SHARE, OWN]
+EXERCISES = [COLLATE, SHARE, TRAINER]

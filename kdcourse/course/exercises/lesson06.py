@@ -1,15 +1,20 @@
-"""The exercises of lesson 06: the labels, the positions and the columns of a language model's loss."""
+"""The exercises of lesson 06: the labels of a language model, the mean over its tokens, and what tests such a mean."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from statistics import fmean
 
 import torch
 import torch.nn.functional as F  # noqa: N812  (the name that everybody knows it by)
 from torch import Generator, Tensor
 
 from kdcourse.checks import IGNORED_LABEL
-from kdcourse.course.exercises.edges import IN_FLOAT64, LOG_SPACE, NO_LABELS, ONE_CLASS, ONE_ROW
+from kdcourse.course.exercises.edges import IN_FLOAT64, NO_LABELS, ONE_ROW
 from kdcourse.course.exercises.exercise import Edge, Exercise, Inputs, Misconception
-from kdcourse.course.exercises.logits import kl_per_row
+from kdcourse.course.exercises.kinds.judged import Suspect
+from kdcourse.course.exercises.kinds.witnesses import FindTheWitness
 
 # ---------------------------------------------------------------------------------------------------------------------
 # 06.labels
@@ -156,7 +161,7 @@ def _token_mean(divergences: Tensor, labels: Tensor) -> Tensor:
 
 
 def _token_mean_of_means(divergences: Tensor, labels: Tensor) -> Tensor:
-    sums = (divergences[:, :-1] * _teaching(labels)).sum(-1)
+    sums = divergences[:, :-1].where(_teaching(labels), 0).sum(-1)
     return (sums / _teaching(labels).sum(-1).clamp(min=1)).mean()
 
 
@@ -246,81 +251,135 @@ TOKEN_MEAN = Exercise(
 
 
 # ---------------------------------------------------------------------------------------------------------------------
-# 06.shared_vocabulary
+# 06.witness
+
+Means = Callable[[Tensor, Tensor], Tensor]
+Table = Sequence[Sequence[float]]
+"""Or what is as good as one: a tensor, an array."""
 
 
-def _random_vocabularies(generator: Generator) -> Inputs:
-    return torch.randn(4, 8, generator=generator), torch.randn(4, 11, generator=generator), 6
+def _of_tables(mean: Means) -> Callable[[Table, Table], float]:
+    """A mean of tensors, as a function of two tables."""
+    return lambda divergences, labels: mean(_numbers(divergences), torch.as_tensor(labels)).item()
 
 
-def _shared_vocabulary(student: Tensor, teacher: Tensor, tokens: int) -> Tensor:
-    return kl_per_row(student[:, :tokens], teacher[:, :tokens]).mean()
+def _numbers(divergences: Table) -> Tensor:
+    return torch.as_tensor(divergences, dtype=torch.float64)
 
 
-def _shared_vocabulary_padded_with_zeros(student: Tensor, teacher: Tensor, tokens: int) -> Tensor:
-    width = max(student.shape[-1], teacher.shape[-1])
-    student, teacher = (F.pad(logits, (0, width - logits.shape[-1])) for logits in (student, teacher))
-    return kl_per_row(student, teacher).mean()
+def _token_by_token(divergences: Table, labels: Table) -> float:
+    texts = zip(_numbers(divergences).tolist(), torch.as_tensor(labels).tolist(), strict=True)
+    pairs = [pair for numbers, tokens in texts for pair in zip(numbers, tokens[1:], strict=False)]
+    return fmean(number for number, token in pairs if token != IGNORED_LABEL)
 
 
-def _shared_vocabulary_narrower_width(student: Tensor, teacher: Tensor, tokens: int) -> Tensor:
-    return _shared_vocabulary(student, teacher, min(student.shape[-1], teacher.shape[-1]))
+def _mean_of_what_is_left(divergences: Tensor, labels: Tensor) -> Tensor:
+    return torch.where(_teaching(labels), divergences[:, :-1], torch.nan).nanmean()
 
 
-def _shared_vocabulary_sliced_after_softmax(student: Tensor, teacher: Tensor, tokens: int) -> Tensor:
-    student_log_probs, teacher_probs = student.log_softmax(-1)[:, :tokens], teacher.softmax(-1)[:, :tokens]
-    return F.kl_div(student_log_probs, teacher_probs, reduction="batchmean")
+def _mean_by_a_product(divergences: Tensor, labels: Tensor) -> Tensor:
+    mask = _teaching(labels).to(divergences)
+    return (divergences[:, :-1] * mask).sum() / mask.sum()
 
 
-SHARED_VOCABULARY = Exercise(
-    id="06.shared_vocabulary",
-    title="Two widths, one tokenizer",
+def _mean_by_a_roll(divergences: Tensor, labels: Tensor) -> Tensor:
+    return _mean(divergences, labels.roll(-1, dims=1) != IGNORED_LABEL)
+
+
+def _rule_of_tables(divergences: Table, labels: Table) -> str:
+    numbers, tokens = _numbers(divergences), torch.as_tensor(labels)
+    if numbers.ndim != 2 or numbers.shape != tokens.shape or numbers.shape[1] < 2:  # noqa: PLR2004
+        return "two tables (B, L) of one shape are asked for, with at least 2 positions."
+    if tokens.is_floating_point() or tokens.dtype == torch.bool:
+        return "labels are token ids, which are whole numbers."
+    if bool(((tokens < 0) & (tokens != IGNORED_LABEL)).any()):
+        return f"a label is a token id from 0 on, or {IGNORED_LABEL} for none."
+    taught = numbers[:, :-1][_teaching(tokens)]
+    if not len(taught):
+        return "no position teaches, and then there is no mean."
+    if not bool((taught.isfinite() & (taught >= 0)).all()):
+        return "where a position teaches, its divergence is a number from 0 on."
+    return ""
+
+
+NUMBERS = [[1.0, 2.0, 4.0, 8.0], [16.0, 32.0, math.nan, math.nan]]
+"""What a model computes on padding may be no number."""
+
+WITNESS = FindTheWitness(
+    id="06.witness",
+    title="One batch that tells ten means apart",
     difficulty=2,
     minutes=5,
-    examples=[
-        (torch.tensor([[0.0, 1.0, 3.0]]), torch.tensor([[1.0, 0.0, 2.0, 2.0]]), 2),
-        (torch.tensor([[0.0, 1.0, -1.0]]), torch.tensor([[0.0, 1.0, -4.0, 2.0, 1.0]]), 2),
+    right=[
+        Suspect("select, add, divide", _of_tables(_token_mean)),
+        Suspect("token by token", _token_by_token),
+        Suspect("the mean of what is left", _of_tables(_mean_of_what_is_left)),
     ],
-    random_inputs=_random_vocabularies,
-    reference=_shared_vocabulary,
-    gradient=True,
-    edges=[
-        *(edge for edge in LOG_SPACE if edge is not ONE_CLASS),
-        Edge("where the student is as wide as its tokenizer", lambda s, t, tokens: (s[:, :tokens], t, tokens)),
-        Edge("where the student is the wider one", lambda s, t, tokens: (t, s, tokens)),
-        Edge("for a tokenizer with one token", lambda s, t, tokens: (s, t, 1)),
+    suspects=[
+        Suspect("the mask is not shifted", _of_tables(lambda d, y: _mean(d, y != IGNORED_LABEL))),
+        Suspect("shifted the other way", _of_tables(lambda d, y: _mean(d[:, 1:], y[:, :-1] != IGNORED_LABEL))),
+        Suspect("rolled: the first label stands at the last position", _of_tables(_mean_by_a_roll)),
+        Suspect("prompt and padding count", _of_tables(lambda d, y: d[:, :-1].mean())),
+        Suspect("a mean of each text first", _of_tables(_token_mean_of_means)),
+        Suspect("divided by the texts", _of_tables(lambda d, y: d[:, :-1][_teaching(y)].sum() / len(y))),
+        Suspect("divided by all positions", _of_tables(lambda d, y: d[:, :-1][_teaching(y)].sum() / y[:, 1:].numel())),
+        Suspect("divided by all labels, those at position 0 too", _of_tables(_token_mean_counted_before_the_shift)),
+        Suspect("labels above 0 count, and no others", _of_tables(lambda d, y: _mean(d[:, :-1], y[:, 1:] > 0))),
+        Suspect("multiplied by a mask of 0 and 1", _of_tables(_mean_by_a_product)),
     ],
+    illegal=_rule_of_tables,
+    reference=lambda: (NUMBERS, [[5, 6, 7, 0], [8, 0, -100, -100]]),
     misconceptions=[
         Misconception(
-            "padded-with-zeros",
-            _shared_vocabulary_padded_with_zeros,
-            "You pad the narrower logits with 0. A logit of 0 is not a probability of 0: two models that agree in all "
-            "real tokens then differ, in section 7 by 0.009 to 4.3 nats, depending on a constant in their logits.",
-            "section 7, Every id must mean the same",
+            "all-labelled",
+            lambda: ([[1.0, 2.0, 4.0, 8.0], [16.0, 32.0, 64.0, 128.0]], [[5, 6, 7, 8], [5, 6, 7, 8]]),
+            "In your batch every token has a label, and then 5 of 10 are right: nothing is masked, and all texts have "
+            "one length.",
+            "section 4, A language model answers at every token",
         ),
         Misconception(
-            "narrower-width",
-            _shared_vocabulary_narrower_width,
-            "You cut at the narrower model. Its own padding, from id `tokens` on, stays: 0.25 instead of 0.46 in the "
-            "first example. Those ids mean nothing.",
-            "section 7, Every id must mean the same",
+            "all-one",
+            lambda: ([[1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]], [[5, 6, 7, 0], [8, 0, -100, -100]]),
+            "All your divergences are one number, and its mean over whatever positions is that number. Powers of 2 "
+            "are good for a test: each sum of them says which were added.",
+            "section 6, Which positions teach",
         ),
         Misconception(
-            "sliced-after-softmax",
-            _shared_vocabulary_sliced_after_softmax,
-            "You slice probabilities: they no longer sum to 1, so your number is not a divergence. In the second "
-            "example it is −0.33 where ours is 0. Slice logits, then take the softmax.",
-            "section 7, Every id must mean the same",
+            "as-in-the-lesson",
+            lambda: ([[1.0, 2.0, 4.0, 8.0], [16.0, 32.0, 64.0, 128.0]], [[-100, 6, 7, 0], [-100, 0, -100, -100]]),
+            "An honest batch, like that of the lesson, and 3 of 10 pass it: each text begins with a prompt, so no "
+            "label stands at position 0, where none is predicted; and all that the models computed on padding is a "
+            "number.",
+            "section 6, Nothing to learn from",
         ),
         Misconception(
-            "divided-by-tokens",
-            lambda student, teacher, tokens: _shared_vocabulary(student, teacher, tokens) / tokens,
-            "Yours is ours divided by the vocabulary, 2 times too small in the first example: a mean over the entries "
-            "of each row, where a divergence is their sum.",
-            "lesson 02",
+            "equal-texts",
+            lambda: (NUMBERS, [[5, 6, 0, -100], [8, 0, 9, -100]]),
+            "In each of your texts as many tokens teach, or there is 1 text: then a mean of means is the mean.",
+            "section 4, A language model answers at every token",
+        ),
+        Misconception(
+            "only-numbers-on-padding",
+            lambda: ([[1.0, 2.0, 4.0, 8.0], [16.0, 32.0, 64.0, 128.0]], [[5, 6, 7, 0], [8, 0, -100, -100]]),
+            "9 of 10. Multiplied by 0, every number is gone. What is not gone, and may stand where nothing teaches?",
+            "section 6, Nothing to learn from",
+        ),
+        Misconception(
+            "nothing-at-position-0",
+            lambda: (NUMBERS, [[-100, 6, 7, 0], [-100, 0, -100, -100]]),
+            "No text of yours has a label at position 0. A text without a prompt has one, and nobody predicts it: "
+            "whoever counts before the shift, or rolls instead of shifting, is found by that label alone.",
+            "section 6, Which positions teach",
+        ),
+        Misconception(
+            "no-end",
+            lambda: (NUMBERS, [[5, 6, 7, 9], [8, 9, -100, -100]]),
+            "None of your labels that are predicted is 0. It is a token like the others, here the end of a text, and "
+            "whoever masks with `labels > 0` never teaches a student to stop.",
+            "section 5, What the labels mark",
         ),
     ],
 )
 
 
-EXERCISES = [LABELS, TOKEN_MEAN, SHARED_VOCABULARY]
+EXERCISES = [LABELS, TOKEN_MEAN, WITNESS]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import importlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import BuiltinFunctionType, FrameType, FunctionType, MethodDescriptorType
 from typing import Any
@@ -32,22 +32,28 @@ FOLDERS = tuple(str(Path(package.__file__ or "").parent) for package in (torch, 
 
 def borrowed(exercise: Exercise, function: Function, inputs: Sequence[Inputs]) -> str:
     """What an answer calls although it is to be written, as `module.name`; empty if nothing."""
-    not_own = [each for each in (exercise.reference, *exercise.excludes) if isinstance(each, FunctionType)]
+    not_own = (exercise.reference, *exercise.excludes)
+    return first_called(not_own, function, lambda watched: run_all(exercise, watched, inputs))
+
+
+def first_called(functions: Sequence[Function], by: Function, run: Callable[[Function], Any]) -> str:
+    """Which of these a function calls while `run` runs it, as `module.name`; empty if none."""
+    not_own = [each for each in functions if isinstance(each, FunctionType)]
     met: list[FunctionType] = []
 
     def listen(frame: FrameType, event: str, argument: Any) -> None:
         if event == "call":
             met.extend(each for each in not_own if each.__code__ is frame.f_code)
 
-    @functools.wraps(function)
+    @functools.wraps(by)
     def watched(*given: Any, **named: Any) -> Any:
         sys.setprofile(listen)
         try:
-            return function(*given, **named)
+            return by(*given, **named)
         finally:
             sys.setprofile(None)
 
-    run_all(exercise, watched, inputs)
+    run(watched)
     return f"{met[0].__module__}.{met[0].__qualname__}" if met else ""
 
 

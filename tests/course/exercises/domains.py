@@ -129,24 +129,6 @@ def share(draw):
     return logits, labels, draw.integer(max(int((labels != IGNORED).sum()), 1), 20), draw.integer(1, 8)
 
 
-def own(draw):
-    from kdcourse.course.exercises.lesson05 import ToyClassifier
-
-    count, width = draw.integer(1, 5), draw.integer(1, 6)
-    ids = torch.randint(0, 99, (count, width), generator=draw.generator)
-    mask = torch.ones_like(ids)
-    for row in range(count):
-        mask[row, draw.integer(1, width) :] = 0
-    labels = draw.labels((count,), 3)
-    batch = {"input_ids": ids, "attention_mask": mask, "labels": labels}
-    labelled = max(int((labels != IGNORED).sum()), 1)
-    return (
-        ToyClassifier(draw.integer(0, 5)), ToyClassifier(draw.integer(6, 9)),
-        draw.one_of(dict, UserDict, BatchEncoding)(batch),
-        (labelled + draw.integer(0, 5), count + draw.integer(0, 9)), *draw.two(),
-    )  # fmt: skip
-
-
 def texts(draw):
     count, width = draw.integer(1, 4), draw.integer(2, 9)
     ids, mask = torch.zeros(count, width, dtype=torch.long), torch.zeros(count, width, dtype=torch.long)
@@ -164,15 +146,6 @@ def divergences(draw):
     shape = (draw.integer(1, 4), draw.integer(1, 7))
     values = torch.rand(shape, generator=draw.generator, dtype=torch.float64) * draw.one_of(0.1, 1.0, 100.0)
     return values.to(draw.dtype()), draw.labels(shape, 50)
-
-
-def vocabularies(draw):
-    rows, tokens = draw.integer(1, 4), draw.integer(1, 6)
-    dtype = draw.dtype()
-    student, teacher = (
-        draw.logits((rows, tokens + draw.integer(0, 4)), dtype, (0.1, 1.0, 3.0, 30.0, 600.0)) for _ in range(2)
-    )
-    return student, teacher, tokens
 
 
 def interval(draw):
@@ -201,7 +174,7 @@ DOMAINS = {
     "00.soft_label": soft_label, "00.one_sentence": one_sentence, "01.forward_kl": forward_kl, "01.gradient": any_pair,
     "02.kl_per_row": far_pair, "03.soft_gradient": soft_gradient,
     "03.objective": objective, "04.semi": semi, "05.collate": rows, "05.share": share,
-    "05.own": own, "06.labels": texts, "06.token_mean": divergences, "06.shared_vocabulary": vocabularies,
+    "06.labels": texts, "06.token_mean": divergences,
     "07.interval": interval, "13.masked_kl": masked, "13.kept": columns,
 }  # fmt: skip
 

@@ -230,30 +230,6 @@ def mean_times_count(logits, labels, items, steps):
     return each.sum() * (1 / items)
 
 
-@solves("05.own")
-def with_a_copy(student, teacher, inputs, items, alpha, temperature):
-    inputs = dict(inputs)
-    labels = inputs.pop("labels")
-    logits = student(**inputs).logits
-    with torch.no_grad():
-        target = (teacher(**inputs).logits / temperature).softmax(-1)
-    hard = F.cross_entropy(logits, labels, reduction="sum") / items[0]
-    soft = F.kl_div((logits / temperature).log_softmax(-1), target, reduction="sum") * temperature**2 / items[1]
-    return alpha * hard + (1 - alpha) * soft
-
-
-@solves("05.own")
-def by_columns(student, teacher, inputs, items, *, alpha, temperature):
-    columns = {"input_ids": inputs["input_ids"], "attention_mask": inputs["attention_mask"]}
-    s, t = student(**columns).logits, teacher(**columns).logits.detach()
-    known = inputs["labels"] >= 0
-    hard = F.cross_entropy(s[known], inputs["labels"][known], reduction="sum")
-    log_p, log_q = (s / temperature).log_softmax(-1), (t / temperature).log_softmax(-1)
-    soft = temperature**2 * (log_q.exp() * (log_q - log_p)).sum()
-    labelled, taught = items
-    return alpha / labelled * hard + (1 - alpha) / taught * soft
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # 06
 
@@ -289,20 +265,6 @@ def with_a_weight(divergences, labels):
 def nothing_is_zero(divergences, labels):
     kept = divergences[:, :-1][labels[:, 1:] >= 0]
     return kept.mean() if len(kept) else torch.tensor(0.0)
-
-
-@solves("06.shared_vocabulary")
-def cut_first(student, teacher, tokens):
-    student, teacher = student[..., :tokens], teacher[..., :tokens]
-    return F.kl_div(student.log_softmax(-1), teacher.softmax(-1), reduction="batchmean")
-
-
-@solves("06.shared_vocabulary")
-def renormalised_slices(student, teacher, tokens):
-    student, teacher = (
-        each.split([tokens, each.shape[1] - tokens], 1)[0].log_softmax(1) for each in (student, teacher)
-    )
-    return F.kl_div(student, teacher, reduction="sum", log_target=True) / len(student)
 
 
 # ---------------------------------------------------------------------------------------------------------------------

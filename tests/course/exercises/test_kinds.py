@@ -204,6 +204,18 @@ def test_what_is_written_anew_has_a_stub_in_the_place_of_broken_code():
     assert_diagnosed(anew, lambda x: -x, "different", "0 of 3 properties hold")
 
 
+def test_a_repair_that_calls_what_the_text_excludes_is_borrowed():
+    """A solution that is pasted from the cell above, or imported, and counts as solved."""
+
+    def twice(x):
+        return 2 * x
+
+    task = dataclasses.replace(REPAIR, excludes=[twice])
+    assert_diagnosed(task, lambda x: twice(x), "borrowed", "twice")  # noqa: PLW0108  (a function of one's own)
+    assert_diagnosed(task, REPAIR.reference, "borrowed", "That is right")
+    assert_diagnosed(task, lambda x: x + x, "passed", "all 3 properties hold")
+
+
 def test_two_mistakes_that_break_the_same_properties_are_told_apart_by_what_is_seen():
     """An unknown mistake that is called by the name of another."""
 
@@ -214,8 +226,12 @@ def test_two_mistakes_that_break_the_same_properties_are_told_apart_by_what_is_s
         REPAIR, broken=stub, properties=[Property("doubles", sign)],
         misconceptions=[Misconception("squared", lambda x: x * x, "You square it.", "section 1")],
     )  # fmt: skip
-    assert_diagnosed(task, lambda x: x * x + 1, "misconception", "You square it")
+    assert_diagnosed(task, lambda x: x**2, "misconception", "You square it")
+    assert_diagnosed(task, lambda x: x * x + 1, "different", "it is 10")
     assert_diagnosed(task, lambda x: None, "different", "it is no number")
+    trained = dataclasses.replace(task, by_words=True)
+    assert_diagnosed(trained, lambda x: x * x + 1, "misconception", "You square it")
+    assert_diagnosed(trained, lambda x: None, "different", "it is no number")
 
 
 # ---------------------------------------------------------------------------------------------------------------------

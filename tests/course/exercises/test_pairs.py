@@ -59,19 +59,6 @@ def semi(hard_by, soft_by, clamp=False):
     return loss
 
 
-def own(swap=False, power=2, one_count=False, labelled_only=False):
-    def loss(student, teacher, inputs, items, alpha, temperature):
-        share = 1 - alpha if swap else alpha
-        columns = {name: value for name, value in inputs.items() if name != "labels"}
-        s, t, labels = student(**columns).logits, teacher(**columns).logits, inputs["labels"]
-        soft = kl(s / temperature, t / temperature).sum(-1)
-        soft = soft[labels != -100].sum() if labelled_only else soft.sum()
-        hard = F.cross_entropy(s, labels, reduction="sum") / items[0]
-        return share * hard + (1 - share) * temperature**power * soft / items[0 if one_count else 1]
-
-    return loss
-
-
 def one_sentence(swap=False, minus=1, turned=False, cross=False):
     def loss(p, q, y, alpha):
         share = 1 - alpha if swap else alpha
@@ -154,20 +141,10 @@ TOGETHER = [
     ("03.objective", objective(0, 2, swap=True, scaled_labels=True), "labels-softened + alpha-turned-round"),
     ("03.objective", objective(2, 0, swap=False), "t-squared-missing + t-squared-on-both"),
     ("04.semi", semi("batch", "labelled"), "both-by-batch + both-by-labelled"),
-    ("05.own", own(swap=True, power=0), "t-squared-missing + alpha-on-the-teacher"),
-    ("05.own", own(one_count=True, power=0), "one-count + t-squared-missing"),
-    ("05.own", own(one_count=True, swap=True), "one-count + alpha-on-the-teacher"),
-    ("05.own", own(labelled_only=True, power=0), "labelled-rows-alone + t-squared-missing"),
-    ("05.own", own(labelled_only=True, one_count=True), "one-count + labelled-rows-alone"),
     ("06.labels", causal(shift=True, prompt=False), "shifted-already + prompt-labelled"),
     ("06.labels", causal(shift=True, value=0), "shifted-already + zero-instead-of-ignored"),
     ("06.token_mean", lambda d, y: (d * (y != -100)).mean(), "mask-not-shifted + divided-by-positions"),
     ("06.token_mean", lambda d, y: d[y != -100].sum() / len(d), "mask-not-shifted + divided-by-texts"),
-    (
-        "06.shared_vocabulary",
-        lambda s, t, n: kl(s[:, : min(s.shape[1], t.shape[1])], t[:, : min(s.shape[1], t.shape[1])]).sum() / len(s) / n,
-        "narrower-width + divided-by-tokens",
-    ),
     ("07.interval", interval(turned=True), "normal + reversed"),
     ("07.interval", interval(root=False), "normal + spread-of-one"),
     ("07.interval", interval(deviation=statistics.pstdev), "normal + population"),
@@ -180,7 +157,6 @@ TOGETHER = [
 
 
 UNNAMED = {
-    "05.own: labelled-rows-alone + t-squared-missing": "both change one term of a sum, by a factor that varies",
     "06.token_mean: mask-not-shifted + divided-by-positions": "a sum and a count, each of other positions",
     "06.token_mean: mask-not-shifted + divided-by-texts": "a sum and a count, each of other positions",
     "07.interval: normal + spread-of-one": "the width is changed twice, the middle is not",
@@ -253,7 +229,6 @@ NEIGHBOURS = [
         "03.objective: alpha-turned-round",
     ),
     ("13.masked_kl", lambda s, t, a: kl(t[:, a], s[:, a]).sum(-1), "02.kl_per_row: roles-exchanged"),
-    ("06.shared_vocabulary", lambda s, t, n: kl(t[:, :n], s[:, :n]).sum(-1).mean(), "02.kl_per_row: roles-exchanged"),
     ("03.soft_gradient", lambda s, t, tau: torch.ones_like(s), ""),
     ("02.kl_per_row", lambda s, t: kl(s, t).sum(-1) * math.nan, ""),
     ("02.kl_per_row", lambda s, t: torch.full((len(s),), math.nan), ""),

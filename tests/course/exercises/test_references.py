@@ -1,7 +1,6 @@
 """The references themselves, against something that shares nothing with them: NumPy, SciPy, finite differences."""
 
 import math
-from collections import UserDict
 
 import numpy as np
 import pytest
@@ -58,18 +57,6 @@ def semi(student, teacher, labels, alpha):
     return alpha * surprise(student, labels).sum() / max(known, 1) + (1 - alpha) * rows_of(student, teacher).mean()
 
 
-def own(student, teacher, inputs, items, alpha, temperature):
-    def logits(model):
-        table, rows = array(model.table), []
-        for ids, mask in zip(inputs["input_ids"].tolist(), inputs["attention_mask"].tolist(), strict=True):
-            rows.append(np.mean([table[token] for token, real in zip(ids, mask, strict=True) if real], axis=0))
-        return np.stack(rows)
-
-    hard = surprise(logits(student), inputs["labels"]).sum() / items[0]
-    soft = temperature**2 * rows_of(logits(student), logits(teacher), temperature).sum() / items[1]
-    return alpha * hard + (1 - alpha) * soft
-
-
 def token_mean(divergences, labels):
     taught = [
         float(divergences[row, place - 1])
@@ -97,9 +84,7 @@ INDEPENDENT = {
     "03.objective": objective,
     "04.semi": semi,
     "05.share": lambda logits, labels, items, steps: surprise(logits, labels).sum() / items,
-    "05.own": own,
     "06.token_mean": token_mean,
-    "06.shared_vocabulary": lambda s, t, tokens: rows_of(array(s)[:, :tokens], array(t)[:, :tokens]).mean(),
     "07.interval": interval,
     "13.masked_kl": lambda s, t, allowed: rows_of(array(s)[:, allowed.numpy()], array(t)[:, allowed.numpy()]),
 }
@@ -152,9 +137,7 @@ def slope(function, inputs, place):
     return (ends[0] - ends[1]) / (2 * STEP)
 
 
-@pytest.mark.parametrize(
-    "exercise", [each for each in WRITTEN if each.gradient and each.id != "05.own"], ids=lambda each: each.id
-)
+@pytest.mark.parametrize("exercise", [each for each in WRITTEN if each.gradient], ids=lambda each: each.id)
 def test_a_gradient_is_that_of_the_value(exercise):
     """Autograd through a reference that cuts it somewhere, or in another direction than the value goes."""
     tried = 0
@@ -218,11 +201,3 @@ def test_the_stock_trainer_keeps_what_we_say(tmp_path):
         trainer.label_names = label_names
         kept = trainer._remove_unused_columns(Dataset.from_dict({name: [0] for name in columns}))
         assert kept.column_names == reference(columns, Model.forward, label_names)
-
-
-def test_a_batch_of_another_kind_is_a_batch():
-    """A reference that asks for a dict."""
-    exercise = all_exercises()["05.own"]
-    student, teacher, batch, *others = inputs_of(exercise)[0]
-    values = [exercise.reference(student, teacher, kind(batch), *others) for kind in (dict, UserDict)]
-    assert values[0] == values[1]

@@ -88,7 +88,7 @@ def diagnose_judged(task: Judged, answer: Function) -> Diagnosis:
         return Diagnosis("passed", f"{task.title}: {seen.message}", beside=seen.beside)
     if isinstance(seen, Observation) and not seen.attempted:
         return Diagnosis("not attempted", f"{task.title}: {seen.message}", beside=seen.beside)
-    if isinstance(seen, Diagnosis) and seen.kind == "not attempted":
+    if isinstance(seen, Diagnosis) and seen.kind in ("not attempted", "borrowed"):
         return seen
     for mistake in task.misconceptions:
         if _is_like(task, seen, _watched_mistake(task, mistake)):

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from kdcourse.course.exercises.calling import Result
+from kdcourse.course.exercises.diagnosis import Diagnosis, thanks_but
 from kdcourse.course.exercises.exercise import Function
 from kdcourse.course.exercises.kinds.judged import Judged, Observation, StoppedError, counted
+from kdcourse.course.exercises.origins import first_called
 
 NUMBER = re.compile(r"[-+]?\d[\d.,]*(e[-+]?\d+)?%?")
-"""Two answers that break a property in the same words are alike, whatever the numbers."""
 
 Call = Callable[..., Result]
 """Calls the answer, in bounded time."""
@@ -35,6 +36,11 @@ class RepairARun(Judged):
     broken: Function
     """What the notebook hands out; the stub, where the code is to be written anew."""
     properties: Sequence[Property]
+    excludes: Sequence[Function] = ()
+    """What the text forbids to call; the reference is forbidden anyway."""
+    by_words: bool = False
+    """Whether two answers that break a property in the same words are alike, whatever the numbers: those of a training
+    differ between two ways to make one mistake."""
     prepare: Callable[[], Any] = lambda: None
     """Makes and keeps what the properties need, so that none of the time for a call goes into it."""
 
@@ -43,7 +49,9 @@ class RepairARun(Judged):
         seen = self._broken_in(answer)
         rows = tuple((each.name, said) for each, said in zip(self.properties, seen, strict=True) if said)
         holding = counted(len(seen) - len(rows), seen)
-        behaviour = tuple(NUMBER.sub("", said) for said in seen)
+        behaviour = tuple(NUMBER.sub("", said) if self.by_words else said for said in seen)
+        if not rows and (name := first_called((self.reference, *self.excludes), answer, self._broken_in)):
+            raise StoppedError(Diagnosis("borrowed", thanks_but(name, self)))
         if not rows:
             return Observation(True, f"all {len(seen)} properties hold.", behaviour)
         untouched = answer is not self.broken and self._is_as_handed_out(seen)
