@@ -337,10 +337,10 @@ class _Pass:
     def _in_closed_form(self, chunk: slice) -> bool:
         """A chunk's terms and gradients, in two passes over stripes of the vocabulary, each small enough for a cache.
 
-        z and u are logits / T in bits, beyond the largest of the first stripe: a power of two is computed three times as
-        fast as one of e. With e = 2^z and f = 2^u, p_T = e / Σe and q_T = f / Σf; at T = 2, p_1 = e² / Σe², so that one
-        exponential of the student serves both terms. False, and nothing is added, where that is not finite: infinite
-        logits, or such that exceed the first stripe's by far.
+        z and u are logits / T in bits, beyond the largest of the first stripe: a power of two is computed in a third of
+        the time of a power of e. With e = 2^z and f = 2^u, p_T = e / Σe and q_T = f / Σf; at T = 2, p_1 = e² / Σe², so
+        that one exponential of the student serves both terms. False, and nothing is added, where that is not finite:
+        infinite logits, or such that exceed the first stripe's by far.
         """
         laid_out, temperature = self._lay_out(chunk), self.work.temperature
         largest, difference, e_sum, e_sum_1, f_sum = self._sums(laid_out)

@@ -75,24 +75,32 @@ ROLES = {
     "03.loop": ("student teacher labels weight temperature", in_order),
     "03.soft_gradient": ("student teacher temperature", of_softened_gradients),
     "04.semi": ("student teacher labels weight", in_order),
-    "06.shared_vocabulary": ("student teacher vocabulary", in_order),
     "06.token_mean": (
         "student teacher labels",
         lambda own: lambda student, teacher, labels: own(kl(student, teacher), labels),
+    ),
+    "06.witness": (
+        "student teacher labels",
+        lambda own: (
+            lambda student, teacher, labels: torch.tensor(
+                own(kl(student, teacher).detach(), labels), dtype=torch.float64
+            )
+        ),
     ),
     "13.masked_kl": ("student teacher classes", in_order),
 }
 """What the arguments of a loss are, and how it is made of what the exercise asks for."""
 
 
-def of_own(own):
+def of_trainer(own):
     """A compute_loss: the step has as many taught rows as labels, or as this piece has."""
 
     class Theirs(Trainer):
         def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-            labelled = int(num_items_in_batch)
-            items = labelled, max(labelled, len(inputs["labels"]))
-            return own(model, self.teacher_model, inputs, items, self.alpha, self.temperature)
+            items = num_items_in_batch
+            if items is not None:
+                items = int(items), max(int(items), len(inputs["labels"]))
+            return own(self, model, inputs, return_outputs, num_items_in_batch=items)
 
     return Theirs
 
@@ -113,7 +121,7 @@ def of_share(own):
     return Theirs
 
 
-TRAINERS = {"05.own": of_own, "05.share": of_share}
+TRAINERS = {"05.share": of_share, "05.trainer": of_trainer}
 RESTATED = {
     ("03.loop", "teacher-in-the-graph"): foreign_losses.OfOldTransformers,
     ("03.loop", "teacher-not-in-eval-mode"): foreign_losses.Constructed,
@@ -207,28 +215,35 @@ SAID = {
         "unlabelled-dropped": ("mask", "unlabelled_dropped"), "label-zero": ("mask", "class_0"),
         "nan": ("nothing_supervised", "nan"),
     },
-    "05.own": {
-        "means": ("accumulation", "mean"), "the-students-own-loss": ("accumulation", "in_part"),
-        "one-count": ("divisor", "labelled_rows"), "labelled-rows-alone": ("mask", "unlabelled_dropped"),
-        "t-squared-missing": ("t_squared", "no"), "alpha-on-the-teacher": ("weight", "teacher"),
-        "labels-popped": ("in_place", "labels_popped"),
-    },
     "05.share": {
         "mean": ("accumulation", "in_part"), "mean-over-steps": ("accumulation", "mean_over_steps"),
         "divided-twice": ("hard_divisor", "labelled_rows_and_labelled_rows"),
         "unlabelled-rows-counted": ("hard_divisor", "rows"),
         "share-divided-by-steps": ("accumulation", "divided_by_steps"),
     },
+    "05.trainer": {
+        "labels-for-the-teacher": ("teacher_told", "labels"), "teacher-in-the-graph": ("teacher_gradient", "yes"),
+        "the-trainers-own-model": ("student_asked", "its_own"), "means": ("accumulation", "mean"),
+        "hard-term-of-forward": ("accumulation", "in_part"), "one-count": ("divisor", "labelled_rows"),
+        "labelled-rows-alone": ("mask", "unlabelled_dropped"), "t-squared-missing": ("t_squared", "no"),
+        "alpha-on-the-teacher": ("weight", "teacher"), "labels-popped": ("in_place", "labels_popped"),
+        "outputs-forgotten": ("evaluation", "no_outputs"), "no-count": ("evaluation", "needs_a_count"),
+        "student-without-gradient": ("gradient", "none"),
+    },
+    "06.witness": {
+        "the mask is not shifted": ("shift", "none"), "shifted the other way": ("counted", "backwards"),
+        "rolled: the first label stands at the last position": ("counted", "rolled"),
+        "prompt and padding count": ("mask", "padding_teaches"), "a mean of each text first": ("divisor", "text_means"),
+        "divided by the texts": ("divisor", "texts"), "divided by all positions": ("divisor", "positions_but_last"),
+        "divided by all labels, those at position 0 too": ("divisor", "labels_before_the_shift"),
+        "labels above 0 count, and no others": ("counted", "zero_ignored"),
+        "multiplied by a mask of 0 and 1": ("nothing_supervised", "nan"),
+    },
     "06.token_mean": {
         "mask-not-shifted": ("shift", "none"), "no-mask": ("mask", "padding_teaches"),
         "divided-by-texts": ("divisor", "texts"), "divided-by-positions": ("divisor", "positions_but_last"),
         "mean-of-means": ("divisor", "text_means"), "nan-for-nothing": ("nothing_supervised", "nan"),
         "counted-before-the-shift": ("divisor", "labels_before_the_shift"),
-    },
-    "06.shared_vocabulary": {
-        "padded-with-zeros": ("vocabulary", "padded_with_zeros"), "narrower-width": ("vocabulary", "cut"),
-        "sliced-after-softmax": ("vocabulary", "cut_after_softmax"),
-        "divided-by-tokens": ("divisor", "rows_and_classes"),
     },
     "13.masked_kl": {
         "infinite-minus-infinite": ("class_mask", "nan"),

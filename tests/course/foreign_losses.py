@@ -439,9 +439,11 @@ class Counting(Trainer):
         labels = inputs.pop("labels")[:, 1:]
         with torch.no_grad():
             t = self.teacher(**inputs).logits[:, :-1]
-        s, taught = model(**inputs).logits[:, :-1], labels != -100
+        outputs, taught = model(**inputs), labels != -100
+        s, items = outputs.logits[:, :-1], taught.sum() if num_items_in_batch is None else num_items_in_batch
         hard = F.cross_entropy(s[taught], labels[taught], reduction="sum")
-        return (self.alpha * hard + (1 - self.alpha) * kl(s, t)[taught].sum()) / num_items_in_batch
+        loss = (self.alpha * hard + (1 - self.alpha) * kl(s, t)[taught].sum()) / items
+        return (loss, outputs) if return_outputs else loss
 
 
 class Constructed(Trainer):
@@ -458,18 +460,20 @@ class Constructed(Trainer):
         with torch.no_grad():
             t = self.teacher_net(**inputs).logits
         soft = self.criterion((outputs.logits / T).log_softmax(-1), (t / T).softmax(-1)) * T**2
-        return self.alpha * outputs.loss + (1 - self.alpha) * soft
+        loss = self.alpha * outputs.loss + (1 - self.alpha) * soft
+        return (loss, outputs) if return_outputs else loss
 
 
 class CountsInPart(Counting):
     """The labels' term divides, the teacher's does not."""
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        logits, labels = model(**inputs).logits, inputs["labels"]
+        outputs, labels = model(**inputs), inputs["labels"]
         with torch.no_grad():
             t = self.teacher.eval()(**inputs).logits
-        hard = F.cross_entropy(logits, labels, reduction="sum") / num_items_in_batch
-        return self.alpha * hard + (1 - self.alpha) * kl(logits, t).mean()
+        hard = F.cross_entropy(outputs.logits, labels, reduction="sum") / num_items_in_batch
+        loss = self.alpha * hard + (1 - self.alpha) * kl(outputs.logits, t).mean()
+        return (loss, outputs) if return_outputs else loss
 
 
 class AsksForMore(Trainer):

@@ -323,7 +323,7 @@ def not_named_of_tokens(pairs):
         (
             "OfOldTransformers",
             {"weight": "teacher", "teacher_gradient": "yes", "teacher_mode": "as_given"},
-            {"accumulation": "refused", "t_squared": "no"},
+            {"accumulation": "refused", "t_squared": "no", "evaluation": "no_outputs"},
         ),
         ("Counting", {"accumulation": "counted", "shift": "once", "divisor": "tokens", "weight": "labels"}, {}),
     ],

@@ -65,7 +65,7 @@ def test_the_right_answer_is_told_nothing_wrong(name):
     """An answer that is said of everything, and so names nothing; a false alarm."""
     loss = foreign(name, "", right_of(EXERCISES[name]), drawn(name))
     report = diagnose_loss(loss)
-    of_lists = OF_LISTS if name in ("00.one_sentence", "01.witness") else set()
+    of_lists = OF_LISTS if name in ("00.one_sentence", "01.witness", "06.witness") else set()
     assert {finding.question for finding in report.problems} <= of_lists, loss.__name__
     own_names = {mistake: said for mistake, said in SAID[name].items() if (name, mistake) not in RESTATED}
     assert [mistake for mistake, (question, answer) in own_names.items() if report.get(question) == answer] == []

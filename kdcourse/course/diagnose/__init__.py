@@ -19,12 +19,20 @@ from kdcourse.course.diagnose.foreign import ROLES, SECONDS, Asked, ForeignLoss,
 from kdcourse.course.diagnose.probes import of_unknown, probe
 from kdcourse.course.diagnose.report import Finding, Report, in_order
 from kdcourse.course.diagnose.terms import describe
-from kdcourse.course.diagnose.trainers import accumulation, is_trainer, labels_popped, loss_of, teacher_mode
+from kdcourse.course.diagnose.trainers import (
+    accumulation,
+    evaluation,
+    is_trainer,
+    labels_popped,
+    loss_of,
+    models_asked,
+    teacher_mode,
+)
 from kdcourse.course.exercises.keeping import world_as_it_was
 
 __all__ = ["Finding", "Report", "diagnose_loss", "load"]
 
-OF_TRAINERS = (accumulation, teacher_mode, labels_popped)
+OF_TRAINERS = (accumulation, teacher_mode, labels_popped, models_asked, evaluation)
 WANTED = {
     "teacher_probabilities": "The teacher's probabilities in the place of logits",
     "log_probabilities_and_probabilities": "The student's log-probabilities and the teacher's probabilities, as "

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F  # noqa: N812  (the name that everybody knows it by)
 from torch import Tensor
 
 from kdcourse.checks import IGNORED_LABEL
@@ -36,6 +37,7 @@ def probe(case: Case) -> Iterator[Finding]:
         _teacher_gradient,
         _identical,
         _missing,
+        _counted,
         _nothing_supervised,
         _tokens,
         _extreme,
@@ -221,6 +223,41 @@ def _mask_of_tokens(case: Case, formula: Formula, layout: Layout, batch: Batch) 
         "counts itself."
     )
     return Finding("mask", "not_shifted", words, "06", "problem", heard)
+
+
+WRONG_COUNTS: dict[str, tuple[Callable[[Tensor], Tensor], str]] = {
+    "rolled": (
+        lambda labels: labels.roll(-1, dims=-1) != IGNORED_LABEL,
+        "Labels were rolled and not cut: a text whose first token has a label teaches at its last position, too, which "
+        "predicts nothing.",
+    ),
+    "backwards": (
+        lambda labels: F.pad(labels[..., :-1] != IGNORED_LABEL, (1, 0)),
+        "A label counts the position behind it: it is shifted the other way.",
+    ),
+    "zero_ignored": (
+        lambda labels: F.pad(labels[..., 1:] > 0, (0, 1)),
+        "The token 0 counts for nothing, as if it were no label; only -100 is none.",
+    ),
+    "zero_ignored_unshifted": (
+        lambda labels: labels > 0,
+        "The token 0 counts for nothing, as if it were no label; only -100 is none. And nothing is shifted.",
+    ),
+}
+"""From labels (texts, tokens) to where the teacher teaches, if somebody has it wrong."""
+
+
+def _counted(case: Case) -> Iterator[Finding]:
+    """Whose positions teach where one text begins with a label, and the token 0 is one."""
+    if not (case.is_tokens and case.loss.has("labels")):
+        return
+    batch = draw(case.shape)
+    labels = batch.labels.clamp(min=1)
+    labels[0, 2], labels[0, -2:], labels[1, :2] = 0, IGNORED_LABEL, IGNORED_LABEL
+    heard = teacher_heard(case, replace(batch, labels=labels))
+    for name, (rule, words) in WRONG_COUNTS.items():
+        if torch.equal(rule(labels), heard):
+            yield Finding("counted", name, words, "06", "problem", float(heard.sum()))
 
 
 def _nothing_supervised(case: Case) -> Iterator[Finding]:

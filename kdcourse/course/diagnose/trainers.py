@@ -49,6 +49,7 @@ class Answers(nn.Module):
         self.logits = logits
         self.dropout = nn.Dropout(dropout)
         self.answered_in_training: bool | None = None
+        self.was_told_labels = False
         self.config = SimpleNamespace(num_labels=logits.shape[-1], vocab_size=logits.shape[-1], use_cache=False)
         self.device = logits.device
 
@@ -56,6 +57,7 @@ class Answers(nn.Module):
         from transformers.modeling_outputs import SequenceClassifierOutput
 
         self.answered_in_training = self.training
+        self.was_told_labels |= labels is not None
         logits = self.dropout(self.logits.clone())
         loss = None if labels is None else own_loss(logits, labels)
         return SequenceClassifierOutput(loss=loss, logits=logits)
@@ -92,15 +94,14 @@ def loss_of(trainer: type, num_items: float | None = None, teacher_dropout: floa
     asked: set[str] = set()
 
     def compute(student_logits: Tensor, teacher_logits: Tensor, labels: Tensor, **settings: float) -> Tensor:
-        teacher = Answers(teacher_logits, teacher_dropout)
+        teacher, student = Answers(teacher_logits, teacher_dropout), Answers(student_logits)
         stand_in = _stand_in(trainer, teacher, Answers(student_logits), settings, asked, steps)
-        ids = torch.ones(labels.shape if labels.ndim > 1 else (len(labels), 3), dtype=torch.long)
-        inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+        inputs = _inputs(labels)
         keywords = {}
         if "num_items_in_batch" in inspect.signature(trainer.compute_loss).parameters:  # type: ignore[attr-defined]
             keywords["num_items_in_batch"] = torch.tensor(num_items or counted(labels))
-        value = value_of(stand_in.compute_loss(Answers(student_logits), inputs, **keywords))
-        compute.teacher = teacher  # type: ignore[attr-defined]
+        value = value_of(stand_in.compute_loss(student, inputs, **keywords))
+        compute.teacher, compute.student = teacher, student  # type: ignore[attr-defined]
         compute.keeps_labels = "labels" in inputs  # type: ignore[attr-defined]
         return value
 
@@ -113,6 +114,12 @@ def loss_of(trainer: type, num_items: float | None = None, teacher_dropout: floa
     compute.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     compute.__name__ = f"{trainer.__name__}.compute_loss"
     return compute
+
+
+def _inputs(labels: Tensor) -> dict[str, Tensor]:
+    """A batch with these labels; what its words are, the models do not look at."""
+    ids = torch.ones(labels.shape if labels.ndim > 1 else (len(labels), 3), dtype=torch.long)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
 
 
 def counted(labels: Tensor) -> int:
@@ -271,23 +278,74 @@ def _looks_at_the_steps(trainer: type, case: Case) -> bool:
     return not torch.allclose(alone, one_of_many)
 
 
+def _called(case: Case, loss: Any, batch: Batch) -> Tensor:
+    """The loss of a batch."""
+    given = {"student_logits": batch.student, "teacher_logits": batch.teacher, "labels": batch.labels}
+    value: Tensor = case.loss.in_time(lambda: loss(**given, **_settings(case)))
+    return value
+
+
 def labels_popped(trainer: type, case: Case) -> Iterator[Finding]:
     """Whether the batch lacks its labels afterwards."""
-    batch = draw(case.shape)
     loss = loss_of(trainer)
-    _gradient(case, loss, batch)
+    _called(case, loss, draw(case.shape))
     if not loss.keeps_labels:
         words = "It takes the labels out of the batch itself: whoever reads inputs['labels'] afterwards finds none."
         yield Finding("in_place", "labels_popped", words, "05", "note")
 
 
+def models_asked(trainer: type, case: Case) -> Iterator[Finding]:
+    """Whether the model that is handed over is asked, and what the teacher is told."""
+    loss = loss_of(trainer)
+    _called(case, loss, draw(case.shape))
+    if loss.student.answered_in_training is None:
+        words = (
+            "The model that is handed over is asked 0 times, and self.model in its place. Where there are several "
+            "processes it is a wrapper that averages their gradients: without it each trains a student of its own."
+        )
+        yield Finding("student_asked", "its_own", words, "05", "problem")
+    if loss.teacher.was_told_labels:
+        words = (
+            "The teacher is given the labels. It computes a loss of its own that nobody reads, and a teacher of other "
+            "classes stops there."
+        )
+        yield Finding("teacher_told", "labels", words, "05", "note")
+
+
+def evaluation(trainer: type, case: Case) -> Iterator[Finding]:
+    """What comes back where outputs are asked for; and where no count of rows is handed over besides."""
+    counts: dict[str, Any] = {}
+    if "num_items_in_batch" in inspect.signature(trainer.compute_loss).parameters:  # type: ignore[attr-defined]
+        counts["num_items_in_batch"] = torch.tensor(counted(draw(case.shape).labels))
+    given, error = _evaluated(trainer, case, counts)
+    if error:
+        words = f"An evaluation calls it with return_outputs=True, and it stops: {error}"
+        yield Finding("evaluation", "refused", words, "05", "problem")
+    elif not isinstance(given, tuple):
+        words = "An evaluation calls it with return_outputs=True, and gets the loss alone: transformers stops there."
+        yield Finding("evaluation", "no_outputs", words, "05", "problem")
+    elif counts and (error := _evaluated(trainer, case, {})[1]):
+        words = f"Without num_items_in_batch, as for a model that takes no keywords, an evaluation stops: {error}"
+        yield Finding("evaluation", "needs_a_count", words, "05", "note")
+
+
+def _evaluated(trainer: type, case: Case, counts: Mapping[str, Any]) -> tuple[Any, str]:
+    """What an evaluation gets, and the error if it is stopped."""
+    batch = draw(case.shape)
+    stand_in = _stand_in(trainer, Answers(batch.teacher), Answers(batch.student), _settings(case), set(), 1)
+    asked = (Answers(batch.student), _inputs(batch.labels))
+    try:
+        return case.loss.in_time(lambda: stand_in.compute_loss(*asked, return_outputs=True, **counts)), ""
+    except CannotCallError as error:
+        return None, str(error)
+
+
 def teacher_mode(trainer: type, case: Case) -> Iterator[Finding]:
     """Whether the teacher is in train mode when it answers, with its dropout on."""
     batch = draw(case.shape)
-    given = {"student_logits": batch.student, "teacher_logits": batch.teacher, "labels": batch.labels}
     loss = loss_of(trainer, teacher_dropout=DROPOUT)
     try:
-        values = [case.loss.in_time(lambda: loss(**given, **_settings(case))).sum().item() for _ in range(PIECES)]
+        values = [_called(case, loss, batch).sum().item() for _ in range(PIECES)]
     except CannotCallError:
         return
     if loss.teacher.answered_in_training is None:
