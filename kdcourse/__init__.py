@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         lm_distillation_loss,
         token_distillation_loss,
     )
+    from kdcourse.on_policy import OnPolicy
     from kdcourse.trainer import DistillationArguments, DistillationTrainer
 
 __version__ = "0.1.0"
@@ -36,6 +37,7 @@ _HOMES = {
     "distillation_loss": "loss",
     "lm_distillation_loss": "loss",
     "token_distillation_loss": "loss",
+    "OnPolicy": "on_policy",
     "DistillationArguments": "trainer",
     "DistillationTrainer": "trainer",
 }
@@ -45,6 +47,7 @@ __all__ = [
     "DistillationLoss",
     "DistillationTrainer",
     "MismatchError",
+    "OnPolicy",
     "check_classifiers",
     "check_language_models",
     "distillation_loss",

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 MESSAGES = "messages"
 """The column of a conversation: what was said, and by whom, as a list of {"role": …, "content": …}."""
 
+PROMPT, COMPLETION = "prompt", "completion"
+"""The columns of a text in two parts, each a string or a list of messages; the completion may be missing."""
+
+WRITTEN_OUT = (MESSAGES, PROMPT, COMPLETION)
+"""What `LanguageModelCollator` makes tokens of."""
+
 Rows = list[dict[str, Any]]
 Collator = Callable[[Rows], Any]
 
@@ -59,7 +65,8 @@ class LanguageModelCollator:
     the end-of-text token, as in GPT-2, collators that go by the id erase each text's end from the labels (trl#6357).
 
     A row that has no ids, but `messages`, is written out by the tokenizer's chat template, and the last message is what
-    has labels (see `tokenize_conversation`).
+    has labels (see `tokenize_conversation`). One that has a `prompt`, and perhaps a `completion`, becomes a text whose
+    completion has labels (see `tokenize_prompt`): a prompt alone has none, and is for a student that writes itself.
 
     A teacher's top k from elsewhere, beside each token that it predicts, is put where the student's logits predict that
     token, and padded (see `kdcourse.served`).
@@ -88,12 +95,14 @@ class LanguageModelCollator:
         return batch
 
     def _tokens(self, row: dict[str, Any]) -> dict[str, Any]:
-        if "input_ids" not in row and MESSAGES in row:
-            served = {name: row[name] for name in SERVED if name in row}
+        if "input_ids" in row:
+            tokens = {"labels": row["input_ids"], **{name: row[name] for name in row if name not in WRITTEN_OUT}}
+            # Rows of a dataset in torch's or NumPy's format: transformers would pad their labels one by one, and warn.
+            return tokens | {name: value.tolist() for name, value in tokens.items() if hasattr(value, "tolist")}
+        served = {name: row[name] for name in SERVED if name in row}
+        if MESSAGES in row:
             return {**tokenize_conversation(row[MESSAGES], self.tokenizer), **served}
-        tokens = {"labels": row["input_ids"], **{name: row[name] for name in row if name != MESSAGES}}
-        # Rows of a dataset in torch's or NumPy's format: transformers would pad labels of theirs one by one, and warn.
-        return tokens | {name: value.tolist() for name, value in tokens.items() if hasattr(value, "tolist")}
+        return {**tokenize_prompt(row[PROMPT], row.get(COMPLETION), self.tokenizer), **served}
 
 
 def tokenize_conversation(messages: list[dict[str, Any]], tokenizer: PreTrainedTokenizerBase) -> dict[str, list[int]]:
@@ -124,3 +133,40 @@ def tokenize_conversation(messages: list[dict[str, Any]], tokenizer: PreTrainedT
         for token, (start, _) in zip(tokens["input_ids"], tokens["offset_mapping"], strict=True)
     ]
     return {"input_ids": tokens["input_ids"], "attention_mask": tokens["attention_mask"], "labels": labels}
+
+
+def tokenize_prompt(
+    prompt: str | list[dict[str, Any]],
+    completion: str | list[dict[str, Any]] | None,
+    tokenizer: PreTrainedTokenizerBase,
+) -> dict[str, list[int]]:
+    """`input_ids`, `attention_mask` and `labels` of a prompt, which has no labels, and of its completion, which has.
+
+    Two strings are tokenized one by one, so that the completion begins where a student that is given the prompt begins
+    to write, and the end-of-text token follows. Messages are written out by the chat template, up to where it lets a
+    model begin to answer; with a completion they are a conversation.
+
+    Raises:
+        TypeError: a string and messages.
+        ValueError: see `tokenize_conversation`.
+    """
+    if completion is not None and isinstance(prompt, str) != isinstance(completion, str):
+        raise TypeError(
+            f"The prompt is a {type(prompt).__name__} and the completion a {type(completion).__name__}; let both be "
+            "strings, or both lists of messages."
+        )
+    if not isinstance(prompt, str):
+        if completion is not None:
+            return tokenize_conversation([*prompt, *completion], tokenizer)
+        asked = str(tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True))
+        ids = tokenizer(asked, add_special_tokens=False)["input_ids"]
+    else:
+        ids = tokenizer(prompt)["input_ids"]
+    answer: list[int] = []
+    if isinstance(completion, str):
+        answer = [*tokenizer(completion, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    return {
+        "input_ids": [*ids, *answer],
+        "attention_mask": [1] * (len(ids) + len(answer)),
+        "labels": [IGNORED_LABEL] * len(ids) + answer,
+    }

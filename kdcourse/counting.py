@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
@@ -9,6 +11,12 @@ from torch import Tensor, nn
 from kdcourse.checks import IGNORED_LABEL
 from kdcourse.columns import LABELS, Batch
 from kdcourse.loss import DistillationLoss
+
+
+class WrittenBatch(dict[str, Any]):
+    """A batch of texts that the student wrote (see `kdcourse.on_policy`). Its labels say which tokens it is taught
+    about; none of them is the right one, so that no token counts for the hard term.
+    """
 
 
 class Averages:
@@ -58,4 +66,6 @@ def count_items(batch: Batch, is_shifted: bool) -> Tensor:
     if labels is None:
         return torch.tensor([0, len(next(iter(batch.values())))])
     labelled = ((labels[:, 1:] if is_shifted else labels) != IGNORED_LABEL).sum()
+    if isinstance(batch, WrittenBatch):
+        return torch.stack([torch.zeros_like(labelled), labelled])
     return torch.stack([labelled, labelled if labels.ndim > 1 else torch.full_like(labelled, len(labels))])

@@ -337,7 +337,7 @@ def _score_rows(
     device = next((weight.device for weight in model.parameters()), torch.device("cpu"))
     order = _by_length(dataset, columns)
     scored: list[Any] = [None] * len(order)
-    with _in_eval_mode(model):
+    with in_eval_mode(model):
         for start in tqdm(range(0, len(order), batch_size), desc="teacher", disable=not progress):
             batch = order[start : start + batch_size]
             rows = [
@@ -408,7 +408,7 @@ def _masks(inputs: Batch, logits: Tensor) -> Iterable[Tensor | None]:
 
 
 @contextmanager
-def _in_eval_mode(model: nn.Module) -> Iterator[None]:
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
     """Each of its modules gets back the mode that it had."""
     modes = {module: module.training for module in model.modules()}
     model.eval()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +15,7 @@ from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from kdcourse.checkpoints import EpochOrder, require_whole, said_of_a_checkpoint
 from kdcourse.checks import IGNORED_LABEL, MismatchError, require_logits, require_mix, require_weights
-from kdcourse.collators import MESSAGES, LanguageModelCollator
+from kdcourse.collators import WRITTEN_OUT, LanguageModelCollator
 from kdcourse.columns import (
     LABELS,
     LOGITS_COLUMN,
@@ -40,7 +40,7 @@ from kdcourse.compat import (
     tokenizer_of,
     vocabulary_of,
 )
-from kdcourse.counting import Averages, count_items, labels_of
+from kdcourse.counting import Averages, WrittenBatch, count_items, labels_of
 from kdcourse.heads import HeadAside, ImplicitLogits, cut, implicit_lm_distillation_loss
 from kdcourse.loss import (
     DistillationLoss,
@@ -50,6 +50,7 @@ from kdcourse.loss import (
     resolve_divergence,
     token_distillation_loss,
 )
+from kdcourse.on_policy import OnPolicy, Writer, require_writer
 from kdcourse.tasks import TASKS, Task, task_of
 from kdcourse.teacher import CachedTeacher, ColumnTeacher, ModelTeacher, Teacher, logits_of
 from kdcourse.topk import Logits
@@ -92,8 +93,16 @@ class DistillationArguments(TrainingArguments):
         metadata={"help": "Compute a language model's loss without its whole logits, where its head can be seen."},
     )
 
+    on_policy: OnPolicy | str | dict[str, Any] | None = field(
+        default=None,
+        metadata={"help": "Of a language model, the share of steps on text that it writes itself, and how it does."},
+    )
+
+    _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "on_policy"]  # noqa: RUF012  (as they have it)
+
     def __post_init__(self) -> None:
         super().__post_init__()
+        self.on_policy = OnPolicy.of(self.on_policy)
         self.require_legal()
         # A search casts each value to the type that it finds: 0.7 would become 0 where alpha was the integer 0.
         self.alpha, self.temperature = float(self.alpha), float(self.temperature)
@@ -104,12 +113,27 @@ class DistillationArguments(TrainingArguments):
             ValueError: a setting of distillation is out of range.
         """
         require_mix(self.alpha, self.temperature)
+        if self.own_text is not None and self.own_text.share and self.alpha == 1:
+            raise ValueError(
+                "alpha is 1, so that only labels teach, and what the student writes has none: the steps of on_policy "
+                "would teach nothing. Take a smaller alpha (0 for the teacher alone), or leave on_policy out."
+            )
         resolve_divergence(self.divergence, self.beta)
         require_weights(self.class_weights or [])
         if self.task not in (None, *TASKS):
             raise ValueError(
                 f"task is {self.task!r}; it can be {', '.join(TASKS)}, or None to go by the student's class."
             )
+
+    @property
+    def own_text(self) -> OnPolicy | None:
+        """`on_policy`, in whichever form it was given."""
+        return OnPolicy.of(self.on_policy)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON can hold it, and as `DistillationArguments(**…)` takes it."""
+        values = super().to_dict()
+        return values | {"on_policy": asdict(self.own_text) if self.own_text else None}
 
 
 class DistillationTrainer(Trainer):
@@ -194,6 +218,9 @@ class DistillationTrainer(Trainer):
         else:
             check_alone("student", student, tokenizer)
             require_same_names(student, getattr(teacher, "label_names", []))
+        if self.args.own_text is not None:
+            spread_by = "FSDP" if self.is_fsdp_enabled else "DeepSpeed" if self.is_deepspeed_enabled else None
+            require_writer(self.args.own_text, student, teacher, self._task, spread_by)
         self._counts_labels = task_of(student) in LABELLED_TASKS
         self._signature_columns = None
         self._has_looked_at_logits = False
@@ -217,7 +244,11 @@ class DistillationTrainer(Trainer):
         """The objective on one batch; with `num_items_in_batch` (labelled, taught), its share of an optimizer step."""
         outputs, logits = self._ask_student(model, inputs, whole=return_outputs)
         teacher_logits = self._teacher_logits(inputs, whole=isinstance(logits, Tensor))
-        loss = self._objective(logits, teacher_logits, labels_of(inputs, self._is_shifted), num_items_in_batch)
+        labels, is_own = labels_of(inputs, self._is_shifted), isinstance(inputs, WrittenBatch)
+        alpha = 0.0 if is_own else self.args.alpha
+        loss = self._objective(logits, teacher_logits, labels, num_items_in_batch, alpha)
+        if is_own:
+            loss = without_labels(loss, self.args.alpha)
         total = loss.total + self._router_loss(outputs, inputs, num_items_in_batch)
         if num_items_in_batch is not None:
             self._trained.add_sums(loss, torch.as_tensor(num_items_in_batch))
@@ -228,12 +259,40 @@ class DistillationTrainer(Trainer):
     def get_batch_samples(self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device) -> Any:
         """The micro-batches of one optimizer step, and how many (labelled, taught) rows all processes' pieces hold."""
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if is_own := self._is_on_own_text():  # before anything is counted: what is written has labels of its own
+            batches = [self._written(batch, number) for number, batch in enumerate(batches)]
         nothing = torch.zeros(2, dtype=torch.long, device=device)
         counts = sum((count_items(batch, self._is_shifted).to(device) for batch in batches), nothing)
         self._trained.add_items(counts)
         if self.args.world_size > 1:
             counts = self.accelerator.gather(counts.unsqueeze(0)).sum(dim=0)
+        settings = self.args.own_text
+        if batches and settings is not None and settings.share and not is_own and not counts.any():
+            raise ValueError(
+                f"on_policy has share={settings.share}, so that this step is on the data's text, and its rows are "
+                "prompts alone: no token has a label. Take share=1, or add the column `completion`."
+            )
         return batches, counts
+
+    def _is_on_own_text(self) -> bool:
+        """Whether the step that is about to begin is on what the student writes; all processes say the same."""
+        settings = self.args.own_text
+        return settings is not None and settings.is_drawn(self.args.seed, self.state.global_step)
+
+    def _written(self, batch: Batch, number: int) -> WrittenBatch:
+        """What the student writes after the prompts of the micro-batch with this number.
+
+        Its rows are counted through the step as they would be in one batch, so that each row's text is the same however
+        the step is cut.
+        """
+        settings = cast("OnPolicy", self.args.own_text)
+        first = (number * self.args.world_size + self.args.process_index) * self._train_batch_size
+        step = (self.args.seed, self.state.global_step)
+        rows = range(first + 1, first + 1 + len(batch["input_ids"]))  # 0 is the draw of the step itself
+        student = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
+        teacher = self.teacher.model if isinstance(self.teacher, ModelTeacher) else None
+        writer = Writer(student, settings, tokenizer_of(self.processing_class), self._vocabulary, teacher)
+        return writer.write(batch, [(*step, row) for row in rows])
 
     def prediction_step(
         self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
@@ -287,6 +346,7 @@ class DistillationTrainer(Trainer):
         teacher_logits: TeacherLogits,
         labels: Tensor | None,
         num_items: Tensor | int | None = None,
+        alpha: float | None = None,
     ) -> DistillationLoss:
         objective: Callable[..., DistillationLoss] = implicit_lm_distillation_loss
         if isinstance(logits, Tensor):
@@ -299,7 +359,7 @@ class DistillationTrainer(Trainer):
             cut(logits, self._vocabulary),
             teacher_logits.to(logits.device),
             labels,
-            alpha=self.args.alpha,
+            alpha=self.args.alpha if alpha is None else alpha,
             temperature=self.args.temperature,
             divergence=self.args.divergence,
             beta=self.args.beta,
@@ -424,7 +484,7 @@ class DistillationTrainer(Trainer):
         """Keep what is the teacher's when the Trainer drops the columns that the student's forward does not name."""
         if self._signature_columns is None:
             super()._set_signature_columns_if_needed()
-            collated = [MESSAGES] if isinstance(self.data_collator, LanguageModelCollator) else []
+            collated = WRITTEN_OUT if isinstance(self.data_collator, LanguageModelCollator) else []
             names = [*(self._signature_columns or []), *self._not_the_students, LABELS, *collated]
             self._signature_columns = SignatureColumns(names)
 
@@ -433,6 +493,14 @@ class DistillationTrainer(Trainer):
         theirs = [name for name in dataset.column_names if name.startswith(TEACHER_PREFIX)]
         self._signature_columns = SignatureColumns(dict.fromkeys([*self._signature_columns, *theirs]))
         return super()._remove_unused_columns(dataset, description)
+
+
+def without_labels(loss: DistillationLoss, alpha: float) -> DistillationLoss:
+    """The loss on a text whose tokens have no labels: (1 − alpha) · soft, as for an unlabelled row of a classifier.
+
+    A hard term would take what the student has written for what is right.
+    """
+    return loss._replace(total=(1 - alpha) * loss.total, hard=torch.zeros_like(loss.hard))
 
 
 class SignatureColumns(list[str]):
