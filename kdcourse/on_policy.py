@@ -370,7 +370,7 @@ def minds_padding(model: nn.Module) -> bool:
     continued by length, without padding.
     """
     device = next(model.parameters()).device
-    prompt = torch.arange(TRIED, device=device)[None] % (vocabulary_of(model) or TRIED)
+    prompt = torch.arange(1, TRIED + 1, device=device)[None] % (vocabulary_of(model) or TRIED)
     padding = torch.zeros(1, 2, dtype=torch.long, device=device)
     alone = _first_logits(model, prompt, torch.ones_like(prompt))
     padded = _first_logits(

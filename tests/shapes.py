@@ -123,6 +123,14 @@ def make_rows(shape, rows=16, seed=0):
     return Dataset.from_dict(columns)
 
 
+def make_prompted_rows(rows=16):
+    """A language model's rows, each with a prompt of 1 to 12 tokens, the end-of-text token among them."""
+    prompted = [row for row in make_rows("gpt2-lm", 3 * rows).to_list() if row["labels"][0] == -100][:rows]
+    for row in prompted[::3]:
+        row["input_ids"][0] = 1
+    return Dataset.from_list(prompted)
+
+
 def make_collator(shape, tokenizer=None):
     tokenizer = tokenizer or make_tokenizer()
     return LanguageModelCollator(tokenizer) if is_language_model(shape) else collator(tokenizer)

@@ -51,8 +51,9 @@ def alone(tmp_path_factory):
 @pytest.mark.parametrize(("launcher", "batch", "accumulation"), [("torchrun", 4, 2), ("accelerate", 8, 1)])
 def test_two_processes_make_the_step_of_one(alone, tmp_path, launcher, batch, accumulation):
     """A step that shrinks by the number of processes (GKD), a loss logged per process, rows that are counted twice
-    because they fill up the last evaluation batch, texts that do so inside a packed row (4.0667 for 4.0456), and a head
-    that a wrapper takes for unused, because no logits are in the graph."""
+    because they fill up the last evaluation batch, texts that do so inside a packed row (4.0667 for 4.0456), a head
+    that a wrapper takes for unused, because no logits are in the graph, and text of the student's own that each process
+    draws, or counts, for itself."""
     together = launch(launcher, tmp_path / "out.pt", batch, accumulation)
     for shape in SHAPES:
         step = (alone[shape]["weights"] - weights_of(make_model(shape))).norm()
@@ -62,4 +63,10 @@ def test_two_processes_make_the_step_of_one(alone, tmp_path, launcher, batch, ac
             assert together[shape][name].item() == pytest.approx(alone[shape][name].item(), rel=1e-5), (shape, name)
     for name in WRAPPED:
         assert torch.allclose(together[name]["weights"], alone["llama-lm"]["weights"], atol=1e-6), name
+    ours, theirs = together["writing"], alone["writing"]
+    step = (theirs["weights"] - weights_of(make_model("gpt2-lm"))).norm()
+    assert (ours["weights"] - theirs["weights"]).norm() / step < 1e-5
+    assert torch.allclose(ours["losses"], theirs["losses"], rtol=1e-5)
+    assert ours["on_own_text"].tolist() == theirs["on_own_text"].tolist()
+    assert set(theirs["on_own_text"].tolist()) == {True, False}
     assert together["packed"]["eval_loss"].item() == pytest.approx(alone["packed"]["eval_loss"].item(), rel=1e-5)

@@ -4,8 +4,10 @@ import sys
 from pathlib import Path
 
 import torch
-from shapes import SHAPES, make_rows, make_trainer, weights_of
+from shapes import SHAPES, make_prompted_rows, make_rows, make_trainer, weights_of
 from transformers import DataCollatorWithFlattening
+
+from kdcourse import OnPolicy
 
 LOGGED = ("loss", "hard_loss", "soft_loss", "eval_loss", "eval_hard_loss", "eval_soft_loss")
 EVAL_ROWS = 13
@@ -35,8 +37,24 @@ def train_all(folder, batch, accumulation):
         trainer.train()
         assert trainer.students_head.is_seen
         results[name] = {"weights": weights_of(trainer.accelerator.unwrap_model(trainer.model))}
+    results["writing"] = write(folder, batch, accumulation)
     results["packed"] = {"eval_loss": torch.tensor(evaluate_packed(folder))}
     return results
+
+
+def write(folder, batch, accumulation):
+    """Steps on the data's text, and on what the student writes itself: each process, its own rows."""
+    trainer = make_trainer(
+        "gpt2-lm", folder, rows=make_prompted_rows(), per_device_train_batch_size=batch, max_steps=4,
+        gradient_accumulation_steps=accumulation, on_policy=OnPolicy(share=0.5, max_new_tokens=5),
+    )  # fmt: skip
+    trainer.train()
+    losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
+    on_own_text = ["hard_loss" not in log for log in trainer.state.log_history if "loss" in log]
+    student = trainer.accelerator.unwrap_model(trainer.model)
+    return {
+        "weights": weights_of(student), "losses": torch.tensor(losses), "on_own_text": torch.tensor(on_own_text),
+    }  # fmt: skip
 
 
 def evaluate_packed(folder):
