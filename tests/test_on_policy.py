@@ -24,7 +24,7 @@ from test_collators import ANSWER, QUESTION, SHORT, make_chat_tokenizer
 from transformers import GPT2LMHeadModel, HfArgumentParser, TrainerCallback
 
 from kdcourse import DistillationArguments, DistillationTrainer, MismatchError, OnPolicy
-from kdcourse.on_policy import Writer, prompts_of
+from kdcourse.on_policy import Writer, prompts_of, require_writer
 from kdcourse.teacher import CachedTeacher
 
 END = 1
@@ -254,10 +254,20 @@ def test_steps_are_drawn_by_their_number():
     assert all(OnPolicy(share=1.0).is_drawn(7, step) for step in range(2000))
 
 
-def test_the_draw_of_a_step_is_none_of_its_text():
-    """A first token that tells whether its step was drawn: NumPy takes the keys (7, 3) and (7, 3, 0) for the same."""
-    first = {np.random.default_rng((7, 3, number)).random() for number in range(100)}
-    assert len(first) == 100
+def test_each_row_of_each_step_has_random_numbers_of_its_own(rows, tmp_path, monkeypatch):
+    """The same text for a prompt in each micro-batch or epoch; a first token that tells whether its step was drawn:
+    NumPy takes the keys (42, 3) and (42, 3, 0) for the same.
+    """
+    keys, write = [], Writer.write
+    monkeypatch.setattr(
+        Writer, "write", lambda self, batch, of_rows: (keys.extend(of_rows), write(self, batch, of_rows))[1]
+    )
+    make_writer_trainer(
+        tmp_path, rows, per_device_train_batch_size=4, gradient_accumulation_steps=2, max_steps=3
+    ).train()
+    first = {np.random.default_rng(key).random() for key in keys}
+    assert len(first) == 3 * 8
+    assert not first & {np.random.default_rng((42, step)).random() for step in range(3)}
 
 
 @pytest.mark.parametrize(
@@ -571,6 +581,12 @@ def test_who_cannot_write_or_judge_is_refused(change, words, tmp_path):
     with pytest.raises(MismatchError, match=words):
         make_trainer(shape, tmp_path, on_policy=OnPolicy(), **change)
     assert make_trainer(shape, tmp_path, on_policy=OnPolicy(share=0.0), **change)
+
+
+def test_weights_in_pieces_are_refused():
+    """Processes that wait for each other, since one has written its text and the other has not."""
+    with pytest.raises(MismatchError, match="FSDP keeps the student's weights in pieces"):
+        require_writer(OnPolicy(), make_model("gpt2-lm"), make_model("gpt2-lm"), "language model", "FSDP")
 
 
 def test_a_teacher_in_columns_is_refused(rows, tmp_path):
