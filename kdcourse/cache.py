@@ -88,7 +88,7 @@ class LogitsCache:
         """
         packed = pack(rows)
         self._require_kind("the new rows", kind_of(packed))
-        path = self.folder / f"rows-{len(self):09d}.safetensors"
+        path = file_of(self.folder, len(self))
         said = self.fingerprint | dict(about or {}) | {ROWS: rows_in_words(range(len(self), len(self) + len(rows)))}
         with locked(self.folder):
             if len(self) in _files_of(self.folder):
@@ -126,6 +126,11 @@ class LogitsCache:
                 f"The logits of {where} are of another kind ({kind}) than those before in {self.folder} "
                 f"({self._pieces[0].kind}); a cache holds those of one teacher, kept in one way."
             )
+
+
+def file_of(folder: Path, first_row: int) -> Path:
+    """The file of a cache that begins with this row."""
+    return folder / f"rows-{first_row:09d}.safetensors"
 
 
 @contextmanager

@@ -98,6 +98,8 @@ def read_completions(answers: list[Any], tokens: list[int]) -> Answer:
     own = [_named(name) for name in said["tokens"]]
     if not len(tokens) <= len(own) <= len(tokens) + 1:
         raise AnswerError(f"it has {len(own)} tokens for a text of {len(tokens)} and one more; does it know `echo`?")
+    if len(own) != len(said["top_logprobs"]):
+        raise AnswerError(f"it has {len(own)} tokens, and speaks of {len(said['top_logprobs'])}")
     if all(isinstance(name, int) for name in own):
         _require_own(own[: len(tokens)], tokens)
     places: list[Place | None] = [
@@ -117,7 +119,7 @@ def read_sglang(answers: list[Any], tokens: list[int]) -> Answer:
     _require_own([own for _, own, _ in said["input_token_logprobs"]], tokens)
     entries = [place for place in said["input_top_logprobs"] if place is not None]
     places: list[Place | None] = [
-        place if place is None else _once((name, log_prob) for log_prob, name, _ in place)
+        place if place is None else _once((_whole(name), log_prob) for log_prob, name, _ in place)
         for place in said["input_top_logprobs"]
     ]
     return Answer(places, {name: word for place in entries for _, name, word in place if word is not None})
@@ -135,7 +137,7 @@ def read_llama_cpp(answers: list[Any], tokens: list[int]) -> Answer:
         if (read := answer.get("tokens_evaluated", place)) != place:
             raise AnswerError(f"it has read {read} tokens of a text that begins with {place}")
         entries = answer["completion_probabilities"][0]["top_logprobs"]
-        places.append(_once((entry["id"], entry["logprob"]) for entry in entries))
+        places.append(_once((_whole(entry["id"]), entry["logprob"]) for entry in entries))
         words |= {entry["id"]: entry["token"] for entry in entries if "token" in entry}
     return Answer(places, words)
 
@@ -207,6 +209,8 @@ class Vocabulary:
             AnswerError: it reads one as another word.
         """
         for each, word in words.items():
+            if not isinstance(word, str):
+                raise AnswerError(f"it says {word!r} where the word of id {each} belongs")
             if not 0 <= each < self.size or not word or UNREADABLE in word or UNREADABLE in self._read[each]:
                 continue
             if word.strip() not in (self._read[each].strip(), self._written[each].strip()):
@@ -275,6 +279,16 @@ def _is_number(value: Any) -> bool:
         return not math.isnan(float(value))
     except OverflowError:
         return False
+
+
+def _whole(name: Any) -> int:
+    """
+    Raises:
+        TypeError: a word where an id belongs, which would be taken for the id of that word.
+    """
+    if isinstance(name, bool) or not isinstance(name, int):
+        raise TypeError(f"an id is {name!r}")
+    return name
 
 
 def _named(name: str) -> Name:

@@ -24,7 +24,7 @@ from kdcourse.columns import (
     unwrapped,
 )
 from kdcourse.hashing import hash_columns, hash_json, hash_tensors, hash_values, hash_weights, values_of
-from kdcourse.pieces import CacheMismatchError
+from kdcourse.pieces import CONTENT, ROWS, SEAL, CacheMismatchError
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -41,6 +41,12 @@ configurations are described once, and an adapter's by what it sets in the modul
 
 COLUMNS = "columns"
 """The field of a fingerprint that says which columns of the dataset were read."""
+
+PART = "part"
+"""The field of a fingerprint that says which part of which dataset a cache holds (see `kdcourse.parts`)."""
+
+SAID_OF_A_FILE = frozenset({ROWS, CONTENT, SEAL, PART})
+"""What is stored with logits and belongs to one file alone."""
 
 _ADAPTERS_STATE = ("_disable_adapters", "_active_adapter")
 """What peft keeps under private names, and what changes logits."""
@@ -102,6 +108,12 @@ def fingerprint_of_rows(dataset: Dataset, columns: Collection[str]) -> dict[str,
     elif mask:
         names["attention_mask"] = mask
     return prints | {column: hash_columns(dataset, [column]) for column in names.values()}
+
+
+def same_for_all_rows(stored: Mapping[str, str]) -> dict[str, str]:
+    """The part of what is stored with logits that is the same for each piece of a dataset."""
+    of_rows = {"token ids", "attention mask", *stored.get(COLUMNS, "").split(", ")}
+    return {field: value for field, value in stored.items() if field not in of_rows | SAID_OF_A_FILE}
 
 
 def columns_read(dataset: Dataset, teacher: nn.Module | None) -> list[str]:

@@ -37,8 +37,9 @@ from kdcourse.columns import (
 )
 from kdcourse.compat import label_names, require_room
 from kdcourse.hashing import values_of
+from kdcourse.parts import Part, folder_of_part, part_in_words, rows_of_part
 from kdcourse.pieces import ROW, ROWS_AND_CLASSES, CacheMismatchError, narrowed, require_same
-from kdcourse.provenance import COLUMNS, columns_named, columns_read, fingerprint, fingerprint_of_rows
+from kdcourse.provenance import COLUMNS, PART, columns_named, columns_read, fingerprint, fingerprint_of_rows
 from kdcourse.sampled import sample_k
 from kdcourse.served import require_served, served_top_k
 from kdcourse.topk import Logits, concatenate, spread, stack, top_k
@@ -195,6 +196,7 @@ def cache_logits(
     collate: Collator | None = None,
     batch_size: int = 64,
     rows_per_file: int = 1024,
+    part: Part | None = None,
     progress: bool = False,
 ) -> CachedTeacher:
     """Score a dataset into `folder`, as far as it is not there yet.
@@ -211,6 +213,9 @@ def cache_logits(
         dtype: of the logits on disk: torch.float16, torch.bfloat16 or torch.float32. None takes the one in which the
             teacher answers, so that not a bit is lost.
         rows_per_file: how much work an interruption can lose.
+        part: (i, n) scores the i-th of n parts alone, counted from 0, into a folder beside this one, so that n
+            processes can work at once; `kdcourse.parts.merge_parts` puts them together. What comes back knows this
+            part's rows.
 
     Raises:
         CacheMismatchError: the folder belongs to another teacher, tokenizer, dataset or setting, or is damaged; it says
@@ -226,6 +231,11 @@ def cache_logits(
         settings[LABEL_NAMES] = json.dumps(names)
     depends_on = fingerprint(teacher, tokenizer, weights=weights) | settings
     columns = columns_read(dataset, teacher)
+    before = 0
+    if part is not None:
+        rows_of_this = rows_of_part(part, len(dataset))
+        depends_on |= {PART: part_in_words(part, len(dataset))}
+        folder, before, dataset = folder_of_part(folder, part), rows_of_this.start, dataset.select(rows_of_this)
     with locked(folder):
         cache = LogitsCache(folder, depends_on)
         for rows, stored in cache.pieces():
@@ -238,7 +248,7 @@ def cache_logits(
         for start in range(len(cache), len(dataset), rows_per_file):
             piece = dataset.select(range(start, min(start + rows_per_file, len(dataset))))
             scored = _score_rows(
-                teacher, tokenizer, piece, collate, batch_size, progress, partial(keep, first_row=start)
+                teacher, tokenizer, piece, collate, batch_size, progress, partial(keep, first_row=before + start)
             )
             cache.append(scored, about=fingerprint_of_rows(piece, columns))
     return CachedTeacher(cache)

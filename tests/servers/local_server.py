@@ -1,7 +1,7 @@
 """A small inference server with a real model behind it, which can fail in every way that servers do.
 
-It speaks as vLLM, SGLang, llama.cpp and OpenAI's old completions do, by their documentation, and shares no line with the
-client.
+It speaks as vLLM, SGLang, llama.cpp and OpenAI's old completions do, by their documentation, and shares no line with
+the client.
 """
 
 import json
@@ -13,12 +13,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import torch
 
 
+class Listener(ThreadingHTTPServer):
+    request_queue_size = 64  # of connections that wait; more than any test opens
+
+
 class LocalServer:
     """Use it as a context.
 
     Args:
-        troubles: called with the number of a question about a text, counted from 0, and its tokens; gives a code to fail
-            with, "hang up", or None.
+        troubles: called with the number of a question about a text, counted from 0, and its tokens; gives a code to
+            fail with, "hang up", or None.
         spoil: called with an answer (JSON) and its tokens; gives another one, or bytes.
         seconds: the longest pause before an answer; how long each is, is drawn.
         names: "ids" or "words", in the completions dialect.
@@ -38,7 +42,8 @@ class LocalServer:
         self.random = random.Random(0)
 
     def __enter__(self):
-        self.http = ThreadingHTTPServer(("127.0.0.1", self.port), handler_for(self))
+        self.http = Listener(("127.0.0.1", self.port), handler_for(self))
+        self.http.socket.settimeout(0.5)  # a connection that is gone before it is accepted
         self.port = self.http.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"
         threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
@@ -87,7 +92,11 @@ class LocalServer:
             ]
         elif body.get("echo"):
             new = rows[-1].argmax().item()
-            own = [None, *(row[each].item() for row, each in zip(rows, tokens[1:], strict=False)), rows[-1].max().item()]
+            own = [
+                None,
+                *(row[each].item() for row, each in zip(rows, tokens[1:], strict=False)),
+                rows[-1].max().item(),
+            ]
             choice["logprobs"] = {
                 "tokens": [self.named(each) for each in [*tokens, new]],
                 "token_logprobs": own,
@@ -126,6 +135,7 @@ class LocalServer:
 def handler_for(server):
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = -1  # headers and content in one packet, for which nobody waits
 
         def log_message(self, *_):
             """Say nothing."""
@@ -138,13 +148,13 @@ def handler_for(server):
             self.end_headers()
             self.wfile.write(content)
 
-        def do_GET(self):  # noqa: N802  (http.server's name)
+        def do_GET(self):
             server.headers.append(dict(self.headers))
             if self.path not in server.has:
                 return self.reply(404, {"error": "not found"})
             return self.reply(200, {"object": "list", "data": [{"id": server.name}]})
 
-        def do_POST(self):  # noqa: N802
+        def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             server.headers.append(dict(self.headers))
             server.paths.append(self.path)
