@@ -78,6 +78,31 @@ def model_costs(config: PretrainedConfig, length: int) -> ModelCosts:
     return ModelCosts(parameters, logits.shape[-1], length, counter.get_total_flops())
 
 
+SMALL_VOCABULARY = 2**16
+"""Up to here, an id takes two bytes on disk, and four beyond."""
+
+REST_BYTES = 4
+"""What the classes that are not kept weigh together, for each token."""
+
+
+def cached_bytes_per_token(vocabulary: int, k: int | None = None, bytes_each: int = 2) -> int:
+    """What `kdcourse.teacher.cache_logits` keeps of a token; seals and names, some 500 bytes a file, come on top.
+
+    Args:
+        vocabulary: columns of the logits.
+        k: how many are kept, largest or drawn; None keeps all.
+        bytes_each: 2 for 16 bits, 4 for 32.
+
+    Raises:
+        ValueError: k is not between 1 and the vocabulary.
+    """
+    if k is None:
+        return vocabulary * bytes_each
+    if not 1 <= k <= vocabulary:
+        raise ValueError(f"k is {k}, but of {vocabulary:,} classes between 1 and {vocabulary:,} can be kept.")
+    return k * (bytes_each + (2 if vocabulary <= SMALL_VOCABULARY else 4)) + REST_BYTES
+
+
 @dataclass(frozen=True)
 class Part:
     """A row of the sheet."""

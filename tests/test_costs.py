@@ -1,10 +1,15 @@
 """The cost sheet against what is measured: FLOPs by hand, bytes of real tensors."""
 
+import re
+
 import pytest
 import torch
+from docs.pages import ROOT, blocks_of
+from shapes import WORDS, make_model, make_rows, make_tokenizer
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, T5Config
 
-from kdcourse.costs import ModelCosts, cost_sheet, model_costs
+from kdcourse.costs import ModelCosts, cached_bytes_per_token, cost_sheet, model_costs
+from kdcourse.teacher import cache_logits
 
 TINY = GPT2Config(n_layer=2, n_head=2, n_embd=32, vocab_size=100, n_positions=64)
 LLAMA_70B = LlamaConfig(
@@ -57,6 +62,88 @@ def test_logits_of_a_thousand_tokens_take_what_they_take():
     assert costs.logits_bytes(1000) == torch.zeros(1000, 50_257).untyped_storage().nbytes()
 
 
+def test_a_model_on_disk_takes_the_bytes_of_its_weights(tmp_path):
+    """Tied weights that are counted twice, buffers that are forgotten."""
+    config = GPT2Config(n_layer=2, n_head=2, n_embd=128, vocab_size=3000, n_positions=64)
+    AutoModelForCausalLM.from_config(config).to(torch.bfloat16).save_pretrained(tmp_path)
+    on_disk = sum(path.stat().st_size for path in tmp_path.glob("*.safetensors"))
+    assert model_costs(config, 8).weight_bytes(2) == pytest.approx(on_disk, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "k", "bytes_each"),
+    [
+        ({}, None, 4),
+        ({"dtype": torch.float16}, None, 2),
+        ({"k": 20, "temperature": 1.0}, 20, 4),
+        ({"k": 20, "temperature": 1.0, "dtype": torch.float16}, 20, 2),
+        ({"k": 20, "temperature": 1.0, "sampled": True, "dtype": torch.bfloat16}, 20, 2),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("vocabulary", [WORDS, 70_000])
+def test_a_cache_takes_as_many_bytes_as_was_said(tmp_path, settings, k, bytes_each, vocabulary):
+    """Ids that are forgotten, and take as much as the logits; a vocabulary whose ids take four bytes."""
+    rows = make_rows("llama-lm", 200 if vocabulary == WORDS else 40)
+    if vocabulary > WORDS and k is None:
+        rows = rows.select(range(2))
+    cached = cache_logits(
+        tmp_path / "cache", make_model("llama-lm", vocab_size=vocabulary), make_tokenizer(), rows, **settings
+    )
+    tokens = sum(map(len, rows["input_ids"]))
+    on_disk = sum(path.stat().st_size for path in cached.cache.folder.iterdir())
+    assert cached_bytes_per_token(vocabulary, k, bytes_each) * tokens == pytest.approx(on_disk, rel=0.1)
+
+
+def names_of_the_page():
+    """What the sheet's block in docs/scaling.md defines."""
+    (found,) = (each.text for each in blocks_of(ROOT / "docs" / "scaling.md") if "cost_sheet(" in each.text)
+    names = {}
+    exec(compile(found, "docs/scaling.md", "exec"), names)  # noqa: S102  (a page of this repository)
+    return names
+
+
+def table_of_the_page():
+    """The sheet, computed anew."""
+    names = names_of_the_page()
+    lines = [
+        "| teacher → student | its answers | parts | FLOPs | hours | GB at once | GB kept |",
+        "|---|---|---|---:|---:|---:|---:|",
+    ]
+    pairs = {
+        "GPT-2 → half of it": (names["gpt2"], names["half_gpt2"]),
+        "1B → half of it": (names["one_b"], names["half_b"]),
+        "70B → 1B": (names["seventy_b"], names["one_b"]),
+    }
+    for pair, (teacher, student) in pairs.items():
+        cached = cached_bytes_per_token(teacher.vocabulary, k=50)
+        for answers, kept in (("asked each time", 0), ("top 50, cached", cached)):
+            for part in cost_sheet(teacher, student, cached_bytes_per_token=kept, **names["settings"]):
+                numbers = [f"{part.flops:.2g}", f"{part.seconds / 3600:,.1f}", f"{part.memory / 1e9:,.1f}"]
+                disk = f"{part.disk / 1e9:,.0f}" if part.disk else "–"
+                lines.append(f"| {pair} | {answers} | {part.name} | {' | '.join(numbers)} | {disk} |")
+    return "\n".join(lines)
+
+
+def test_the_sheet_of_the_page_is_what_is_computed():
+    """A table that was right for the version before."""
+    page = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"<!-- table: costs -->\n\n(.*?)\n\n<!-- end -->", page, re.DOTALL)
+    assert shown == table_of_the_page()
+
+
+def test_the_prose_beside_the_sheet_is_what_is_computed():
+    """257 TB, a hundred hours, that nobody has added up."""
+    names = names_of_the_page()
+    assert round(cached_bytes_per_token(128_256) * 1e9 / 1e12) == 257
+    once, thrice = (
+        cost_sheet(names["seventy_b"], names["one_b"], cached_bytes_per_token=kept, **names["settings"])[0]
+        for kept in (names["top_50"], 0)
+    )
+    assert once.seconds / 3600 == pytest.approx(100, rel=0.05)
+    assert thrice.seconds / 3600 == pytest.approx(300, rel=0.05)
+
+
 def sheet(**changes):
     teacher = ModelCosts(parameters=1000, vocabulary=10, length=8, forward_flops=16_000)
     student = ModelCosts(parameters=100, vocabulary=10, length=8, forward_flops=1600)
@@ -82,6 +169,7 @@ def test_a_cache_pays_the_teacher_once():
         (lambda: model_costs(TINY, 0), "at least one token"),
         (lambda: model_costs(T5Config(), 8), "T5Config cannot be counted without weights"),
         (lambda: sheet(tokens=0), "tokens is 0"),
+        (lambda: cached_bytes_per_token(10, k=11), "of 10 classes between 1 and 10"),
         (lambda: sheet(flops_per_second=-1), "flops_per_second is -1"),
         (lambda: sheet(student=ModelCosts(1, 1, 4, 1)), "texts of 8 tokens and the student with 4"),
     ],

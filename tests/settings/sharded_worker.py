@@ -1,4 +1,7 @@
-"""What each of two processes runs: one step and one evaluation of a student whose weights are spread over both."""
+"""What each of two processes runs: one step and one evaluation of a student whose weights are spread over both.
+
+The settings of FSDP2 are those that `accelerate launch` puts into the environment.
+"""
 
 import os
 import sys
@@ -7,47 +10,64 @@ from pathlib import Path
 import torch
 from accelerate import FullyShardedDataParallelPlugin
 from accelerate.utils import DistributedType
-from shapes import make_rows, make_trainer
+from shapes import make_model, make_rows, make_trainer
 from torch.distributed.tensor import DTensor
 
-BLOCKS = {"bert-classifier": "BertLayer", "llama-lm": "LlamaDecoderLayer"}
-"""Each shape's module that is gathered at a time."""
+from kdcourse.sharding import shard_teacher
+
+SHAPES = ("bert-classifier", "llama-lm")
 
 
-def shard_on_cpu(trainer, block):
+def shard_on_cpu(trainer):
     """Have the Trainer take its way through FSDP2, which accelerate opens on accelerators only."""
     state = trainer.accelerator.state
     state.distributed_type = DistributedType.FSDP
-    state.fsdp_plugin = FullyShardedDataParallelPlugin(
-        fsdp_version=2, auto_wrap_policy="transformer_based_wrap", transformer_cls_names_to_wrap=[block],
-        cpu_ram_efficient_loading=False,
-    )  # fmt: skip
+    state.fsdp_plugin = FullyShardedDataParallelPlugin()
+    assert state.fsdp_plugin.fsdp_version == 2
     trainer.is_fsdp_enabled = True
 
 
-def train_sharded(shape, folder):
+def in_pieces(model):
+    """Whether this process holds a part of each weight, and no whole one."""
+    return all(
+        isinstance(weight, DTensor) and weight.to_local().numel() < weight.numel() for weight in model.parameters()
+    )
+
+
+def train_sharded(shape, folder, is_teacher_sharded):
+    teacher = make_model(shape, seed=1, dropout=0.1)
     trainer = make_trainer(
         shape, folder, per_device_train_batch_size=4, gradient_accumulation_steps=2,
         eval_rows=make_rows(shape, 13, seed=1), per_device_eval_batch_size=4,
+        teacher=shard_teacher(teacher) if is_teacher_sharded else teacher,
     )  # fmt: skip
-    shard_on_cpu(trainer, BLOCKS[shape])
+    shard_on_cpu(trainer)
     trainer.train()
-    weights = list(trainer.accelerator.unwrap_model(trainer.model).parameters())
+    student = trainer.accelerator.unwrap_model(trainer.model)
     assert not trainer.students_head.is_seen
-    assert all(isinstance(weight, DTensor) and weight.to_local().numel() < weight.numel() for weight in weights)
+    assert in_pieces(student)
+    assert in_pieces(trainer.teacher.model) == is_teacher_sharded
     logged = trainer.state.log_history[0] | trainer.evaluate()
     trainer.accelerator.state.distributed_type = DistributedType.MULTI_CPU  # as the next trainer expects it
     return {
-        "weights": torch.cat([weight.full_tensor().detach().flatten() for weight in weights]),
-        "teacher is whole": torch.tensor(
-            not any(isinstance(weight, DTensor) for weight in trainer.teacher.model.parameters())
+        "weights": torch.cat([weight.full_tensor().detach().flatten() for weight in student.parameters()]),
+        "teacher": torch.cat(
+            [
+                (weight.full_tensor() if is_teacher_sharded else weight).detach().flatten()
+                for weight in teacher.parameters()
+            ]
         ),
     } | {name: torch.tensor(value) for name, value in logged.items() if name.endswith("loss")}
 
 
 if __name__ == "__main__":
     out = Path(sys.argv[1])
-    results = {shape: train_sharded(shape, out.parent) for shape in BLOCKS}
+    torch.distributed.init_process_group("gloo")
+    results = {
+        (shape, is_teacher_sharded): train_sharded(shape, out.parent, is_teacher_sharded)
+        for shape in SHAPES
+        for is_teacher_sharded in (False, True)
+    }
     if torch.distributed.get_rank() == 0:
         torch.save(results, out)
     torch.distributed.destroy_process_group()
