@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from kdcourse.hashing import hash_json
 from kdcourse.served import require_served
 
 if TYPE_CHECKING:
@@ -179,6 +180,7 @@ class Vocabulary:
             [[each] for each in every], skip_special_tokens=False, clean_up_tokenization_spaces=False
         )
         self._written = [str(each) for each in tokenizer.convert_ids_to_tokens(every)]
+        self.digest = hash_json(self._written)
         self._ids: dict[str, set[int]] = {}
         for forms in (self._read, self._written):
             for each, form in enumerate(forms):

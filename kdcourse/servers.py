@@ -1,8 +1,9 @@
 """A teacher on another machine: the likeliest tokens of texts, asked of an inference server and kept.
 
-Each answer is a file of its own, written whole or not at all, under a digest of what it depends on: the model's name, k
-and the tokens. A run that is interrupted, or that a server's death has ended, goes on with what is missing, and nothing
-is asked twice. Several texts are asked about at once, by threads: a notebook has an event loop of its own already.
+Each answer is a file of its own, written whole or not at all, under a digest of what it depends on: the model's name,
+k, the tokens, and the vocabulary that it was held to. A run that is interrupted, or that a server's death has ended,
+goes on with what is missing, and nothing is asked twice. Several texts are asked about at once, by threads: a notebook
+has an event loop of its own already.
 
 A server's weights cannot be hashed from here. Its name for a model is all that is known, so give a `revision` of your
 own where one name has meant two models.
@@ -91,7 +92,7 @@ class Server:
     """Seconds before the second attempt, and about twice as many before each further one; a server's own Retry-After
     counts more."""
     timeout: float = 300.0
-    """Seconds that one answer may take."""
+    """Seconds of silence after which an attempt is given up."""
 
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
@@ -142,7 +143,7 @@ def ask_top_k(
     if not 1 <= k <= vocabulary.size:
         raise ValueError(f"k is {k}, but of {vocabulary.size:,} tokens between 1 and {vocabulary.size:,} can be named.")
     texts = [list(map(int, row)) for row in dataset["input_ids"]]
-    paths = [_path_of(folder, server, k, tokens) for tokens in texts]
+    paths = [_path_of(folder, server, k, tokens, vocabulary) for tokens in texts]
     missing = {
         path: number
         for number, (path, tokens) in enumerate(zip(paths, texts, strict=True))
@@ -151,7 +152,7 @@ def ask_top_k(
     if missing:
         with _Line(server) as line:
             _require_model(line)
-            require_tokenizer(line, tokenizer, [texts[number] for number in list(missing.values())[:TEXTS_COMPARED]])
+            _require_tokenizer(line, tokenizer, [texts[number] for number in list(missing.values())[:TEXTS_COMPARED]])
 
             def ask(entry: tuple[Path, int]) -> None:
                 path, number = entry
@@ -201,7 +202,7 @@ def _require_model(line: _Line) -> None:
         raise ServerError(f"{line.server.root} has no model {line.server.model!r}; it has {has}.")
 
 
-def require_tokenizer(line: _Line, tokenizer: PreTrainedTokenizerBase, texts: Iterable[list[int]]) -> None:
+def _require_tokenizer(line: _Line, tokenizer: PreTrainedTokenizerBase, texts: Iterable[list[int]]) -> None:
     """The server cuts texts into the same ids as the student's tokenizer; where it only counts, into as many.
 
     Raises:
@@ -346,8 +347,13 @@ def _seconds(retry_after: str | None) -> float:
 
 
 def _in_parallel(act: Callable[[Item], None], items: Iterable[Item], threads: int, stop: Event, folder: Path) -> None:
-    """`act` on each item, on several at once. After the first error no other is begun, and those begun are finished."""
+    """`act` on each item, on several at once. After the first error no other is begun, and those begun are finished.
+
+    Raises:
+        Exception: the first error, in time: those that follow may be its consequence.
+    """
     source, taking = iter(items), Lock()
+    errors: list[Exception] = []
 
     def work() -> None:
         while not stop.is_set():
@@ -357,24 +363,25 @@ def _in_parallel(act: Callable[[Item], None], items: Iterable[Item], threads: in
                 return
             try:
                 act(item)
-            except BaseException:
+            except Exception as error:
+                errors.append(error)
                 stop.set()
-                raise
 
     with ThreadPoolExecutor(threads, "server") as pool:
         try:
             for worker in [pool.submit(work) for _ in range(threads)]:
                 worker.result()
-        except ServerError as error:
-            error.add_note(f"The answers that came are kept in {folder}; call again to go on from there.")
-            raise
         finally:
-            stop.set()
+            stop.set()  # also where somebody has pressed Ctrl-C
+    if errors:
+        errors[0].add_note(f"The answers that came are kept in {folder}; call again to go on from there.")
+        raise errors[0]
 
 
-def _path_of(folder: Path, server: Server, k: int, tokens: list[int]) -> Path:
+def _path_of(folder: Path, server: Server, k: int, tokens: list[int], vocabulary: Vocabulary) -> Path:
     """Where the answer about a text is kept."""
-    digest = hash_json({"model": server.model, "revision": server.revision, "k": k, "tokens": tokens})
+    asked = {"model": server.model, "revision": server.revision, "k": k, "tokens": tokens}
+    digest = hash_json(asked | {"vocabulary": vocabulary.digest})
     return folder / digest[:2] / f"{digest}.safetensors"
 
 

@@ -48,7 +48,7 @@ def shard_teacher(teacher: Model, blocks: Iterable[str] | None = None, mesh: Dev
             "name of the class that its layers have."
         )
     teacher.eval().requires_grad_(False)
-    modules: list[nn.Module] = [*found, teacher]
+    modules: list[nn.Module] = [*reversed(found), teacher]  # what is inside comes first
     for module in modules:
         fully_shard(module, mesh=mesh)
     return teacher

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from docs.pages import ROOT
 from shapes import make_model, make_rows, make_tokenizer
 
 from kdcourse import teacher as scoring
@@ -237,4 +239,32 @@ def test_two_processes_at_once_fill_a_cache(tmp_path):
         for number in range(2)
     ]
     assert [process.wait(120) for process in running] == [0, 0]
+    require_same_rows(merge_parts(tmp_path / "cache"), scored(tmp_path / "whole").cache)
+
+
+OVER_PROCESSES = """
+import sys
+from pathlib import Path
+from datasets import Dataset
+from test_parts import scored
+PARTS = 2
+def score_part(number):
+    scored(Path(sys.argv[1]), part=(number, PARTS))
+    return {"scored": number}
+if __name__ == "__main__":
+    """
+
+
+@pytest.mark.slow
+def test_the_line_of_the_page_scores_over_processes(tmp_path):
+    """A command in the documentation that nobody has run."""
+    page = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^\| one machine with several processes \| `(.*)` \|$", page, re.MULTILINE)
+    script = tmp_path / "score.py"
+    script.write_text(OVER_PROCESSES + line, encoding="utf-8")
+    tests = Path(__file__).parent
+    subprocess.run(
+        [sys.executable, str(script), str(tmp_path / "cache")], check=True, timeout=200,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tests.parent), str(tests)]), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
     require_same_rows(merge_parts(tmp_path / "cache"), scored(tmp_path / "whole").cache)

@@ -19,7 +19,7 @@ from kdcourse.course.expectations import read_expectations
 
 SECONDS = 300
 MOST_NOT_RUN = 3
-LANGUAGES = {"python", "shell", "toml"}
+LANGUAGES = {"python", "shell", "toml", "yaml"}
 
 BLOCKS = [block for page in PAGES for block in blocks_of(page)]
 WITH_PYTHON = [page for page in PAGES if any(block.is_run for block in blocks_of(page))]

@@ -10,10 +10,10 @@ import sys
 import time
 from pathlib import Path
 
-import httpx2
 import pytest
 import torch
 from datasets import Dataset
+from docs.pages import ROOT, blocks_of
 from servers.local_server import LocalServer
 from shapes import WORDS, make_model, make_rows, make_tokenizer
 
@@ -148,6 +148,19 @@ ask_top_k(Server(sys.argv[1], "teacher", concurrency=2), rows_of(16), make_token
 
 
 @pytest.mark.slow
+def test_whoever_asks_no_server_loads_no_client():
+    """An HTTP library for everybody who wants a cache."""
+    code = "import sys, {0}; print(sorted(name for name in sys.modules if name.split('.')[0] in ('httpx', 'httpx2')))"
+    loaded = [
+        subprocess.run(
+            [sys.executable, "-c", code.format(name)], capture_output=True, text=True, timeout=120, check=True
+        ).stdout.splitlines()[-1]
+        for name in ("kdcourse.teacher", "kdcourse.servers")
+    ]
+    assert loaded[0] == loaded[1]
+
+
+@pytest.mark.slow
 def test_a_process_that_is_killed_is_gone_on_with(tmp_path):
     """A file that is half written, and believed; answers that were kept in memory until the end."""
     rows = rows_of(16)
@@ -202,6 +215,29 @@ def test_another_question_is_another_answer(tmp_path):
     with make_server(name="teacher-2") as local:
         ask_top_k(Server(local.url, "teacher-2"), rows, make_tokenizer(), tmp_path, k=K)
         assert local.questions == 4
+
+
+def test_answers_for_another_vocabulary_are_not_taken(tmp_path):
+    """A second student, with another tokenizer, that is never compared because all answers are there."""
+    rows = Dataset.from_dict({"input_ids": [[3, 4, 3]]})
+    with make_server() as local:
+        asked(local, tmp_path, rows)
+        with pytest.raises(ServerError, match="into other tokens"):
+            asked(local, tmp_path, rows, tokenizer=make_tokenizer(swap=(3, 9)))
+
+
+def test_the_first_error_is_told_and_not_its_consequence(tmp_path):
+    """A text that is refused, hidden behind an attempt at another one that was given up for it."""
+    rows = rows_of(8)
+    bad = next(row for row in rows["input_ids"] if len(row) > 3)
+
+    def troubles(number, tokens):
+        return (400, b"This text is bad") if tokens == bad and time.sleep(0.1) is None else 503
+
+    with make_server(troubles=troubles) as local:
+        with pytest.raises(ServerError, match="This text is bad") as refused:
+            asked(local, tmp_path, rows, pause=5.0, timeout=20.0)
+        assert refused.value.__notes__
 
 
 def test_what_was_damaged_is_asked_for_again(tmp_path):
@@ -526,8 +562,19 @@ def test_the_address_may_end_in_v1():
     assert Server("http://localhost:8000/v1/", "teacher").root == "http://localhost:8000"
 
 
-def test_the_client_asks_like_others_do(tmp_path):
-    """The probe, and all its signs, lost on its way to the server."""
+def test_the_block_of_the_page_runs(tmp_path, monkeypatch):
+    """An example that needs a server, and that nobody has run."""
+    (code,) = (each.text for each in blocks_of(ROOT / "docs" / "scaling.md") if "ask_top_k(" in each.text)
+    monkeypatch.setenv("TEACHERS_KEY", KEY)
+    monkeypatch.chdir(tmp_path)
+    names = {"texts": rows_of(), "tokenizer": make_tokenizer()}
+    with make_server(name="Qwen/Qwen3-8B") as local:
+        exec(code.replace("http://localhost:8000", local.url), names)  # noqa: S102  (a page of this repository)
+    require_equal(names["taught"], tmp_path / "scored", rows_of(), k=20)
+
+
+def test_the_probe_reaches_the_servers_tokenizer(tmp_path):
+    """Signs of other scripts that are lost on their way, and compared with nothing."""
     with make_server() as local:
         seen = []
         tokenizer = local.tokenizer
@@ -537,4 +584,3 @@ def test_the_client_asks_like_others_do(tmp_path):
         })()  # fmt: skip
         asked(local, tmp_path)
         assert PROBE in seen
-    assert httpx2.__version__

@@ -15,13 +15,15 @@ from torch.distributed.tensor import DTensor
 
 from kdcourse.sharding import shard_teacher
 
-SHAPES = ("bert-classifier", "llama-lm")
+BLOCKS = {"bert-classifier": "BertLayer", "llama-lm": "LlamaDecoderLayer"}
+"""Each shape's module that is gathered at a time: what a user puts into the configuration for another student."""
 
 
-def shard_on_cpu(trainer):
+def shard_on_cpu(trainer, block):
     """Have the Trainer take its way through FSDP2, which accelerate opens on accelerators only."""
     state = trainer.accelerator.state
     state.distributed_type = DistributedType.FSDP
+    os.environ["FSDP_TRANSFORMER_CLS_TO_WRAP"] = block
     state.fsdp_plugin = FullyShardedDataParallelPlugin()
     assert state.fsdp_plugin.fsdp_version == 2
     trainer.is_fsdp_enabled = True
@@ -41,7 +43,7 @@ def train_sharded(shape, folder, is_teacher_sharded):
         eval_rows=make_rows(shape, 13, seed=1), per_device_eval_batch_size=4,
         teacher=shard_teacher(teacher) if is_teacher_sharded else teacher,
     )  # fmt: skip
-    shard_on_cpu(trainer)
+    shard_on_cpu(trainer, BLOCKS[shape])
     trainer.train()
     student = trainer.accelerator.unwrap_model(trainer.model)
     assert not trainer.students_head.is_seen
@@ -65,7 +67,7 @@ if __name__ == "__main__":
     torch.distributed.init_process_group("gloo")
     results = {
         (shape, is_teacher_sharded): train_sharded(shape, out.parent, is_teacher_sharded)
-        for shape in SHAPES
+        for shape in BLOCKS
         for is_teacher_sharded in (False, True)
     }
     if torch.distributed.get_rank() == 0:

@@ -13,6 +13,7 @@ from accelerate.utils.deepspeed import HfDeepSpeedConfig
 from accelerate.utils.launch import prepare_multi_gpu_env
 from docs.pages import ROOT, blocks_of
 from settings.by_hand import distance, losses, step
+from settings.sharded_worker import BLOCKS
 from shapes import make_model, make_rows, weights_of
 
 from kdcourse.sharding import shard_teacher
@@ -48,6 +49,7 @@ def test_sharded_models_make_the_step_of_whole_ones(tmp_path, fsdp_of_the_page):
     """Pieces of weights that are taken for the whole, gradients averaged once more, rows that fill up a batch; a
     teacher that is trained, or whose pieces answer for it; a configuration in the documentation that does otherwise."""
     assert fsdp_of_the_page["FSDP_VERSION"] == "2"
+    assert fsdp_of_the_page["FSDP_TRANSFORMER_CLS_TO_WRAP"] == BLOCKS["llama-lm"]
     out = tmp_path / "out.pt"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     run = subprocess.run(
@@ -57,7 +59,7 @@ def test_sharded_models_make_the_step_of_whole_ones(tmp_path, fsdp_of_the_page):
         },
         capture_output=True, text=True,
     )  # fmt: skip
-    assert run.returncode == 0, run.stderr[-3000:]
+    assert run.returncode == 0, run.stderr[-12000:]
     results = torch.load(out, weights_only=True)
     assert {is_sharded for _, is_sharded in results} == {False, True}
     for (shape, is_sharded), sharded in results.items():
