@@ -19,7 +19,7 @@ LOCAL = LocalServer(make_model("llama-lm", 1), make_tokenizer())
 VOCABULARY = Vocabulary(make_tokenizer())
 JUNK = [
     None, True, False, "", "x", "w3", "token_id:-3", "token_id:x", [], {}, [[]], math.nan, math.inf, 0.5, 10**400,
-    10**9, 2.5, -7, b"bytes".hex(), "nan", [None], {"logprob": "x"},
+    10**9, 2.5, 7, b"bytes".hex(), "nan", [None], {"logprob": "x"},
 ]  # fmt: skip
 """What is a legal log-probability is not among them: nobody can know it for another one."""
 

@@ -29,10 +29,15 @@ def shard_on_cpu(trainer, block):
     trainer.is_fsdp_enabled = True
 
 
-def in_pieces(model):
-    """Whether this process holds a part of each weight, and no whole one."""
-    return all(
-        isinstance(weight, DTensor) and weight.to_local().numel() < weight.numel() for weight in model.parameters()
+def is_piece(weight):
+    """Whether this process holds a part of a weight, and not all of it."""
+    return isinstance(weight, DTensor) and weight.to_local().numel() < weight.numel()
+
+
+def whole(weights):
+    """All weights of all processes, one behind the other."""
+    return torch.cat(
+        [(weight.full_tensor() if isinstance(weight, DTensor) else weight).detach().flatten() for weight in weights]
     )
 
 
@@ -43,23 +48,19 @@ def train_sharded(shape, folder, is_teacher_sharded):
         eval_rows=make_rows(shape, 13, seed=1), per_device_eval_batch_size=4,
         teacher=shard_teacher(teacher) if is_teacher_sharded else teacher,
     )  # fmt: skip
+    # Weights are looked at where they are in pieces: a forward pass leaves the last ones that it has gathered whole.
+    teachers = list(trainer.teacher.model.parameters())
+    assert all(is_piece(weight) == is_teacher_sharded for weight in teachers)
     shard_on_cpu(trainer, BLOCKS[shape])
     trainer.train()
-    student = trainer.accelerator.unwrap_model(trainer.model)
+    students = list(trainer.accelerator.unwrap_model(trainer.model).parameters())
+    assert all(map(is_piece, students))
     assert not trainer.students_head.is_seen
-    assert in_pieces(student)
-    assert in_pieces(trainer.teacher.model) == is_teacher_sharded
     logged = trainer.state.log_history[0] | trainer.evaluate()
     trainer.accelerator.state.distributed_type = DistributedType.MULTI_CPU  # as the next trainer expects it
-    return {
-        "weights": torch.cat([weight.full_tensor().detach().flatten() for weight in student.parameters()]),
-        "teacher": torch.cat(
-            [
-                (weight.full_tensor() if is_teacher_sharded else weight).detach().flatten()
-                for weight in teacher.parameters()
-            ]
-        ),
-    } | {name: torch.tensor(value) for name, value in logged.items() if name.endswith("loss")}
+    return {"weights": whole(students), "teacher": whole(teachers)} | {
+        name: torch.tensor(value) for name, value in logged.items() if name.endswith("loss")
+    }
 
 
 if __name__ == "__main__":
