@@ -107,6 +107,8 @@ def read_completions(answers: list[Any], tokens: list[int]) -> Answer:
         place if place is None else {_named(name): log_prob for name, log_prob in place.items()}
         for place in said["top_logprobs"][: len(tokens)]
     ]
+    if len({type(name) for names in (own, *filter(None, places)) for name in names}) > 1:
+        raise AnswerError("it names some tokens by their ids, and others by their words")
     return Answer(places)
 
 
