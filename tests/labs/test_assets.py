@@ -14,6 +14,7 @@ import tomllib
 import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -276,6 +277,54 @@ def test_the_cache_follows_the_platform_and_the_variable(monkeypatch, tmp_path):
     assert assets.cache_dir().name == "kdcourse"
 
 
+@pytest.fixture
+def converted(toy, monkeypatch):
+    """The toy, of which something is made: its content, backwards."""
+
+    def convert(source, folder):
+        assert [path.name for path in source.iterdir()] == ["model.bin"]
+        (folder / "backwards.bin").write_bytes((source / "model.bin").read_bytes()[::-1])
+
+    monkeypatch.setitem(sys.modules, "kdcourse.labs.backwards", SimpleNamespace(convert=convert))
+    asset = replace(toy, made={"backwards.bin": sha256(CONTENT[::-1])}, converter="backwards", optional=True)
+    use(monkeypatch, asset)
+    return asset
+
+
+def test_what_is_made_takes_the_place_of_what_it_is_made_of(converted):
+    """A model on the disk twice, or a conversion whenever it is loaded."""
+    folder = assets.fetch("toy")
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"backwards.bin": CONTENT[::-1]}
+    assert assets.locate("toy") == folder
+    assert leftovers() == ["toy-1.0"]
+
+
+def test_what_is_made_is_held_to_its_hash(converted, monkeypatch):
+    """Weights that another version of a library rounds or lays out otherwise, under a fingerprint of ours."""
+    use(monkeypatch, replace(converted, made={"backwards.bin": "0" * 64}))
+    with pytest.raises(AssetError) as error:
+        assets.fetch("toy")
+    assert re.search(r"backwards\.bin was made of .* constraints\.txt", one_sentence(error))
+    assert leftovers() == []
+
+
+def test_what_is_optional_is_named_in_every_advice(converted):
+    """`kdcourse assets`, which fetches everything but what is missing, over and over."""
+    with pytest.raises(AssetError) as error:
+        assets.locate("toy")
+    assert "`kdcourse assets toy` once" in one_sentence(error)
+    (assets.fetch("toy") / "backwards.bin").write_bytes(b"")
+    with pytest.raises(AssetError) as error:
+        assets.locate("toy")
+    assert "`kdcourse assets toy --repair`" in one_sentence(error)
+    assert assets.usual() == []
+
+
+def test_most_lessons_are_not_kept_waiting_for_one(monkeypatch):
+    """Twice as much to fetch for everybody, for the sake of lab 08."""
+    assert set(assets.catalogue()) - set(assets.usual()) == {"smollm2"}
+
+
 def test_the_catalogue_is_what_the_file_says():
     """A table of assets.toml that is read in part."""
     entries = tomllib.loads((Path(assets.__file__).parent / "assets.toml").read_text(encoding="utf-8"))
@@ -284,6 +333,11 @@ def test_the_catalogue_is_what_the_file_says():
     assert list(read) == list(embedded)
     for name, entry in embedded.items():
         asset = asdict(read[name])
+        assert asset.pop("made") == entry.pop("made", None)
+        assert (asset.pop("converter"), asset.pop("optional")) == (
+            entry.pop("converter", ""),
+            entry.pop("optional", False),
+        )
         assert asset.pop("name") == name
         assert asset.pop("package") == {"nested": None} | entry.pop("package")
         hub = asset.pop("hub")
@@ -297,7 +351,7 @@ def test_the_catalogue_is_what_the_file_says():
 def test_the_catalogue_pins_everything():
     """A hash or a revision that is a branch, a tag, or half a number."""
     for asset in assets.catalogue().values():
-        digests = [asset.package.sha256, *asset.members.values()]
+        digests = [asset.package.sha256, *asset.members.values(), *(asset.made or {}).values()]
         assert all(re.fullmatch(r"[0-9a-f]{64}", digest) for digest in digests), asset.name
         assert asset.licence and asset.citation
         if asset.hub:
