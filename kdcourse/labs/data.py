@@ -1,4 +1,6 @@
-"""The datasets of the course: movie-review sentences with their raters, and unlabelled ones (lessons 00, 04, 07)."""
+"""The datasets of the course: movie-review sentences with their raters, unlabelled ones, and whole texts (lessons 00,
+04, 07, 08).
+"""
 
 from __future__ import annotations
 
@@ -26,6 +28,7 @@ DOMAINS = {"products": "amazonReviewSnippets", "editorials": "nytEditorialSnippe
 LABEL_NAMES = ["negative", "positive"]
 TEST_SIZE, VALIDATION_SIZE = 1500, 1000
 TRANSFER_SIZE = 20_000
+TEST_TEXTS, VALIDATION_TEXTS = 2000, 1000
 CLEAR_RATING = 0.5
 MAX_LENGTH = 48
 """Tokens; 3.5% of the review sentences are longer and are cut."""
@@ -106,6 +109,60 @@ def load_domain(name: str, *, clear: bool = False) -> Dataset:
     rows = _distinct(_read_rated(assets.locate("domains"), DOMAINS[name]))
     kept = [row for row in rows if not clear or abs(row["rating"]) >= CLEAR_RATING]
     return Dataset.from_list(sorted(kept, key=lambda row: hash_text(row["text"])), features=REVIEW_FEATURES)
+
+
+def load_movie_texts() -> DatasetDict:
+    """Whole IMDb reviews, each once and without markup: `test` (2,000), `validation` (1,000) and `train` (the rest).
+
+    A text's split depends on itself alone, and so does the order: the first texts of a split are a sample of it.
+    """
+    texts = sorted({plain(review) for review in _read_imdb(assets.locate("imdb"))}, key=hash_text)
+    cuts = {
+        "train": texts[TEST_TEXTS + VALIDATION_TEXTS :],
+        "validation": texts[TEST_TEXTS : TEST_TEXTS + VALIDATION_TEXTS],
+        "test": texts[:TEST_TEXTS],
+    }
+    return DatasetDict({name: Dataset.from_dict({"text": cut}) for name, cut in cuts.items()})
+
+
+def load_domain_texts(name: str) -> Dataset:
+    """The texts that the sentences of a domain were taken from: 498 `editorials`, or 300 reviews of `products`.
+
+    The source numbers the sentences of each text; they are joined in that order. The order of the texts depends on
+    themselves alone.
+
+    Raises:
+        ValueError: there is no such domain, or its sentences stand alone (`tweets`).
+    """
+    if name not in DOMAINS or name == "tweets":
+        known = ", ".join(domain for domain in DOMAINS if domain != "tweets")
+        raise ValueError(f"There are no texts of {name!r}; there are those of {known}.")
+    sentences: dict[int, dict[int, str]] = {}
+    for number, (_, sentence) in _fields(assets.locate("domains") / f"{DOMAINS[name]}_GroundTruth.txt"):
+        of_text, place = map(int, number.split("_"))
+        sentences.setdefault(of_text, {})[place] = sentence.strip()
+    texts = [" ".join(parts[place] for place in sorted(parts)) for parts in sentences.values()]
+    return Dataset.from_dict({"text": sorted(texts, key=hash_text)})
+
+
+def first_blocks(texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, length: int, count: int) -> Dataset:
+    """The first `length` tokens of each of the first `count` texts that have as many: one row of equal size per text.
+
+    So a mean over rows is a mean over tokens and over texts at once, and no two rows are from one text.
+
+    Raises:
+        ValueError: there are fewer such texts.
+    """
+    long_enough = (ids[:length] for text in texts if len(ids := tokenizer(text)["input_ids"]) >= length)
+    rows = list(itertools.islice(long_enough, count))
+    if len(rows) < count:
+        raise ValueError(f"{count:,} texts of {length} tokens are wanted, and there are {len(rows):,}.")
+    return Dataset.from_dict({"input_ids": rows})
+
+
+def plain(review: str) -> str:
+    """A review in one line, without line breaks of HTML."""
+    return " ".join(re.sub(r"<br\s*/?>", " ", review).split())
 
 
 def human_distribution(votes: Iterable[int]) -> list[float]:

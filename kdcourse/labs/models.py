@@ -1,12 +1,16 @@
-"""The models of the course: a MiniLM teacher with the adapter that this project trained, and GPT-2-shaped students."""
+"""The models of the course: a MiniLM teacher with the adapter that this project trained, and GPT-2-shaped students; and
+SmolLM2, from whose own layers students are cut (lab 08).
+"""
 
 from __future__ import annotations
 
+import copy
 import importlib.resources
+import itertools
 import statistics
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,6 +133,112 @@ def load_gpt2_tokenizer() -> PreTrainedTokenizerBase:
     tokenizer = AutoTokenizer.from_pretrained(assets.locate_on_hub("gpt2"))
     tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def load_smollm2() -> PreTrainedModel:
+    """SmolLM2-135M-Instruct in float32 and in eval mode; `kdcourse assets smollm2` fetches it.
+
+    Raises:
+        AssetError: it was not fetched.
+    """
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(assets.locate("smollm2"), dtype=torch.float32).eval()
+
+
+def load_smollm2_tokenizer() -> PreTrainedTokenizerBase:
+    """Its tokenizer: 49,152 byte pairs, digits one by one, nothing added at the beginning or the end."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(assets.locate("smollm2"))
+
+
+def cut_student(teacher: PreTrainedModel, layers: Sequence[int]) -> PreTrainedModel:
+    """A copy of a language model that has only these of its layers, in this order; all else is the teacher's.
+
+    Embeddings, head and the norm before it are copied as they are, tied where they are tied. The student shares no
+    memory with its teacher, every weight of it can learn, and it is in training mode.
+
+    Raises:
+        ValueError: there is no such layer, or none is kept; or the model's layers are not one list of modules.
+    """
+    name, stack = layer_stack(teacher)
+    if not layers or not all(0 <= layer < len(stack) for layer in layers):
+        raise ValueError(f"layers is {list(layers)}, but the teacher has the layers 0 to {len(stack) - 1}.")
+    config = copy.deepcopy(teacher.config)
+    config.num_hidden_layers = len(layers)
+    if kinds := getattr(config, "layer_types", None):  # models whose layers attend in several ways
+        config.layer_types = [kinds[layer] for layer in layers]
+    weights = {key: weight for key, weight in teacher.state_dict().items() if not key.startswith(f"{name}.")}
+    for new, old in enumerate(layers):
+        weights |= {f"{name}.{new}.{key}": weight for key, weight in stack[old].state_dict().items()}
+    with torch.random.fork_rng(), torch.device(teacher.device):
+        student = type(teacher)(config).to(teacher.dtype)
+    student.load_state_dict(weights)  # which copies
+    student.generation_config = copy.deepcopy(teacher.generation_config)
+    return student.requires_grad_(True).train()
+
+
+def layer_stack(model: PreTrainedModel) -> tuple[str, torch.nn.ModuleList]:
+    """A model's list of layers, and its name there.
+
+    Raises:
+        ValueError: it has no list of as many modules as its configuration counts, or several.
+    """
+    count = getattr(model.config, "num_hidden_layers", None)
+    stacks = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.ModuleList) and len(module) == count
+    ]
+    if len(stacks) != 1:
+        raise ValueError(
+            f"{type(model).__name__} has {len(stacks)} lists of {count} layers; a student is cut from a model that has "
+            "one."
+        )
+    return stacks[0]
+
+
+@torch.inference_mode()
+def residual_change(model: PreTrainedModel, input_ids: Tensor) -> list[float]:
+    """How much each layer turns the residual stream on these tokens (B, T): 1 − cosine(before, after), a mean.
+
+    Small is a layer that may be left out: ShortGPT's block influence (Men et al., 2024).
+    """
+    states = model(input_ids=input_ids, output_hidden_states=True, use_cache=False).hidden_states
+    _, stack = layer_stack(model)
+    # The last state is taken behind the final norm, which scales each channel; so the last layer is asked itself.
+    last: list[Tensor] = []
+    hook = stack[-1].register_forward_hook(lambda _, __, out: last.append(out[0] if isinstance(out, tuple) else out))
+    try:
+        model(input_ids=input_ids, use_cache=False)
+    finally:
+        hook.remove()
+    states = [*states[:-1], last[0]]
+    return [
+        1 - float(torch.nn.functional.cosine_similarity(before, after, dim=-1).mean())
+        for before, after in itertools.pairwise(states)
+    ]
+
+
+def ways_to_cut(count: int, changes: Sequence[float]) -> dict[str, list[int]]:
+    """Which layers may be kept if `count` are, by the name of the rule; `changes` are those of `residual_change`.
+
+    Raises:
+        ValueError: fewer than two are kept, or more than there are.
+    """
+    total = len(changes)
+    if not 2 <= count <= total:  # noqa: PLR2004  (the first and the last)
+        raise ValueError(f"count is {count}; from 2 to {total} layers can be kept.")
+    head = -(-count // 2)
+    most = sorted(range(total), key=lambda layer: -changes[layer])[:count]
+    return {
+        "first": list(range(count)),
+        "last": list(range(total - count, total)),
+        "every k-th": [round(step * (total - 1) / (count - 1)) for step in range(count)],
+        "first and last": [*range(head), *range(total - count + head, total)],
+        "largest change": sorted(most),
+    }
 
 
 def count_parameters(model: torch.nn.Module) -> int:

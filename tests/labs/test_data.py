@@ -15,6 +15,13 @@ FINGERPRINTS = {
 }
 """Text and label of every row, in order; written down when the course was made."""
 
+MOVIE_TEXTS = {
+    "train": "148c1ba7e1fa5cbe30e9df8cf42ad2320229c4edf9bdeb20d93a7761d8af7b0b",
+    "validation": "8f92554416a01fdbf8ff33c01036c6cacb16189fedaa9895bc482ba8f78b07b8",
+    "test": "6b22812a0edd70ac9779b811640995f0a652219ef553d862e8fd63ba8f9d56cd",
+}
+"""The text of every row, in order."""
+
 
 @pytest.fixture(scope="module")
 def transfer():
@@ -138,3 +145,49 @@ def test_a_fingerprint_knows_order_and_column(reviews):
     rows = reviews["test"].select(range(3))
     assert hash_columns(rows) != hash_columns(rows.select([1, 0, 2]))
     assert hash_columns(rows, ["text"]) != hash_columns(rows, ["text", "label"])
+
+
+@pytest.fixture(scope="module")
+def movies():
+    return data.load_movie_texts()
+
+
+def test_movie_texts_are_fixed_and_each_is_in_one_split(movies):
+    """A test text that was trained on: the source has 98 reviews twice."""
+    assert {name: len(split) for name, split in movies.items()} == {"train": 21_902, "validation": 1000, "test": 2000}
+    texts = [text for split in movies.values() for text in split["text"]]
+    assert len(set(texts)) == len(texts)
+    assert not any("<br" in text or "\n" in text or "  " in text for text in texts)
+    assert {name: hash_columns(split) for name, split in movies.items()} == MOVIE_TEXTS
+
+
+def test_texts_of_a_domain_are_whole():
+    """Sentences in the order of another text, or 1, 10, 11, 2."""
+    editorials = data.load_domain_texts("editorials")["text"][:]
+    assert len(editorials) == 498
+    begins = "On Dec. 19, around noon, New York City's Union Square Business Improvement District plans the First Santa"
+    (text,) = [text for text in editorials if text.startswith(begins)]
+    assert "a toy sack relay. It's mainly a holiday celebration" in text
+    assert text.split()[-4:] != begins.split()[-4:]
+    assert len(data.load_domain_texts("products")) == 300
+    assert sum(len(text) for text in editorials) > len(" ".join(data.load_domain("editorials")["text"]))
+
+
+def test_there_are_no_texts_of_single_sentences():
+    """Tweets joined to one text of 4,200 sentences."""
+    with pytest.raises(ValueError, match="no texts of 'tweets'; there are those of products, editorials"):
+        data.load_domain_texts("tweets")
+
+
+def test_blocks_are_one_per_text_and_of_equal_length(tokenizer):
+    """Padding that is counted, or several rows of one text that pass for independent ones."""
+    texts = [
+        "one two three four five six",
+        "too short",
+        "seven eight nine ten eleven twelve",
+        "more more more more more",
+    ]
+    rows = data.first_blocks(texts, tokenizer, 5, 2)["input_ids"][:]
+    assert rows == [tokenizer(texts[place])["input_ids"][:5] for place in (0, 2)]
+    with pytest.raises(ValueError, match="5 texts of 5 tokens are wanted, and there are 3"):
+        data.first_blocks(texts, tokenizer, 5, 5)

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from transformers import AutoTokenizer, pipeline
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, pipeline
 
 from kdcourse import cache
 from kdcourse.labs import data, models
@@ -118,3 +118,98 @@ def test_latency_is_a_median_in_milliseconds(tokenizer, sentences):
     student = models.gpt2_student(tokenizer, layers=1, width=64).eval()
     inputs = tokenizer.pad(sentences.select_columns(["input_ids", "attention_mask"])[:1], return_tensors="pt")
     assert 0.05 < models.latency(student, inputs, repeats=5) < 1000
+
+
+def tiny_llama(layers=5, tied=True):
+    config = LlamaConfig(
+        vocab_size=32, hidden_size=16, intermediate_size=24, num_hidden_layers=layers, num_attention_heads=2,
+        num_key_value_heads=1, max_position_embeddings=32, tie_word_embeddings=tied, initializer_range=0.3,
+        pad_token_id=0, bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    return LlamaForCausalLM(config).eval()
+
+
+IDS = torch.arange(3, 13).view(2, 5)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_student_is_its_teacher_without_the_other_layers(tied):
+    """Layers in the order of the teacher's numbers under the student's, new embeddings, a norm that was forgotten."""
+    teacher = tiny_llama(tied=tied)
+    student = models.cut_student(teacher, [0, 3, 4])
+    assert student.training and all(weight.requires_grad for weight in student.parameters())
+    assert (student.lm_head.weight is student.model.embed_tokens.weight) == tied
+    expected = tiny_llama(tied=tied)
+    expected.model.layers = torch.nn.ModuleList(expected.model.layers[place] for place in (0, 3, 4))
+    with torch.no_grad():
+        logits = student.eval()(input_ids=IDS).logits
+        assert torch.equal(logits, expected(input_ids=IDS, use_cache=False).logits)
+        student.model.embed_tokens.weight.zero_()
+    assert teacher.model.embed_tokens.weight.abs().sum() > 0
+    assert teacher.config.num_hidden_layers == 5
+
+
+def test_a_student_of_all_layers_says_what_its_teacher_says():
+    """A copy that is none: a buffer, a dtype or a setting that stays behind."""
+    teacher = tiny_llama().to(torch.bfloat16)
+    student = models.cut_student(teacher, range(5)).eval()
+    assert student.dtype == torch.bfloat16
+    with torch.no_grad():
+        assert torch.equal(student(input_ids=IDS).logits, teacher(input_ids=IDS).logits)
+    text = student.generate(IDS, max_new_tokens=4, do_sample=False)  # with a cache, which counts layers
+    assert torch.equal(text, teacher.generate(IDS, max_new_tokens=4, do_sample=False))
+
+
+def test_gpt2_is_cut_as_well():
+    """A cut that knows the names of one family."""
+    config = GPT2Config(vocab_size=32, n_positions=16, n_embd=16, n_layer=3, n_head=2, bos_token_id=1, eos_token_id=2)
+    teacher = GPT2LMHeadModel(config).eval()
+    student = models.cut_student(teacher, [2]).eval()
+    assert torch.equal(student.transformer.h[0].mlp.c_fc.weight, teacher.transformer.h[2].mlp.c_fc.weight)
+    assert torch.equal(student.transformer.wpe.weight, teacher.transformer.wpe.weight)
+
+
+@pytest.mark.parametrize("layers", [[], [5], [-1]])
+def test_layers_that_are_not_there_are_refused(layers):
+    """The last layer for −1, or a model without any."""
+    with pytest.raises(ValueError, match="layers 0 to 4"):
+        models.cut_student(tiny_llama(), layers)
+
+
+def test_a_model_without_one_list_of_layers_is_refused():
+    """A vision tower cut in the place of the language model."""
+    teacher = tiny_llama()
+    teacher.more = torch.nn.ModuleList(torch.nn.Identity() for _ in range(5))
+    with pytest.raises(ValueError, match="has 2 lists of 5 layers"):
+        models.cut_student(teacher, [0])
+
+
+def test_a_layer_that_does_nothing_changes_nothing():
+    """A mean over the layers next door, or the final norm taken for a layer's work."""
+    teacher = tiny_llama()
+    for layer in (1, 4):
+        teacher.model.layers[layer].self_attn.o_proj.weight.data.zero_()
+        teacher.model.layers[layer].mlp.down_proj.weight.data.zero_()
+    teacher.model.norm.weight.data = torch.linspace(-2, 2, 16)
+    changes = models.residual_change(teacher, IDS)
+    assert len(changes) == 5
+    assert changes[1] == pytest.approx(0, abs=1e-6) and changes[4] == pytest.approx(0, abs=1e-6)
+    assert min(changes[0], changes[2], changes[3]) > 0.01
+
+
+def test_the_ways_to_cut_keep_as_many_layers():
+    """Two ways that are one, or a layer that is kept twice."""
+    changes = [0.9, 0.1, 0.2, 0.1, 0.3, 0.1, 0.1, 0.1, 0.2, 0.8]
+    assert models.ways_to_cut(4, changes) == {
+        "first": [0, 1, 2, 3],
+        "last": [6, 7, 8, 9],
+        "every k-th": [0, 3, 6, 9],
+        "first and last": [0, 1, 8, 9],
+        "largest change": [0, 2, 4, 9],
+    }
+    for count in (2, 5, 10):
+        assert all(len(set(layers)) == count for layers in models.ways_to_cut(count, changes).values())
+    for count in (1, 11):
+        with pytest.raises(ValueError, match="from 2 to 10"):
+            models.ways_to_cut(count, changes)

@@ -1,0 +1,600 @@
+"""What lab 08 works on: what does a small language model gain from a large one?
+
+Students are cut from their teacher's own layers and learn for equally many tokens, in one of five ways. Each is stopped
+where the validation texts say; then its losses are kept text by text, so that intervals can cover texts and seeds. The
+teacher reads each text once: its last hidden states are kept, 2 bytes for each of 576 numbers, where its logits would
+take 49,152 numbers a token. Whatever is finished is kept under a name that ends in a fingerprint of all that it depends
+on, so that a run that was interrupted, or killed, goes on where it was.
+
+    python -m kdcourse.labs.lab08 --profile full --folder build/lab08
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.resources
+import json
+import math
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from statistics import mean
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from kdcourse.checkpoints import require_whole
+from kdcourse.columns import ROW_COLUMN, Batch
+from kdcourse.files import says_full, set_aside, write_whole, written_whole
+from kdcourse.fused import Head
+from kdcourse.hashing import hash_json, hash_tensors, hash_weights
+from kdcourse.heads import HeadAside, ImplicitLogits
+from kdcourse.labs import data, models
+from kdcourse.labs.experiments import Progress, last_checkpoint
+from kdcourse.labs.metrics.calibration_error import BINS
+from kdcourse.labs.verdict import Verdict, compare_paired
+from kdcourse.trainer import DistillationArguments, DistillationTrainer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+RESULTS = Path(str(importlib.resources.files("kdcourse.labs"))) / "resources" / "lab08.json"
+"""What the full profile measured."""
+
+JUDGED = ("test", "editorials", "products")
+"""Movie texts that nobody has learned from, and two other domains."""
+
+TEXTS_AT_ONCE = 8
+DIGEST = "sha256"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to learn: what is minimized, and whose texts are read."""
+
+    words: str
+    alpha: float
+    divergence: str = "forward_kl"
+    reads_teachers_text: bool = False
+
+
+ARMS = {
+    "labels": Arm("labels only", alpha=1.0),
+    "teacher's text": Arm("the teacher's own text as labels", alpha=1.0, reads_teachers_text=True),
+    "forward KL": Arm("the teacher's distributions, forward KL", alpha=0.0),
+    "reverse KL": Arm("the teacher's distributions, reverse KL", alpha=0.0, divergence="reverse_kl"),
+    "Jensen-Shannon": Arm("the teacher's distributions, Jensen-Shannon", alpha=0.0, divergence="jensen_shannon"),
+}
+"""The arms of the experiment. All but the second read what people wrote; temperature is 1 everywhere."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every arm of the experiment has in common."""
+
+    layers: tuple[int, ...]
+    """Those of the teacher that a student keeps."""
+    steps: int
+    tried: tuple[int, ...]
+    """The numbers of steps after which the validation texts are asked."""
+    texts: Mapping[str, int]
+    """How many there are of each set."""
+    length: int = 128
+    """Tokens of a text."""
+    opening: int = 16
+    """Tokens of a text of the teacher's that are a person's."""
+    batch_size: int = 4
+    """Texts of a step."""
+    learning_rate: float = 1e-3
+    warmup: int = 10
+    """Steps until the learning rate is whole; then it stays, so that a run that is stopped is what a shorter one is."""
+    seeds: int = 3
+
+    def __post_init__(self) -> None:
+        if not self.tried or sorted(set(self.tried)) != list(self.tried) or not 0 < self.tried[0] <= self.steps:
+            raise ValueError(f"tried is {self.tried}; it holds numbers of steps that rise, from 1 to {self.steps}.")
+        if self.tried[-1] != self.steps:
+            raise ValueError(
+                f"A run takes {self.steps} steps and is tried last after {self.tried[-1]}; make them equal."
+            )
+
+
+FULL = Plan(
+    layers=(0, 1, 2, 27, 28, 29),
+    steps=128,
+    tried=(32, 64, 96, 128),
+    texts={"train": 512, "validation": 48, "test": 160, "editorials": 96, "products": 64},
+)
+QUICK = Plan(
+    layers=(0, 29),
+    steps=6,
+    tried=(3, 6),
+    texts={"train": 24, "validation": 8, "test": 12, "editorials": 8, "products": 8},
+    length=48,
+    warmup=2,
+    seeds=1,
+)
+PROFILES = {"full": FULL, "quick": QUICK}
+
+
+class HiddenTeacher:
+    """A teacher by its last hidden states (N, T, H), which were computed once; the column `teacher_row` says which."""
+
+    def __init__(self, hidden: Tensor, head: Head) -> None:
+        self.hidden, self.head = hidden, head
+
+    def logits(self, inputs: Batch) -> Any:
+        """Implicit ones: what the trainer makes of them is what it would make of the model's."""
+        rows = inputs[ROW_COLUMN]
+        return ImplicitLogits(self.hidden[rows.cpu()].to(rows.device).float(), self.head)
+
+
+@torch.no_grad()
+def read(model: PreTrainedModel, texts: Tensor) -> ImplicitLogits:
+    """A model's last hidden states on texts (N, T), as (N, T, H), with its head.
+
+    Raises:
+        ValueError: its head cannot be seen.
+    """
+    was_training = model.training
+    model.eval()
+    aside, hidden = HeadAside("model"), []
+    for batch in texts.split(TEXTS_AT_ONCE):
+        features = {"input_ids": batch.to(model.device), "attention_mask": torch.ones_like(batch, device=model.device)}
+        _, logits = aside.ask(model, features | {"use_cache": False})
+        if not isinstance(logits, ImplicitLogits):
+            raise ValueError(
+                f"The head of {type(model).__name__} cannot be told from its logits, since {aside.reason}."
+            )
+        hidden.append(logits.hidden)
+    model.train(was_training)
+    return ImplicitLogits(torch.cat(hidden), logits.head)
+
+
+def measure(answer: ImplicitLogits, texts: Tensor, first_choice: Tensor | None = None) -> dict[str, Tensor]:
+    """What a model says of texts (N, T), each token but the first by those before it.
+
+    Args:
+        first_choice: of the teacher, (N, T - 1) token ids.
+
+    Returns:
+        `loss` (N,), nats per token; `choice` (N, T - 1), the likeliest token ids; `bins` (15, 3): how many tokens, the
+        sum of their confidences and how many were right, by confidence; and `agrees` (N,), the share of tokens on which
+        model and teacher name the same one, if the teacher's are given.
+    """
+    losses, choices = [], []
+    bins = torch.zeros(BINS, 3, dtype=torch.float64)
+    buffer: Tensor | None = None
+    for hidden, ids in zip(answer.hidden, texts, strict=True):
+        states, targets = hidden[:-1].float(), ids[1:].to(hidden.device)
+        if buffer is None:
+            buffer = torch.empty(len(states), len(answer.head.weight), device=hidden.device)
+        log_probs = answer.head.logits(states, buffer).log_softmax(dim=-1)
+        best, choice = log_probs.max(dim=-1)
+        losses.append(-log_probs.gather(1, targets[:, None]).mean())
+        choices.append(choice)
+        confidence = best.exp().double().cpu()
+        right = (choice == targets).double().cpu()
+        of_bin = (confidence * BINS).ceil().long().sub(1).clamp(0, BINS - 1)
+        bins.index_add_(0, of_bin, torch.stack([torch.ones_like(right), confidence, right], dim=1))
+    measured = {"loss": torch.stack(losses).cpu(), "choice": torch.stack(choices).cpu(), "bins": bins}
+    if first_choice is not None:
+        measured["agrees"] = (measured["choice"] == first_choice).float().mean(dim=1)
+    return measured
+
+
+def calibration_error(bins: np.ndarray | Tensor) -> float:
+    """Expected calibration error of `bins` as `measure` gives them: |confidence − accuracy|, weighted by tokens."""
+    counts, confidences, right = np.asarray(bins, dtype=float).T
+    return float(np.abs(confidences - right).sum() / counts.sum())
+
+
+@dataclass
+class Task:
+    """The texts, the teacher, and what is computed of them once and kept in `folder`."""
+
+    folder: Path
+    plan: Plan
+    tokenizer: PreTrainedTokenizerBase
+    teacher: PreTrainedModel
+    texts: dict[str, Tensor]
+    """By set: token ids (N, T)."""
+
+    @cached_property
+    def teachers_digest(self) -> str:
+        return hash_weights(self.teacher)
+
+    def answers(self, name: str) -> HiddenTeacher:
+        """The teacher's hidden states on a set, in float16."""
+        hidden = self._kept(
+            f"hidden-{name}", name, lambda: {"hidden": read(self.teacher, self.texts[name]).hidden.half()}
+        )
+        return HiddenTeacher(hidden["hidden"], self.head)
+
+    def teachers_own(self, name: str) -> dict[str, Tensor]:
+        """What `measure` says of the teacher on a set."""
+        return self._kept(
+            f"teacher-{name}", name, lambda: measure(read(self.teacher, self.texts[name]), self.texts[name])
+        )
+
+    @cached_property
+    def teachers_text(self) -> Tensor:
+        """For each text to train on, one that begins like it and that the teacher has written on, (N, T)."""
+        return self._kept("text", "train", lambda: {"ids": self._written()})["ids"]
+
+    @cached_property
+    def head(self) -> Head:
+        head = read(self.teacher, self.texts["train"][:1, :2]).head
+        return Head(head.weight.detach(), head.bias, head.scale, head.softcap)
+
+    def _written(self) -> Tensor:
+        """Drawn from the teacher's distribution as it is; the end of a text is left out, so that all are as long."""
+        written, plan = [], self.plan
+        settings = {
+            "do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0,
+            "min_new_tokens": plan.length - plan.opening, "max_new_tokens": plan.length - plan.opening,
+        }  # fmt: skip
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            for batch in self.texts["train"][:, : plan.opening].split(32):
+                ids = batch.to(self.teacher.device)
+                written.append(
+                    self.teacher.generate(ids, attention_mask=torch.ones_like(ids), use_cache=True, **settings).cpu()
+                )
+        return torch.cat(written)
+
+    def _kept(self, name: str, texts: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        depends_on = {
+            "what": name, "teacher": self.teachers_digest, "texts": hash_tensors({"": self.texts[texts]}),
+            "opening": self.plan.opening, "versions": versions(),
+        }  # fmt: skip
+        return kept(self.folder / f"{name}-{hash_json(depends_on)[:16]}.safetensors", make)
+
+
+def kept(path: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Tensors that were computed before, or are computed now and kept; what was damaged is set aside."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.parent / f".{path.name}.lock"):
+        if path.exists():
+            found = _undamaged(path)
+            if found is not None:
+                return found
+            print(f"{path} was damaged: it is now {set_aside(path).name}, and is computed anew.")
+        tensors = {name: tensor.contiguous() for name, tensor in make().items()}
+        with written_whole(path) as unfinished:
+            save_file(tensors, unfinished, metadata={DIGEST: hash_tensors(tensors)})
+    return tensors
+
+
+def _undamaged(path: Path) -> dict[str, Tensor] | None:
+    try:
+        with safe_open(path, "pt") as file:
+            expected = (file.metadata() or {}).get(DIGEST)
+        found = load_file(path)
+    except (SafetensorError, OSError):
+        return None
+    return found if hash_tensors(found) == expected else None
+
+
+def load_task(folder: Path, plan: Plan) -> Task:
+    """The task of a plan, from the embedded assets or from the hub, as `$KDCOURSE_ASSETS` says.
+
+    Raises:
+        AssetError: SmolLM2 was not fetched (`kdcourse assets smollm2`).
+    """
+    tokenizer, teacher = models.load_smollm2_tokenizer(), models.load_smollm2()
+    teacher = teacher.to("cuda" if torch.cuda.is_available() else "cpu")
+    movies = data.load_movie_texts()
+    sources = {name: movies[name] for name in movies} | {
+        name: data.load_domain_texts(name) for name in ("editorials", "products")
+    }
+    texts = {
+        name: torch.tensor(data.first_blocks(sources[name]["text"], tokenizer, plan.length, count)["input_ids"][:])
+        for name, count in plan.texts.items()
+    }
+    return Task(folder, plan, tokenizer, teacher.requires_grad_(False), texts)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: what `measure` says of its student on each set, what it writes, and what that took.
+
+    `by_steps` has the mean validation loss after each number of steps that was tried; the student is that of the best.
+    """
+
+    measured: dict[str, dict[str, Tensor]]
+    by_steps: dict[int, float]
+    writes: str
+    cost: dict[str, float]
+
+    @property
+    def steps(self) -> int:
+        return min(self.by_steps, key=lambda steps: self.by_steps[steps])
+
+
+MEASURED_FILE, ABOUT_FILE, BEST_FILE, TRIED_FILE = (
+    "measured.safetensors",
+    "about.json",
+    "best.safetensors",
+    "tried.json",
+)
+
+
+def run(task: Task, name: str, seed: int) -> Run:
+    """Train and measure one student, or fetch what an earlier call has left; one that was interrupted is resumed."""
+    folder = task.folder / f"{name.replace(' ', '-').replace(chr(39), '')}-{seed}-{_digest(task, name, seed)[:16]}"
+    task.folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(task.folder / f".{folder.name}.lock"):
+        if folder.exists() and _undamaged(folder / MEASURED_FILE) is None:
+            print(f"{folder} was damaged: it is now {set_aside(folder).name}, and is trained anew.")
+        if not folder.exists():
+            unfinished = task.folder / f".{folder.name}"
+            _train_and_measure(task, name, seed, unfinished)
+            shutil.rmtree(unfinished / "checkpoints", ignore_errors=True)
+            (unfinished / BEST_FILE).unlink(missing_ok=True)
+            unfinished.rename(folder)
+    about = json.loads((folder / ABOUT_FILE).read_text(encoding="utf-8"))
+    measured: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in load_file(folder / MEASURED_FILE).items():
+        where, metric = key.split(".")
+        measured.setdefault(where, {})[metric] = tensor
+    return Run(
+        measured, {int(steps): loss for steps, loss in about["by steps"].items()}, about["writes"], about["cost"]
+    )
+
+
+def _digest(task: Task, name: str, seed: int) -> str:
+    arm = asdict(ARMS[name])
+    del arm["words"]
+    depends_on = {
+        "plan": {key: value for key, value in asdict(task.plan).items() if key != "seeds"},
+        "arm": arm,
+        "seed": seed,
+        "teacher": task.teachers_digest,
+        "texts": hash_tensors(task.texts),
+        "versions": versions(),
+    }
+    return hash_json(depends_on)
+
+
+def versions() -> dict[str, str]:
+    """Of what the numbers depend on."""
+    return {name: version(name) for name in ("torch", "transformers")}
+
+
+def _train_and_measure(task: Task, name: str, seed: int, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    judge, cost = train(task, ARMS[name], seed, folder)
+    student = models.cut_student(task.teacher, task.plan.layers)
+    student.load_state_dict(load_file(folder / BEST_FILE), strict=False)  # a tied head is saved once
+    measured = {}
+    for where in JUDGED:
+        answer = measure(read(student, task.texts[where]), task.texts[where], task.teachers_own(where)["choice"])
+        measured |= {f"{where}.{metric}": answer[metric].contiguous() for metric in ("loss", "agrees", "bins")}
+    save_file(measured, folder / MEASURED_FILE, metadata={DIGEST: hash_tensors(measured)})
+    about = {"by steps": judge.losses, "writes": writes(student, task), "cost": cost}
+    write_whole(folder / ABOUT_FILE, json.dumps(about, indent=1))
+
+
+def train(task: Task, arm: Arm, seed: int, folder: Path) -> tuple[Judge, dict[str, float]]:
+    """Train a student, from the last checkpoint of an earlier call if there is one that is whole."""
+    checkpoints, progress = folder / "checkpoints", Progress()
+    checkpoint = last_checkpoint(checkpoints)
+    if checkpoint is not None:
+        try:
+            require_whole(checkpoint)
+            return _fit(task, arm, seed, folder, progress, checkpoint)
+        except Exception as error:
+            if progress.has_begun or says_full(str(error)):
+                raise
+            print(f"{arm.words}, seed {seed}, is trained from the beginning: its {checkpoint.name} is damaged.")
+            set_aside(checkpoints)
+    return _fit(task, arm, seed, folder, progress)
+
+
+def _fit(
+    task: Task, arm: Arm, seed: int, folder: Path, progress: Progress, checkpoint: Path | None = None
+) -> tuple[Judge, dict[str, float]]:
+    plan = task.plan
+    arguments = DistillationArguments(
+        str(folder / "checkpoints"),
+        alpha=arm.alpha,
+        temperature=1.0,
+        divergence=arm.divergence,
+        max_steps=plan.steps,
+        per_device_train_batch_size=plan.batch_size,
+        learning_rate=plan.learning_rate,
+        lr_scheduler_type="constant_with_warmup",
+        warmup_steps=plan.warmup,
+        seed=seed,
+        save_strategy="no",  # the judge says when
+        save_total_limit=1,
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=torch.cuda.is_available(),
+    )
+    texts = task.teachers_text if arm.reads_teachers_text else task.texts["train"]
+    rows: Any = [{"input_ids": ids, ROW_COLUMN: row} for row, ids in enumerate(texts.tolist())]
+    student = models.cut_student(task.teacher, plan.layers)
+    judge = Judge(folder, plan.tried, task.texts["validation"])
+    # Where labels are all that counts, the weight of the teacher's answers is 0, and they may be of another text.
+    trainer = DistillationTrainer(
+        student, arguments, teacher=task.answers("train"), train_dataset=rows, processing_class=task.tokenizer,
+        callbacks=[judge, progress],
+    )  # fmt: skip
+    trainer.remove_callback(PrinterCallback)
+    started, cpu_started = time.perf_counter(), time.process_time()
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    cost = {"seconds": time.perf_counter() - started, "cpu seconds": time.process_time() - cpu_started}
+    return judge, cost
+
+
+class Judge(TrainerCallback):
+    """Asks the validation texts after each number of steps that is tried, and keeps the best student."""
+
+    def __init__(self, folder: Path, tried: Sequence[int], texts: Tensor) -> None:
+        self.folder, self.tried, self.texts = folder, tried, texts
+        self.losses: dict[int, float] = {}
+
+    def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
+        """What an interrupted run has tried before its checkpoint still holds."""
+        known: dict[str, float] = {}
+        if state.global_step and (path := self.folder / TRIED_FILE).exists():
+            known = json.loads(path.read_text(encoding="utf-8"))
+        self.losses = {int(steps): loss for steps, loss in known.items() if int(steps) <= state.global_step}
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
+        """Before the checkpoint is saved: what was tried is never behind it."""
+        if state.global_step not in self.tried:
+            return
+        student = given["model"]
+        loss = measure(read(student, self.texts), self.texts)["loss"].mean().item()
+        if all(loss < other for other in self.losses.values()):
+            with written_whole(self.folder / BEST_FILE) as unfinished:
+                save_file(weights_once(student), unfinished)
+        self.losses[state.global_step] = loss
+        write_whole(self.folder / TRIED_FILE, json.dumps(self.losses))
+        control.should_save = True
+
+
+def weights_once(model: PreTrainedModel) -> dict[str, Tensor]:
+    """The weights by name; of those that are tied, one."""
+    by_place = {weight.data_ptr(): (name, weight) for name, weight in reversed(list(model.named_parameters()))}
+    return {name: weight.detach().contiguous() for name, weight in by_place.values()}
+
+
+OPENING = "This movie was"
+
+
+@torch.no_grad()
+def writes(model: PreTrainedModel, task: Task, tokens: int = 48) -> str:
+    """How a model goes on after `OPENING`, if it takes the likeliest token each time."""
+    model.eval()
+    ids = task.tokenizer(OPENING, return_tensors="pt")["input_ids"].to(model.device)
+    written: Any = model.generate(
+        ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=tokens, use_cache=True
+    )
+    return str(task.tokenizer.decode(written[0], skip_special_tokens=True))
+
+
+@dataclass(frozen=True)
+class Results:
+    """What an experiment measured; see `Run`. `losses` and the like have one entry per seed, in order."""
+
+    teacher: dict[str, dict[str, Any]]
+    """By set: `loss` per text, `bins`."""
+    arms: dict[str, dict[str, dict[str, list[Any]]]]
+    """By arm and set: `loss` and `agrees` per seed and text, `bins` per seed."""
+    by_steps: dict[str, list[dict[str, float]]]
+    writes: dict[str, list[str]]
+    plan: dict[str, Any]
+    minutes: dict[str, float]
+    """Of one core, by arm, training and validation."""
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def losses(self, arm: str, where: str = "test") -> np.ndarray:
+        """Nats per token, (seeds, texts); of the teacher, (1, texts)."""
+        found = [self.teacher[where]["loss"]] if arm == "teacher" else self.arms[arm][where]["loss"]
+        return np.asarray(found, dtype=float)
+
+    def perplexities(self, arm: str, where: str = "test") -> list[float]:
+        """One for each seed: exp of the mean loss over all tokens."""
+        return [math.exp(loss) for loss in self.losses(arm, where).mean(axis=1)]
+
+    def agreement(self, arm: str, where: str = "test") -> list[float]:
+        """The share of tokens on which student and teacher name the same one; one for each seed."""
+        return [mean(texts) for texts in self.arms[arm][where]["agrees"]]
+
+    def calibration(self, arm: str, where: str = "test") -> list[float]:
+        """Expected calibration error; one for each seed."""
+        return [calibration_error(np.asarray(bins)) for bins in self.arms[arm][where]["bins"]]
+
+    def compare(self, first: str, second: str, where: str = "test") -> Verdict:
+        """By how many nats per token the second arm is better than the first, over other seeds and other texts."""
+        return compare_paired(-self.losses(first, where), -self.losses(second, where))
+
+    def save(self, path: Path) -> None:
+        """Whole or not at all, with as many digits as mean anything."""
+        rounded = json.loads(json.dumps(asdict(self)), parse_float=lambda number: round(float(number), 5))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(rounded, separators=(",", ":")) + "\n")
+
+    @classmethod
+    def load(cls, path: Path = RESULTS) -> Results:
+        """What `save` wrote."""
+        return cls(**json.loads(path.read_text(encoding="utf-8")))
+
+
+METRICS = ("loss", "agrees", "bins")
+
+
+def collect(task: Task, runs: Mapping[str, Sequence[Run]]) -> Results:
+    """What an experiment measured: `runs` has one for each seed, in order, for each arm."""
+
+    def of(of_arm: Sequence[Run], where: str) -> dict[str, list[Any]]:
+        return {metric: [each.measured[where][metric].tolist() for each in of_arm] for metric in METRICS}
+
+    teacher = {where: task.teachers_own(where) for where in JUDGED}
+    return Results(
+        teacher={
+            where: {metric: own[metric].tolist() for metric in ("loss", "bins")} for where, own in teacher.items()
+        },
+        arms={name: {where: of(of_arm, where) for where in JUDGED} for name, of_arm in runs.items()},
+        by_steps={
+            name: [{str(steps): loss for steps, loss in each.by_steps.items()} for each in of_arm]
+            for name, of_arm in runs.items()
+        },
+        writes={"teacher": [writes(task.teacher, task)]}
+        | {name: [each.writes for each in of_arm] for name, of_arm in runs.items()},
+        plan=asdict(task.plan),
+        minutes={name: sum(each.cost["cpu seconds"] for each in of_arm) / 60 for name, of_arm in runs.items()},
+        versions=versions(),
+    )
+
+
+def run_all(
+    task: Task,
+    names: Sequence[str] = tuple(ARMS),
+    seeds: Sequence[int] | None = None,
+    say: Callable[[str], object] = print,
+) -> Results:
+    """All arms and seeds; `say` is told of each as it is finished."""
+    runs: dict[str, list[Run]] = {name: [] for name in names}
+    for seed in range(task.plan.seeds) if seeds is None else seeds:
+        for name in names:
+            done = run(task, name, seed)
+            runs[name].append(done)
+            loss = done.measured["test"]["loss"].mean().item()
+            say(f"{name}, seed {seed}: perplexity {math.exp(loss):.1f} on test, stopped after {done.steps} steps")
+    return collect(task, runs)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line: see `--help`."""
+    parser = argparse.ArgumentParser(prog="python -m kdcourse.labs.lab08", description=__doc__.partition("\n")[0])
+    parser.add_argument("--profile", choices=PROFILES, default="quick")
+    parser.add_argument("--folder", type=Path, default=Path("build/lab08"), help="keeps what is finished")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
+    parser.add_argument("--seeds", nargs="+", type=int, help="numbers; all of the profile if none is named")
+    chosen = parser.parse_args(arguments)
+    task = load_task(chosen.folder / chosen.profile, PROFILES[chosen.profile])
+    results = run_all(task, chosen.arms, chosen.seeds)
+    results.save(task.folder / "results.json")
+    print(f"{task.folder / 'results.json'} has what was measured.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
