@@ -19,12 +19,12 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -149,7 +149,7 @@ def read(model: PreTrainedModel, texts: Tensor) -> ImplicitLogits:
     """
     was_training = model.training
     model.eval()
-    aside, hidden = HeadAside("model"), []
+    aside, answers = HeadAside("model"), []
     for batch in texts.split(TEXTS_AT_ONCE):
         features = {"input_ids": batch.to(model.device), "attention_mask": torch.ones_like(batch, device=model.device)}
         _, logits = aside.ask(model, features | {"use_cache": False})
@@ -157,9 +157,9 @@ def read(model: PreTrainedModel, texts: Tensor) -> ImplicitLogits:
             raise ValueError(
                 f"The head of {type(model).__name__} cannot be told from its logits, since {aside.reason}."
             )
-        hidden.append(logits.hidden)
+        answers.append(logits)
     model.train(was_training)
-    return ImplicitLogits(torch.cat(hidden), logits.head)
+    return ImplicitLogits(torch.cat([each.hidden for each in answers]), answers[0].head)
 
 
 def measure(answer: ImplicitLogits, texts: Tensor, first_choice: Tensor | None = None) -> dict[str, Tensor]:
@@ -240,7 +240,7 @@ class Task:
 
     def _written(self) -> Tensor:
         """Drawn from the teacher's distribution as it is; the end of a text is left out, so that all are as long."""
-        written, plan = [], self.plan
+        written, plan, teacher = [], self.plan, cast("Any", self.teacher)
         settings = {
             "do_sample": True, "temperature": 1.0, "top_k": 0, "top_p": 1.0,
             "min_new_tokens": plan.length - plan.opening, "max_new_tokens": plan.length - plan.opening,
@@ -250,7 +250,7 @@ class Task:
             for batch in self.texts["train"][:, : plan.opening].split(32):
                 ids = batch.to(self.teacher.device)
                 written.append(
-                    self.teacher.generate(ids, attention_mask=torch.ones_like(ids), use_cache=True, **settings).cpu()
+                    teacher.generate(ids, attention_mask=torch.ones_like(ids), use_cache=True, **settings).cpu()
                 )
         return torch.cat(written)
 
@@ -293,8 +293,8 @@ def load_task(folder: Path, plan: Plan) -> Task:
     Raises:
         AssetError: SmolLM2 was not fetched (`kdcourse assets smollm2`).
     """
-    tokenizer, teacher = models.load_smollm2_tokenizer(), models.load_smollm2()
-    teacher = teacher.to("cuda" if torch.cuda.is_available() else "cpu")
+    tokenizer, device = models.load_smollm2_tokenizer(), "cuda" if torch.cuda.is_available() else "cpu"
+    teacher: Any = models.load_smollm2()
     movies = data.load_movie_texts()
     sources = {name: movies[name] for name in movies} | {
         name: data.load_domain_texts(name) for name in ("editorials", "products")
@@ -303,7 +303,7 @@ def load_task(folder: Path, plan: Plan) -> Task:
         name: torch.tensor(data.first_blocks(sources[name]["text"], tokenizer, plan.length, count)["input_ids"][:])
         for name, count in plan.texts.items()
     }
-    return Task(folder, plan, tokenizer, teacher.requires_grad_(False), texts)
+    return Task(folder, plan, tokenizer, teacher.to(device).requires_grad_(False), texts)
 
 
 @dataclass(frozen=True)
@@ -378,7 +378,7 @@ def _train_and_measure(task: Task, name: str, seed: int, folder: Path) -> None:
     judge, cost = train(task, ARMS[name], seed, folder)
     student = models.cut_student(task.teacher, task.plan.layers)
     student.load_state_dict(load_file(folder / BEST_FILE), strict=False)  # a tied head is saved once
-    measured = {}
+    measured: dict[str, Tensor] = {}
     for where in JUDGED:
         answer = measure(read(student, task.texts[where]), task.texts[where], task.teachers_own(where)["choice"])
         measured |= {f"{where}.{metric}": answer[metric].contiguous() for metric in ("loss", "agrees", "bins")}
@@ -479,7 +479,7 @@ OPENING = "This movie was"
 
 
 @torch.no_grad()
-def writes(model: PreTrainedModel, task: Task, tokens: int = 48) -> str:
+def writes(model: Any, task: Task, tokens: int = 48) -> str:
     """How a model goes on after `OPENING`, if it takes the likeliest token each time."""
     model.eval()
     ids = task.tokenizer(OPENING, return_tensors="pt")["input_ids"].to(model.device)
@@ -564,6 +564,34 @@ def collect(task: Task, runs: Mapping[str, Sequence[Run]]) -> Results:
     )
 
 
+@dataclass(frozen=True)
+class Cut:
+    """One rule for the layers to keep, and the mean validation loss that students of it come to, in nats per token."""
+
+    layers: list[int]
+    before: float
+    after: float
+
+
+def try_cuts(task: Task, steps: int, say: Callable[[str], object] = print) -> dict[str, Cut]:
+    """Which layers to keep: students of each way to cut learn by forward KL for a while; as many layers as the plan's.
+
+    The loss before training is no guide: layers that were never neighbours add up to nonsense, and one kind of it heals
+    sooner than another.
+    """
+    few = {name: texts[:TEXTS_AT_ONCE] if name in JUDGED else texts for name, texts in task.texts.items()}
+    changes = models.residual_change(task.teacher, task.texts["train"][:TEXTS_AT_ONCE].to(task.teacher.device))
+    found = {}
+    for name, layers in models.ways_to_cut(len(task.plan.layers), changes).items():
+        plan = replace(task.plan, layers=tuple(layers), steps=steps, tried=(steps,))
+        student = models.cut_student(task.teacher, layers)
+        before = measure(read(student, few["validation"]), few["validation"])["loss"].mean().item()
+        done = run(Task(task.folder, plan, task.tokenizer, task.teacher, few), "forward KL", 0)
+        found[name] = Cut(layers, before, done.by_steps[steps])
+        say(f"{name} {layers}: {before:.2f} nats before, {found[name].after:.2f} after {steps} steps")
+    return found
+
+
 def run_all(
     task: Task,
     names: Sequence[str] = tuple(ARMS),
@@ -588,8 +616,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, default=Path("build/lab08"), help="keeps what is finished")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--seeds", nargs="+", type=int, help="numbers; all of the profile if none is named")
+    parser.add_argument("--cuts", type=int, metavar="STEPS", help="only try for so long which layers to keep")
     chosen = parser.parse_args(arguments)
     task = load_task(chosen.folder / chosen.profile, PROFILES[chosen.profile])
+    if chosen.cuts:
+        tried = {name: asdict(cut) for name, cut in try_cuts(task, chosen.cuts).items()}
+        write_whole(task.folder / "cuts.json", json.dumps(tried, indent=1) + "\n")
+        return 0
     results = run_all(task, chosen.arms, chosen.seeds)
     results.save(task.folder / "results.json")
     print(f"{task.folder / 'results.json'} has what was measured.")

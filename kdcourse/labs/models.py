@@ -173,7 +173,8 @@ def cut_student(teacher: PreTrainedModel, layers: Sequence[int]) -> PreTrainedMo
     for new, old in enumerate(layers):
         weights |= {f"{name}.{new}.{key}": weight for key, weight in stack[old].state_dict().items()}
     with torch.random.fork_rng(), torch.device(teacher.device):
-        student = type(teacher)(config).to(teacher.dtype)
+        student: Any = type(teacher)(config)
+    student = student.to(teacher.dtype)
     student.load_state_dict(weights)  # which copies
     student.generation_config = copy.deepcopy(teacher.generation_config)
     return student.requires_grad_(True).train()
