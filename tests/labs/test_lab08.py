@@ -258,7 +258,7 @@ def test_results_come_back_as_they_were_measured(task, tmp_path):
 
 def test_ways_to_cut_are_tried_alike(task):
     """A way that is judged before it has learned, or on other texts; layers of the plan under every name."""
-    tried = lab08.try_cuts(task, steps=2, say=lambda _: None)
+    tried = lab08.try_cuts(task, steps=4, say=lambda _: None)
     assert tried["first"].layers == [0, 1] and tried["last"].layers == [1, 2]
     for cut in tried.values():
         ids = task.texts["validation"]
@@ -266,7 +266,7 @@ def test_ways_to_cut_are_tried_alike(task):
             logits = lab08.models.cut_student(task.teacher, cut.layers)(input_ids=ids).logits[:, :-1]
         expected = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten()).item()
         assert cut.before == pytest.approx(expected, rel=1e-5)
-        assert cut.after != pytest.approx(cut.before, rel=1e-3)
+        assert cut.after != pytest.approx(cut.before, rel=1e-4)
 
 
 @pytest.mark.parametrize(
