@@ -112,9 +112,9 @@ class Plan:
 
 FULL = Plan(
     layers=(0, 1, 2, 27, 28, 29),
-    steps=128,
-    tried=(32, 64, 96, 128),
-    texts={"train": 512, "validation": 48, "test": 160, "editorials": 96, "products": 64},
+    steps=112,
+    tried=(28, 56, 84, 112),
+    texts={"train": 448, "validation": 32, "test": 128, "editorials": 64, "products": 48},
 )
 QUICK = Plan(
     layers=(0, 29),
