@@ -118,9 +118,9 @@ FULL = Plan(
 )
 QUICK = Plan(
     layers=(0, 29),
-    steps=6,
-    tried=(3, 6),
-    texts={"train": 24, "validation": 8, "test": 12, "editorials": 8, "products": 8},
+    steps=4,
+    tried=(2, 4),
+    texts={"train": 16, "validation": 4, "test": 8, "editorials": 6, "products": 6},
     length=48,
     warmup=2,
     seeds=1,
