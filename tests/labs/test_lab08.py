@@ -106,6 +106,7 @@ def test_the_teachers_text_begins_like_a_persons_and_goes_on_otherwise(task):
     assert torch.equal(Task(task.folder, PLAN, task.tokenizer, task.teacher, task.texts).teachers_text, text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ARMS)
 def test_each_arm_learns_what_it_says(task, name):
     """Two arms that are one: an alpha, a divergence or a text that is not handed on."""

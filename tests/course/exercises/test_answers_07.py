@@ -51,12 +51,14 @@ def luckiest_seed_of_labels_against_the_worst(run, budget):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("design", [more_to_judge, by_ranks, two_sided], ids=lambda design: design.__name__)
 def test_another_sound_design_passes(design):
     """A design that is refused for its test, or for how it shares its budget out."""
     assert diagnose(DECIDE, design).passed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("design", "words"),
     [
@@ -73,6 +75,7 @@ def test_a_weak_design_is_told_what_it_does(design, words):
     assert re.search(words, found.message), found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "alarms"),
     [("one-seed", 0.68), ("best-run", 0.82), ("any-of-four", 0.16), ("no-spread", 0.55), ("unpaired", 0.0)],

@@ -82,6 +82,7 @@ def changed_since(before):
     return [name for name, value in of_the_process().items() if value != before[name]]
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # pytest tells of SystemExit
 @pytest.mark.parametrize(("answer", "kind"), hostile.ANSWERS.items(), ids=lambda part: getattr(part, "__name__", part))
 def test_a_hostile_answer_is_survived(answer, kind, capsys, monkeypatch):

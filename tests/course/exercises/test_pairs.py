@@ -166,6 +166,7 @@ UNNAMED = {
 """What is called unknown although it is a pair, and why: no twist is found, and no sum and no product gives it."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "answer", "both"), TOGETHER, ids=[f"{name}: {both}" for name, _, both in TOGETHER])
 def test_two_mistakes_as_people_write_them(name, answer, both):
     """A mistake that is named beside another that is not there, or is not named."""
@@ -236,6 +237,7 @@ NEIGHBOURS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "answer", "known"), NEIGHBOURS, ids=[f"{name}: {known}" for name, _, known in NEIGHBOURS]
 )

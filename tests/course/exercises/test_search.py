@@ -179,6 +179,7 @@ def test_arguments_may_be_keywords(exercise):
 WITH_GRADIENT = [exercise for exercise in WRITTEN if exercise.gradient]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("exercise", WITH_GRADIENT, ids=named)
 @pytest.mark.parametrize(
     "cut", [torch.Tensor.detach, lambda value: torch.tensor(value.tolist()), as_numpy],
@@ -208,6 +209,7 @@ def test_a_wrong_gradient_is_shown(exercise):
     assert yours != ours
 
 
+@pytest.mark.slow
 def test_mistakes_differ_in_the_domain_of_the_tests():
     """A domain so narrow that a mistake is right in it."""
     for exercise in WRITTEN:
