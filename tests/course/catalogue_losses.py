@@ -110,13 +110,15 @@ def of_share(own):
 
     class Theirs(Trainer):
         def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-            labels, labelled = inputs["labels"], int(num_items_in_batch)
+            labels = inputs["labels"]
+            labelled = int((labels != -100).sum() if num_items_in_batch is None else num_items_in_batch)
             with torch.no_grad():
                 teacher = self.teacher(**inputs).logits
-            student = model(**inputs).logits
-            soft = kl(student, teacher).sum() / max(labelled, len(labels))
-            hard = own(student, labels, labelled, self.args.gradient_accumulation_steps)
-            return self.args.alpha * hard + (1 - self.args.alpha) * soft
+            outputs = model(**inputs)
+            soft = kl(outputs.logits, teacher).sum() / max(labelled, len(labels))
+            hard = own(outputs.logits, labels, labelled, self.args.gradient_accumulation_steps)
+            loss = self.args.alpha * hard + (1 - self.args.alpha) * soft
+            return (loss, outputs) if return_outputs else loss
 
     return Theirs
 
