@@ -14,6 +14,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
+from kdcourse.pieces import SMALL_VOCABULARY
+
 BACKWARD = 2
 """A backward pass costs two forward passes: each product y = x · w has two in its gradient, for x and for w."""
 
@@ -77,9 +79,6 @@ def model_costs(config: PretrainedConfig, length: int) -> ModelCosts:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return ModelCosts(parameters, logits.shape[-1], length, counter.get_total_flops())
 
-
-SMALL_VOCABULARY = 2**16
-"""Up to here, an id takes two bytes on disk, and four beyond."""
 
 REST_BYTES = 4
 """What the classes that are not kept weigh together, for each token."""

@@ -77,7 +77,7 @@ def merge_parts(folder: Path) -> LogitsCache:
     common = _require_one_source(parts, caches)
     with locked(folder):
         whole = LogitsCache(folder, common)
-        there = dict(_files(whole))
+        there = {rows: about[CONTENT] for rows, about in whole.pieces()}
         for path, cache, rows in zip(parts, caches, rows_by_part, strict=True):
             for own, about in cache.pieces():
                 start = rows.start + own.start
@@ -96,11 +96,6 @@ def merge_parts(folder: Path) -> LogitsCache:
         if there:
             raise CacheMismatchError(f"{folder} holds more rows than its parts; merge into a folder that is not there.")
         return LogitsCache(folder, common)
-
-
-def _files(cache: LogitsCache) -> list[tuple[range, str]]:
-    """The rows of each file, and the digest of what it holds."""
-    return [(rows, about[CONTENT]) for rows, about in cache.pieces()]
 
 
 def _parts_beside(folder: Path) -> list[Path]:

@@ -203,7 +203,7 @@ def pack(rows: Sequence[Logits]) -> dict[str, Tensor]:
     packed |= {"ends": torch.tensor(lengths).cumsum(0), "is_sequence": torch.tensor(is_sequence)}
     if cut:
         _require_classes(packed["classes"], cut[0].width)
-        if cut[0].width <= 2**16:
+        if cut[0].width <= SMALL_VOCABULARY:
             packed["classes"] = packed["classes"].to(torch.uint16)
         packed["temperature"] = torch.tensor(cut[0].temperature, dtype=torch.float64)
         packed["width"] = torch.tensor(cut[0].width)
@@ -265,6 +265,9 @@ def kind_of(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     kind |= {"temperature": tensors["temperature"].item(), "width": int(tensors["width"])}
     return kind | {"sampled": True} if "is_sampled" in tensors else kind
 
+
+SMALL_VOCABULARY = 2**16
+"""Up to here, an id takes two bytes on disk, and four beyond."""
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 Expected = dict[str, tuple[tuple[torch.dtype, ...], int]]

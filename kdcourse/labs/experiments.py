@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import safetensors.torch
 import torch
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
 LOGITS_FILE, COST_FILE, DIGESTS_FILE = "logits.safetensors", "cost.json", "digests.json"
 COLUMNS = ("input_ids", "attention_mask", "label", LOGITS_COLUMN)
+Fitted = TypeVar("Fitted")
+
 CHECKPOINTS = 4
 """How many times a run is saved on its way: an interruption loses at most this share of it."""
 FULL = 1_000_000
@@ -178,19 +180,13 @@ class Experiment:
 
         Where the checkpoint is damaged, it is another student: a new one, from the beginning.
         """
-        checkpoint, progress = last_checkpoint(checkpoints), Progress()
-        if checkpoint is None:
-            return student, self._fit(arm, seed, student, checkpoints, progress)
-        try:
-            require_whole(checkpoint)
-            return student, self._fit(arm, seed, student, checkpoints, progress, checkpoint)
-        except Exception as error:
-            if progress.has_begun or says_full(str(error)):
-                raise
-            print(f"{arm.name}, seed {seed}, is trained from the beginning: its {checkpoint.name} is damaged.")
-            set_aside(checkpoints)  # and not deleted: its files may not be what was wrong
-        student = self.make_student(seed)
-        return student, self._fit(arm, seed, student, checkpoints, progress)
+        untouched = [student]  # a checkpoint that cannot be read to its end may have changed it
+
+        def fit(progress: Progress, checkpoint: Path | None) -> tuple[PreTrainedModel, dict[str, float]]:
+            own = untouched.pop() if untouched else self.make_student(seed)
+            return own, self._fit(arm, seed, own, checkpoints, progress, checkpoint)
+
+        return from_last_checkpoint(checkpoints, f"{arm.name}, seed {seed},", fit)
 
     def _fit(
         self,
@@ -286,6 +282,21 @@ def _is_whole(finished: Path) -> bool:
         )
     except (OSError, ValueError, AttributeError, RecursionError):
         return False
+
+
+def from_last_checkpoint(checkpoints: Path, who: str, fit: Callable[[Progress, Path | None], Fitted]) -> Fitted:
+    """What `fit` gives from the last checkpoint in a folder; from the beginning if there is none, or it is damaged."""
+    checkpoint, progress = last_checkpoint(checkpoints), Progress()
+    if checkpoint is not None:
+        try:
+            require_whole(checkpoint)
+            return fit(progress, checkpoint)
+        except Exception as error:
+            if progress.has_begun or says_full(str(error)):
+                raise
+            print(f"{who} is trained from the beginning: its {checkpoint.name} is damaged.")
+            set_aside(checkpoints)  # and not deleted: its files may not be what was wrong
+    return fit(progress, None)
 
 
 def last_checkpoint(folder: Path) -> Path | None:

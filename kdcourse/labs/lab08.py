@@ -34,14 +34,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from kdcourse.checkpoints import require_whole
 from kdcourse.columns import ROW_COLUMN, Batch
-from kdcourse.files import says_full, set_aside, write_whole, written_whole
+from kdcourse.files import set_aside, write_whole, written_whole
 from kdcourse.fused import Head
 from kdcourse.hashing import hash_json, hash_tensors, hash_weights
 from kdcourse.heads import HeadAside, ImplicitLogits
 from kdcourse.labs import data, models
-from kdcourse.labs.experiments import Progress, last_checkpoint
+from kdcourse.labs.experiments import Progress, from_last_checkpoint
 from kdcourse.labs.metrics.calibration_error import BINS
 from kdcourse.labs.verdict import Verdict, compare_paired
 from kdcourse.trainer import DistillationArguments, DistillationTrainer
@@ -389,22 +388,15 @@ def _train_and_measure(task: Task, name: str, seed: int, folder: Path) -> None:
 
 def train(task: Task, arm: Arm, seed: int, folder: Path) -> tuple[Judge, dict[str, float]]:
     """Train a student, from the last checkpoint of an earlier call if there is one that is whole."""
-    checkpoints, progress = folder / "checkpoints", Progress()
-    checkpoint = last_checkpoint(checkpoints)
-    if checkpoint is not None:
-        try:
-            require_whole(checkpoint)
-            return _fit(task, arm, seed, folder, progress, checkpoint)
-        except Exception as error:
-            if progress.has_begun or says_full(str(error)):
-                raise
-            print(f"{arm.words}, seed {seed}, is trained from the beginning: its {checkpoint.name} is damaged.")
-            set_aside(checkpoints)
-    return _fit(task, arm, seed, folder, progress)
+    return from_last_checkpoint(
+        folder / "checkpoints",
+        f"{arm.words}, seed {seed},",
+        lambda progress, checkpoint: _fit(task, arm, seed, folder, progress, checkpoint),
+    )
 
 
 def _fit(
-    task: Task, arm: Arm, seed: int, folder: Path, progress: Progress, checkpoint: Path | None = None
+    task: Task, arm: Arm, seed: int, folder: Path, progress: Progress, checkpoint: Path | None
 ) -> tuple[Judge, dict[str, float]]:
     plan = task.plan
     arguments = DistillationArguments(

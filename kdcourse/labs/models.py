@@ -206,13 +206,12 @@ def residual_change(model: PreTrainedModel, input_ids: Tensor) -> list[float]:
 
     Small is a layer that may be left out: ShortGPT's block influence (Men et al., 2024).
     """
-    states = model(input_ids=input_ids, output_hidden_states=True, use_cache=False).hidden_states
     _, stack = layer_stack(model)
     # The last state is taken behind the final norm, which scales each channel; so the last layer is asked itself.
     last: list[Tensor] = []
     hook = stack[-1].register_forward_hook(lambda _, __, out: last.append(out[0] if isinstance(out, tuple) else out))
     try:
-        model(input_ids=input_ids, use_cache=False)
+        states = model(input_ids=input_ids, output_hidden_states=True, use_cache=False).hidden_states
     finally:
         hook.remove()
     states = [*states[:-1], last[0]]

@@ -22,17 +22,16 @@ from kdcourse.course.diagnose.terms import describe
 from kdcourse.course.diagnose.trainers import (
     accumulation,
     evaluation,
+    handling,
     is_trainer,
-    labels_popped,
     loss_of,
-    models_asked,
     teacher_mode,
 )
 from kdcourse.course.exercises.keeping import world_as_it_was
 
 __all__ = ["Finding", "Report", "diagnose_loss", "load"]
 
-OF_TRAINERS = (accumulation, teacher_mode, labels_popped, models_asked, evaluation)
+OF_TRAINERS = (accumulation, teacher_mode, handling, evaluation)
 WANTED = {
     "teacher_probabilities": "The teacher's probabilities in the place of logits",
     "log_probabilities_and_probabilities": "The student's log-probabilities and the teacher's probabilities, as "

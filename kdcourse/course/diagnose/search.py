@@ -9,8 +9,9 @@ the power of T, and whose the weight is.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -131,13 +132,17 @@ class Coefficients:
     smoothing: float = 0.0
 
 
-def values_of(loss: ForeignLoss, setting: Setting, batches: Sequence[Batch]) -> Tensor:
+Special = Mapping[str, Any]
+"""By their roles, the classes that are allowed, and how many tokens both models know (see `ForeignLoss`)."""
+
+
+def values_of(loss: ForeignLoss, setting: Setting, batches: Sequence[Batch], special: Special | None = None) -> Tensor:
     """The loss of each batch; what comes per row is added up."""
-    return torch.stack([evaluate(loss, setting, batch).detach().double().sum() for batch in batches])
+    return torch.stack([evaluate(loss, setting, batch, special).detach().double().sum() for batch in batches])
 
 
-def evaluate(loss: ForeignLoss, setting: Setting, batch: Batch) -> Tensor:
-    return loss(batch, temperature=setting.temperature, weight=setting.weight, beta=setting.beta)
+def evaluate(loss: ForeignLoss, setting: Setting, batch: Batch, special: Special | None = None) -> Tensor:
+    return loss(batch, special, temperature=setting.temperature, weight=setting.weight, beta=setting.beta)
 
 
 def coefficients(loss: ForeignLoss, formula: Formula, setting: Setting) -> Coefficients | None:

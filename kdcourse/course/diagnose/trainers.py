@@ -249,8 +249,7 @@ def _settings(case: Case) -> dict[str, float]:
 def _gradient(case: Case, loss: Any, batch: Batch) -> Tensor:
     """Of the loss of a batch, with respect to the student's logits."""
     trial = batch.with_gradient()
-    given = {"student_logits": trial.student, "teacher_logits": trial.teacher, "labels": trial.labels}
-    return case.loss.gradients(case.loss.in_time(lambda: loss(**given, **_settings(case))), trial.student)[0]
+    return case.loss.gradients(_called(case, loss, trial), trial.student)[0]
 
 
 def _in_pieces(trainer: type, case: Case, sizes: Sequence[int]) -> tuple[float, float]:
@@ -285,19 +284,13 @@ def _called(case: Case, loss: Any, batch: Batch) -> Tensor:
     return value
 
 
-def labels_popped(trainer: type, case: Case) -> Iterator[Finding]:
-    """Whether the batch lacks its labels afterwards."""
+def handling(trainer: type, case: Case) -> Iterator[Finding]:
+    """Whether the labels stay in the batch, the model that is handed over is asked, and the teacher is told them."""
     loss = loss_of(trainer)
     _called(case, loss, draw(case.shape))
     if not loss.keeps_labels:
         words = "It takes the labels out of the batch itself: whoever reads inputs['labels'] afterwards finds none."
         yield Finding("in_place", "labels_popped", words, "05", "note")
-
-
-def models_asked(trainer: type, case: Case) -> Iterator[Finding]:
-    """Whether the model that is handed over is asked, and what the teacher is told."""
-    loss = loss_of(trainer)
-    _called(case, loss, draw(case.shape))
     if loss.student.answered_in_training is None:
         words = (
             "The model that is handed over is asked 0 times, and self.model in its place. Where there are several "

@@ -7,7 +7,7 @@ the usual ways: cut, filled, or cut when the softmax had already counted them.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -18,7 +18,7 @@ from kdcourse.course.diagnose.batches import Batch, draw_many, stack
 from kdcourse.course.diagnose.case import Case
 from kdcourse.course.diagnose.foreign import CannotCallError
 from kdcourse.course.diagnose.report import Finding, Level
-from kdcourse.course.diagnose.search import PAIRS, SOFT_RULES, Formula, fit
+from kdcourse.course.diagnose.search import PAIRS, SOFT_RULES, Formula, evaluate, fit, values_of
 
 Columns = Callable[[Formula, Batch, float], list[Tensor]]
 """From a formula, a batch as it was given and T, to the sum of each term, if the logits are treated in one way."""
@@ -98,7 +98,7 @@ def _of_widths(case: Case, student: int, teacher: int) -> tuple[str, str]:
     narrower, wider = sorted((student, teacher))
     batches = [_as_wide(batch, student, teacher, known) for batch in draw_many((*case.shape[:-1], wider), PAIRS)]
     try:
-        values = _values(case, batches, {"vocabulary": known})
+        values = values_of(case.loss, case.setting, batches, {"vocabulary": known})
     except CannotCallError as error:
         return "refused", str(error).splitlines()[0]
     tokens, common = (torch.arange(wider) < width for width in (known, narrower))
@@ -120,7 +120,7 @@ def class_mask(case: Case) -> Iterator[Finding]:
         return
     kept = torch.arange(case.shape[-1]) < case.shape[-1] - 1
     batches = [_labelled_within(batch, int(kept.sum())) for batch in draw_many(case.shape, PAIRS)]
-    values = _values(case, batches, {"classes": kept})
+    values = values_of(case.loss, case.setting, batches, {"classes": kept})
     answer = _first_that_fits(
         case,
         {
@@ -135,7 +135,7 @@ def class_mask(case: Case) -> Iterator[Finding]:
     )
     answer = answer or ("student_only" if (values == math.inf).all() else _unknown(values))
     trial = batches[0].with_gradient()
-    value = case.loss(trial, {"classes": kept}, **_settings(case)).sum()
+    value = evaluate(case.loss, case.setting, trial, {"classes": kept}).sum()
     if answer == "left_out" and value.requires_grad and not case.gradient(value, trial.student).isfinite().all():
         answer = "nan_gradient"
     words, level = CLASS_MASKS[answer]
@@ -144,16 +144,6 @@ def class_mask(case: Case) -> Iterator[Finding]:
 
 def _unknown(values: Tensor) -> str:
     return "other" if values.isfinite().all() else "nan"
-
-
-def _settings(case: Case) -> dict[str, float]:
-    setting = case.setting
-    return {"temperature": setting.temperature, "weight": setting.weight, "beta": setting.beta}
-
-
-def _values(case: Case, batches: Sequence[Batch], special: Mapping[str, Tensor | int]) -> Tensor:
-    values = [case.loss(batch, special, **_settings(case)) for batch in batches]
-    return torch.stack([value.detach().double().sum() for value in values])
 
 
 def _first_that_fits(
