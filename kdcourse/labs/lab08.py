@@ -1,10 +1,11 @@
 """What lab 08 works on: what does a small language model gain from a large one?
 
-Students are cut from their teacher's own layers and learn for equally many tokens, in one of five ways. Each is stopped
-where the validation texts say; then its losses are kept text by text, so that intervals can cover texts and seeds. The
-teacher reads each text once: its last hidden states are kept, 2 bytes for each of 576 numbers, where its logits would
-take 49,152 numbers a token. Whatever is finished is kept under a name that ends in a fingerprint of all that it depends
-on, so that a run that was interrupted, or killed, goes on where it was.
+Students are cut from their teacher's own layers. Layers that were never neighbours add up to nonsense, so each student
+first heals on labels; from there it learns for equally many tokens in one of six ways, each with the learning rate that
+suits it. It is stopped where the validation texts say; then its losses are kept text by text, so that intervals can
+cover texts and seeds. The teacher reads each text once: its last hidden states are kept, 2 bytes for each of 576
+numbers, where its logits would take 49,152 numbers a token. Whatever is finished is kept under a name that ends in a
+fingerprint of all that it depends on, so that a run that was interrupted, or killed, goes on where it was.
 
     python -m kdcourse.labs.lab08 --profile full --folder build/lab08
 """
@@ -17,6 +18,7 @@ import json
 import math
 import shutil
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -54,6 +56,9 @@ RESULTS = Path(str(importlib.resources.files("kdcourse.labs"))) / "resources" / 
 JUDGED = ("test", "editorials", "products")
 """Movie texts that nobody has learned from, and two other domains."""
 
+METRICS = ("loss", "agrees", "bins")
+"""What is kept of a student on each set; see `measure`."""
+
 TEXTS_AT_ONCE = 8
 DIGEST = "sha256"
 
@@ -65,15 +70,19 @@ class Arm:
     words: str
     alpha: float
     divergence: str = "forward_kl"
-    reads_teachers_text: bool = False
+    reads: str = "train"
+    """The set of texts; see `Task.read_by`."""
 
+
+TEACHERS_TEXT, MIXED = "teacher's text", "mixed"
 
 ARMS = {
     "labels": Arm("labels only", alpha=1.0),
-    "teacher's text": Arm("the teacher's own text as labels", alpha=1.0, reads_teachers_text=True),
+    "teacher's text": Arm("the teacher's own text as labels", alpha=1.0, reads=TEACHERS_TEXT),
     "forward KL": Arm("the teacher's distributions, forward KL", alpha=0.0),
     "reverse KL": Arm("the teacher's distributions, reverse KL", alpha=0.0, divergence="reverse_kl"),
     "Jensen-Shannon": Arm("the teacher's distributions, Jensen-Shannon", alpha=0.0, divergence="jensen_shannon"),
+    "mixed texts": Arm("forward KL, half of the texts editorials", alpha=0.0, reads=MIXED),
 }
 """The arms of the experiment. All but the second read what people wrote; temperature is 1 everywhere."""
 
@@ -98,7 +107,13 @@ class Plan:
     learning_rate: float = 1e-3
     warmup: int = 10
     """Steps until the learning rate is whole; then it stays, so that a run that is stopped is what a shorter one is."""
+    healing: int = 0
+    """Steps on labels that come before, the same for every arm of a seed."""
+    healing_rate: float = 1e-3
     seeds: int = 3
+    rates: tuple[float, ...] = ()
+    """Learning rates that each arm tries for `trial` steps; none to take `learning_rate` as it is."""
+    trial: int = 0
 
     def __post_init__(self) -> None:
         if not self.tried or sorted(set(self.tried)) != list(self.tried) or not 0 < self.tried[0] <= self.steps:
@@ -111,17 +126,29 @@ class Plan:
 
 FULL = Plan(
     layers=(0, 1, 2, 27, 28, 29),
-    steps=112,
-    tried=(28, 56, 84, 112),
-    texts={"train": 448, "validation": 32, "test": 128, "editorials": 64, "products": 48},
+    steps=72,
+    tried=(18, 36, 54, 72),
+    texts={
+        "train": 288,
+        "healing": 144,
+        "transfer": 144,
+        "validation": 32,
+        "test": 128,
+        "editorials": 64,
+        "products": 48,
+    },
+    healing=36,
+    rates=(5e-4, 1e-3, 2e-3),
+    trial=24,
 )
 QUICK = Plan(
     layers=(0, 29),
     steps=4,
     tried=(2, 4),
-    texts={"train": 16, "validation": 4, "test": 8, "editorials": 6, "products": 6},
+    texts={"train": 16, "healing": 8, "transfer": 8, "validation": 4, "test": 8, "editorials": 6, "products": 6},
     length=48,
     warmup=2,
+    healing=2,
     seeds=1,
 )
 PROFILES = {"full": FULL, "quick": QUICK}
@@ -216,9 +243,8 @@ class Task:
 
     def answers(self, name: str) -> HiddenTeacher:
         """The teacher's hidden states on a set, in float16."""
-        hidden = self._kept(
-            f"hidden-{name}", name, lambda: {"hidden": read(self.teacher, self.texts[name]).hidden.half()}
-        )
+        texts = self.mixed if name == MIXED else self.texts[name]
+        hidden = self._kept(f"hidden-{name}", name, lambda: {"hidden": read(self.teacher, texts).hidden.half()})
         return HiddenTeacher(hidden["hidden"], self.head)
 
     def teachers_own(self, name: str) -> dict[str, Tensor]:
@@ -226,6 +252,28 @@ class Task:
         return self._kept(
             f"teacher-{name}", name, lambda: measure(read(self.teacher, self.texts[name]), self.texts[name])
         )
+
+    def read_by(self, arm: Arm) -> Tensor:
+        """The texts that an arm learns from, (N, T): people's, the teacher's, or half of them editorials."""
+        if arm.reads == TEACHERS_TEXT:
+            return self.teachers_text
+        return self.mixed if arm.reads == MIXED else self.texts[arm.reads]
+
+    @cached_property
+    def mixed(self) -> Tensor:
+        """The first half of the texts to train on, and as many editorials."""
+        half = len(self.texts["train"]) // 2
+        return torch.cat([self.texts["train"][:half], self.texts["transfer"][: len(self.texts["train"]) - half]])
+
+    def healed(self, seed: int) -> PreTrainedModel:
+        """A student that was cut, and has then learned from labels alone for as long as the plan says."""
+        student = models.cut_student(self.teacher, self.plan.layers)
+        if self.plan.healing:
+            shared = ("layers", "length", "batch_size", "warmup", "healing", "healing_rate")
+            depends_on = {"plan": {name: getattr(self.plan, name) for name in shared}, "seed": seed}
+            weights = self._kept(f"healed-{seed}", "healing", lambda: _healed(self, seed), depends_on)
+            student.load_state_dict(weights, strict=False)  # a tied head is saved once
+        return student
 
     @cached_property
     def teachers_text(self) -> Tensor:
@@ -253,10 +301,13 @@ class Task:
                 )
         return torch.cat(written)
 
-    def _kept(self, name: str, texts: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    def _kept(
+        self, name: str, texts: str, make: Callable[[], dict[str, Tensor]], also: Mapping[str, Any] | None = None
+    ) -> dict[str, Tensor]:
+        read_texts = self.mixed if texts == MIXED else self.texts[texts]
         depends_on = {
-            "what": name, "teacher": self.teachers_digest, "texts": hash_tensors({"": self.texts[texts]}),
-            "opening": self.plan.opening, "versions": versions(),
+            "what": name, "teacher": self.teachers_digest, "texts": hash_tensors({"": read_texts}),
+            "opening": self.plan.opening, "versions": versions(), **(also or {}),
         }  # fmt: skip
         return kept(self.folder / f"{name}-{hash_json(depends_on)[:16]}.safetensors", make)
 
@@ -298,10 +349,16 @@ def load_task(folder: Path, plan: Plan) -> Task:
     sources = {name: movies[name] for name in movies} | {
         name: data.load_domain_texts(name) for name in ("editorials", "products")
     }
-    texts = {
-        name: torch.tensor(data.first_blocks(sources[name]["text"], tokenizer, plan.length, count)["input_ids"][:])
-        for name, count in plan.texts.items()
-    }
+    # What heals a student, and the editorials that it may read, are the texts behind those of another set.
+    behind = {"healing": "train", "transfer": "editorials"}
+
+    def blocks(name: str) -> Tensor:
+        source = behind.get(name, name)
+        first = plan.texts[source] if name in behind else 0
+        rows = data.first_blocks(sources[source]["text"], tokenizer, plan.length, first + plan.texts[name])
+        return torch.tensor(rows["input_ids"][first:])
+
+    texts = {name: blocks(name) for name in plan.texts}
     return Task(folder, plan, tokenizer, teacher.to(device).requires_grad_(False), texts)
 
 
@@ -357,7 +414,7 @@ def _digest(task: Task, name: str, seed: int) -> str:
     arm = asdict(ARMS[name])
     del arm["words"]
     depends_on = {
-        "plan": {key: value for key, value in asdict(task.plan).items() if key != "seeds"},
+        "plan": {key: value for key, value in asdict(task.plan).items() if key not in ("seeds", "rates", "trial")},
         "arm": arm,
         "seed": seed,
         "teacher": task.teachers_digest,
@@ -377,13 +434,23 @@ def _train_and_measure(task: Task, name: str, seed: int, folder: Path) -> None:
     judge, cost = train(task, ARMS[name], seed, folder)
     student = models.cut_student(task.teacher, task.plan.layers)
     student.load_state_dict(load_file(folder / BEST_FILE), strict=False)  # a tied head is saved once
-    measured: dict[str, Tensor] = {}
-    for where in JUDGED:
-        answer = measure(read(student, task.texts[where]), task.texts[where], task.teachers_own(where)["choice"])
-        measured |= {f"{where}.{metric}": answer[metric].contiguous() for metric in ("loss", "agrees", "bins")}
+    measured = {
+        f"{where}.{metric}": tensor
+        for where, of_set in judge_all(student, task).items()
+        for metric, tensor in of_set.items()
+    }
     save_file(measured, folder / MEASURED_FILE, metadata={DIGEST: hash_tensors(measured)})
     about = {"by steps": judge.losses, "writes": writes(student, task), "cost": cost}
     write_whole(folder / ABOUT_FILE, json.dumps(about, indent=1))
+
+
+def judge_all(student: PreTrainedModel, task: Task) -> dict[str, dict[str, Tensor]]:
+    """What `measure` says of a student on each set that judges: `loss`, `agrees` and `bins`."""
+    found = {}
+    for where in JUDGED:
+        answer = measure(read(student, task.texts[where]), task.texts[where], task.teachers_own(where)["choice"])
+        found[where] = {metric: answer[metric].contiguous() for metric in METRICS}
+    return found
 
 
 def train(task: Task, arm: Arm, seed: int, folder: Path) -> tuple[Judge, dict[str, float]]:
@@ -398,15 +465,47 @@ def train(task: Task, arm: Arm, seed: int, folder: Path) -> tuple[Judge, dict[st
 def _fit(
     task: Task, arm: Arm, seed: int, folder: Path, progress: Progress, checkpoint: Path | None
 ) -> tuple[Judge, dict[str, float]]:
-    plan = task.plan
-    arguments = DistillationArguments(
-        str(folder / "checkpoints"),
-        alpha=arm.alpha,
+    plan, student = task.plan, task.healed(seed)
+    judge = Judge(folder, plan.tried, task.texts["validation"])
+    # Where labels are all that counts, the weight of the teacher's answers is 0, and they may be of another text.
+    answers = task.answers("train" if arm.reads == TEACHERS_TEXT else arm.reads)
+    arguments = arguments_of(
+        plan, seed, folder / "checkpoints",
+        alpha=arm.alpha, divergence=arm.divergence, max_steps=plan.steps, learning_rate=plan.learning_rate,
+    )  # fmt: skip
+    trainer = DistillationTrainer(
+        student, arguments, teacher=answers, train_dataset=rows_of(task.read_by(arm)), processing_class=task.tokenizer,
+        callbacks=[judge, progress],
+    )  # fmt: skip
+    trainer.remove_callback(PrinterCallback)
+    started, cpu_started = time.perf_counter(), time.process_time()
+    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    cost = {"seconds": time.perf_counter() - started, "cpu seconds": time.process_time() - cpu_started}
+    return judge, cost
+
+
+def _healed(task: Task, seed: int) -> dict[str, Tensor]:
+    """The weights of a student that was cut, after it has learned from labels."""
+    student = models.cut_student(task.teacher, task.plan.layers)
+    with tempfile.TemporaryDirectory() as scratch:
+        arguments = arguments_of(
+            task.plan, seed, Path(scratch), alpha=1.0, max_steps=task.plan.healing, learning_rate=task.plan.healing_rate
+        )
+        trainer = DistillationTrainer(
+            student, arguments, teacher=task.answers("healing"), train_dataset=rows_of(task.texts["healing"]),
+            processing_class=task.tokenizer,
+        )  # fmt: skip
+        trainer.remove_callback(PrinterCallback)
+        trainer.train()
+    return weights_once(student)
+
+
+def arguments_of(plan: Plan, seed: int, folder: Path, **own: Any) -> DistillationArguments:
+    """What all trainings of a plan have in common."""
+    return DistillationArguments(
+        str(folder),
         temperature=1.0,
-        divergence=arm.divergence,
-        max_steps=plan.steps,
         per_device_train_batch_size=plan.batch_size,
-        learning_rate=plan.learning_rate,
         lr_scheduler_type="constant_with_warmup",
         warmup_steps=plan.warmup,
         seed=seed,
@@ -416,21 +515,13 @@ def _fit(
         report_to="none",
         disable_tqdm=True,
         dataloader_pin_memory=torch.cuda.is_available(),
+        **own,
     )
-    texts = task.teachers_text if arm.reads_teachers_text else task.texts["train"]
-    rows: Any = [{"input_ids": ids, ROW_COLUMN: row} for row, ids in enumerate(texts.tolist())]
-    student = models.cut_student(task.teacher, plan.layers)
-    judge = Judge(folder, plan.tried, task.texts["validation"])
-    # Where labels are all that counts, the weight of the teacher's answers is 0, and they may be of another text.
-    trainer = DistillationTrainer(
-        student, arguments, teacher=task.answers("train"), train_dataset=rows, processing_class=task.tokenizer,
-        callbacks=[judge, progress],
-    )  # fmt: skip
-    trainer.remove_callback(PrinterCallback)
-    started, cpu_started = time.perf_counter(), time.process_time()
-    trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    cost = {"seconds": time.perf_counter() - started, "cpu seconds": time.process_time() - cpu_started}
-    return judge, cost
+
+
+def rows_of(texts: Tensor) -> Any:
+    """Texts (N, T) as rows that know their number."""
+    return [{"input_ids": ids, ROW_COLUMN: row} for row, ids in enumerate(texts.tolist())]
 
 
 class Judge(TrainerCallback):
@@ -494,12 +585,21 @@ class Results:
     plan: dict[str, Any]
     minutes: dict[str, float]
     """Of one core, by arm, training and validation."""
+    trials: dict[str, dict[str, float]]
+    """By arm: the validation loss after a short training with each learning rate that was tried."""
+    healed: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
+    """The students from which all arms begin, as in `arms`."""
+    cuts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What `try_cuts` has found."""
     versions: dict[str, str] = field(default_factory=dict)
 
     def losses(self, arm: str, where: str = "test") -> np.ndarray:
-        """Nats per token, (seeds, texts); of the teacher, (1, texts)."""
-        found = [self.teacher[where]["loss"]] if arm == "teacher" else self.arms[arm][where]["loss"]
+        """Nats per token, (seeds, texts); of the `teacher`, (1, texts). `healed` is where every arm began."""
+        found = [self.teacher[where]["loss"]] if arm == "teacher" else self._of(arm)[where]["loss"]
         return np.asarray(found, dtype=float)
+
+    def _of(self, arm: str) -> dict[str, dict[str, list[Any]]]:
+        return self.healed if arm == "healed" else self.arms[arm]
 
     def perplexities(self, arm: str, where: str = "test") -> list[float]:
         """One for each seed: exp of the mean loss over all tokens."""
@@ -507,11 +607,11 @@ class Results:
 
     def agreement(self, arm: str, where: str = "test") -> list[float]:
         """The share of tokens on which student and teacher name the same one; one for each seed."""
-        return [mean(texts) for texts in self.arms[arm][where]["agrees"]]
+        return [mean(texts) for texts in self._of(arm)[where]["agrees"]]
 
     def calibration(self, arm: str, where: str = "test") -> list[float]:
         """Expected calibration error; one for each seed."""
-        return [calibration_error(np.asarray(bins)) for bins in self.arms[arm][where]["bins"]]
+        return [calibration_error(np.asarray(bins)) for bins in self._of(arm)[where]["bins"]]
 
     def compare(self, first: str, second: str, where: str = "test") -> Verdict:
         """By how many nats per token the second arm is better than the first, over other seeds and other texts."""
@@ -529,21 +629,23 @@ class Results:
         return cls(**json.loads(path.read_text(encoding="utf-8")))
 
 
-METRICS = ("loss", "agrees", "bins")
-
-
-def collect(task: Task, runs: Mapping[str, Sequence[Run]]) -> Results:
+def collect(
+    task: Task, runs: Mapping[str, Sequence[Run]], trials: Mapping[str, Mapping[float, float]], seeds: Sequence[int]
+) -> Results:
     """What an experiment measured: `runs` has one for each seed, in order, for each arm."""
 
-    def of(of_arm: Sequence[Run], where: str) -> dict[str, list[Any]]:
-        return {metric: [each.measured[where][metric].tolist() for each in of_arm] for metric in METRICS}
+    def of(measured: Sequence[Mapping[str, Mapping[str, Tensor]]]) -> dict[str, dict[str, list[Any]]]:
+        return {
+            where: {metric: [each[where][metric].tolist() for each in measured] for metric in METRICS}
+            for where in JUDGED
+        }
 
     teacher = {where: task.teachers_own(where) for where in JUDGED}
     return Results(
         teacher={
             where: {metric: own[metric].tolist() for metric in ("loss", "bins")} for where, own in teacher.items()
         },
-        arms={name: {where: of(of_arm, where) for where in JUDGED} for name, of_arm in runs.items()},
+        arms={name: of([each.measured for each in of_arm]) for name, of_arm in runs.items()},
         by_steps={
             name: [{str(steps): loss for steps, loss in each.by_steps.items()} for each in of_arm]
             for name, of_arm in runs.items()
@@ -552,6 +654,8 @@ def collect(task: Task, runs: Mapping[str, Sequence[Run]]) -> Results:
         | {name: [each.writes for each in of_arm] for name, of_arm in runs.items()},
         plan=asdict(task.plan),
         minutes={name: sum(each.cost["cpu seconds"] for each in of_arm) / 60 for name, of_arm in runs.items()},
+        trials={name: {str(rate): loss for rate, loss in losses.items()} for name, losses in trials.items()},
+        healed=of([judge_all(task.healed(seed), task) for seed in seeds]),
         versions=versions(),
     )
 
@@ -571,17 +675,27 @@ def try_cuts(task: Task, steps: int, say: Callable[[str], object] = print) -> di
     The loss before training is no guide: layers that were never neighbours add up to nonsense, and one kind of it heals
     sooner than another.
     """
-    few = {name: texts[:TEXTS_AT_ONCE] if name in JUDGED else texts for name, texts in task.texts.items()}
     changes = models.residual_change(task.teacher, task.texts["train"][:TEXTS_AT_ONCE].to(task.teacher.device))
     found = {}
     for name, layers in models.ways_to_cut(len(task.plan.layers), changes).items():
-        plan = replace(task.plan, layers=tuple(layers), steps=steps, tried=(steps,))
-        student = models.cut_student(task.teacher, layers)
-        before = measure(read(student, few["validation"]), few["validation"])["loss"].mean().item()
-        done = run(Task(task.folder, plan, task.tokenizer, task.teacher, few), "forward KL", 0)
-        found[name] = Cut(layers, before, done.by_steps[steps])
+        student, texts = models.cut_student(task.teacher, layers), task.texts["validation"]
+        before = measure(read(student, texts), texts)["loss"].mean().item()
+        after = attempt(task, "forward KL", steps, layers=tuple(layers), healing=0)
+        found[name] = Cut(layers, before, after)
         say(f"{name} {layers}: {before:.2f} nats before, {found[name].after:.2f} after {steps} steps")
     return found
+
+
+def attempt(task: Task, name: str, steps: int, **settings: Any) -> float:
+    """The mean validation loss of a short run of an arm with other settings, seed 0, in nats per token."""
+    few = {set_name: texts[:TEXTS_AT_ONCE] if set_name in JUDGED else texts for set_name, texts in task.texts.items()}
+    plan = replace(task.plan, steps=steps, tried=(steps,), **settings)
+    return run(replace(task, plan=plan, texts=few), name, 0).by_steps[steps]
+
+
+def try_rates(task: Task, name: str) -> dict[float, float]:
+    """What an arm comes to with each learning rate of the plan, in a trial from the healed student of seed 0."""
+    return {rate: attempt(task, name, task.plan.trial, learning_rate=rate) for rate in task.plan.rates}
 
 
 def run_all(
@@ -590,15 +704,21 @@ def run_all(
     seeds: Sequence[int] | None = None,
     say: Callable[[str], object] = print,
 ) -> Results:
-    """All arms and seeds; `say` is told of each as it is finished."""
+    """All arms and seeds, each arm with the best rate of `try_rates`; `say` is told of each that is finished."""
+    seeds = range(task.plan.seeds) if seeds is None else seeds
     runs: dict[str, list[Run]] = {name: [] for name in names}
-    for seed in range(task.plan.seeds) if seeds is None else seeds:
+    trials = {name: try_rates(task, name) for name in names}
+    for seed in seeds:
         for name in names:
-            done = run(task, name, seed)
+            rate = min(trials[name], key=lambda each: trials[name][each], default=task.plan.learning_rate)
+            done = run(replace(task, plan=replace(task.plan, learning_rate=rate)), name, seed)
             runs[name].append(done)
             loss = done.measured["test"]["loss"].mean().item()
-            say(f"{name}, seed {seed}: perplexity {math.exp(loss):.1f} on test, stopped after {done.steps} steps")
-    return collect(task, runs)
+            say(
+                f"{name}, learning rate {rate:g}, seed {seed}: perplexity {math.exp(loss):.1f} on test, stopped after "
+                f"{done.steps} steps"
+            )
+    return collect(task, runs, trials, seeds)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
