@@ -148,7 +148,7 @@ def fetch_assets(
     for name in names or ():
         if name not in known:
             raise typer.BadParameter(f"There is no asset {name!r}; there are {', '.join(known)}.")
-    for name in names or assets.usual():
+    for name in names or assets.catalogue():
         folder = assets.fetch(name, repair=repair, announce=say)
         say(f"{name}  {folder}", "ok")
 
@@ -229,7 +229,7 @@ def lab(context: typer.Context, folder: Folder = Path(COPY)) -> None:
     if not is_copy(folder):
         start(folder)
     try:
-        for name in assets.usual():
+        for name in assets.catalogue():
             assets.fetch(name, announce=say)
     except assets.AssetError as error:
         say(f"{error} Lessons that need none can be worked on.", "note")

@@ -186,8 +186,7 @@ def _asset(name: str) -> Finding:
     try:
         assets.locate(name)
     except assets.AssetError as error:
-        level: Level = "note" if asset.optional else "problem"
-        return Finding(f"asset {name}", level, asset.title, str(error))
+        return Finding(f"asset {name}", "problem", asset.title, str(error))
     return Finding(f"asset {name}", "ok", asset.title)
 
 

@@ -31,7 +31,7 @@ from kdcourse.labs.archives import FULL_DISK, AssetError, Package, download, hol
 
 __all__ = [
     "CACHE_VARIABLE", "SOURCE_VARIABLE", "Asset", "AssetError", "Hub", "Package",
-    "cache_dir", "catalogue", "fetch", "hub_only", "is_present", "locate", "locate_on_hub", "source", "usual",
+    "cache_dir", "catalogue", "fetch", "hub_only", "is_present", "locate", "locate_on_hub", "source",
 ]  # fmt: skip
 
 CACHE_VARIABLE = "KDCOURSE_CACHE"
@@ -57,7 +57,7 @@ class Asset:
     """One entry of `assets.toml`; `members` maps a path inside the package to the SHA-256 of that file.
 
     Where loading what the package has would be slow, or wrong, `made` maps the files that are made of it, once, by
-    `converter`, to their SHA-256; they are kept in its place. What is `optional` is fetched by whoever names it.
+    `converter`, to their SHA-256; they are kept in its place.
     """
 
     name: str
@@ -69,7 +69,6 @@ class Asset:
     hub: Hub | None = None
     made: Mapping[str, str] | None = None
     converter: str = ""
-    optional: bool = False
 
     @property
     def folder(self) -> Path:
@@ -87,11 +86,6 @@ class Asset:
 def catalogue() -> dict[str, Asset]:
     """The assets that are embedded in packages, by name: all that the course needs."""
     return {name: _parse(name, entry) for name, entry in _entries().items() if "package" in entry}
-
-
-def usual() -> list[str]:
-    """The names of those that everybody needs: what `kdcourse assets` fetches if none is named."""
-    return [name for name, asset in catalogue().items() if not asset.optional]
 
 
 @cache
@@ -157,24 +151,18 @@ def locate(name: str) -> Path:
     except OSError as error:
         raise AssetError(
             f"Asset '{name}' cannot be read from {asset.folder} ({error.strerror or error}); run `kdcourse "
-            f"assets{_by_name(asset)} --repair` to replace it, or set {CACHE_VARIABLE} to a folder of your own."
+            f"assets --repair` to replace it, or set {CACHE_VARIABLE} to a folder of your own."
         ) from None
     if not is_there:
         raise AssetError(
-            f"Asset '{name}' is not in {cache_dir()}; run `kdcourse assets{_by_name(asset)}` once, with network, to "
-            "get it."
+            f"Asset '{name}' is not in {cache_dir()}; run `kdcourse assets` once, with network, to get it."
         )
     if wrong:
         raise AssetError(
             f"Asset '{name}' is damaged: assets.toml pins no such {', '.join(wrong)} in {asset.folder}; run `kdcourse "
-            f"assets{_by_name(asset)} --repair` to replace it."
+            f"assets --repair` to replace it."
         )
     return asset.folder
-
-
-def _by_name(asset: Asset) -> str:
-    """How a command has to name it, if it is left out else."""
-    return f" {asset.name}" if asset.optional else ""
 
 
 def _wrong_files(asset: Asset) -> list[str]:

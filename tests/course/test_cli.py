@@ -84,7 +84,7 @@ def test_assets_that_are_there_are_shown():
     """A command that says nothing, so that one wonders whether it worked."""
     result = call("assets")
     assert result.exit_code == 0
-    assert all(name in result.output for name in assets.usual())
+    assert all(name in result.output for name in assets.catalogue())
 
 
 @pytest.mark.parametrize(

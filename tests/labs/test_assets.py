@@ -286,7 +286,7 @@ def converted(toy, monkeypatch):
         (folder / "backwards.bin").write_bytes((source / "model.bin").read_bytes()[::-1])
 
     monkeypatch.setitem(sys.modules, "kdcourse.labs.backwards", SimpleNamespace(convert=convert))
-    asset = replace(toy, made={"backwards.bin": sha256(CONTENT[::-1])}, converter="backwards", optional=True)
+    asset = replace(toy, made={"backwards.bin": sha256(CONTENT[::-1])}, converter="backwards")
     use(monkeypatch, asset)
     return asset
 
@@ -308,23 +308,6 @@ def test_what_is_made_is_held_to_its_hash(converted, monkeypatch):
     assert leftovers() == []
 
 
-def test_what_is_optional_is_named_in_every_advice(converted):
-    """`kdcourse assets`, which fetches everything but what is missing, over and over."""
-    with pytest.raises(AssetError) as error:
-        assets.locate("toy")
-    assert "`kdcourse assets toy` once" in one_sentence(error)
-    (assets.fetch("toy") / "backwards.bin").write_bytes(b"")
-    with pytest.raises(AssetError) as error:
-        assets.locate("toy")
-    assert "`kdcourse assets toy --repair`" in one_sentence(error)
-    assert assets.usual() == []
-
-
-def test_most_lessons_are_not_kept_waiting_for_one(monkeypatch):
-    """Twice as much to fetch for everybody, for the sake of lab 08."""
-    assert set(assets.catalogue()) - set(assets.usual()) == {"smollm2"}
-
-
 def test_the_catalogue_is_what_the_file_says():
     """A table of assets.toml that is read in part."""
     entries = tomllib.loads((Path(assets.__file__).parent / "assets.toml").read_text(encoding="utf-8"))
@@ -334,10 +317,7 @@ def test_the_catalogue_is_what_the_file_says():
     for name, entry in embedded.items():
         asset = asdict(read[name])
         assert asset.pop("made") == entry.pop("made", None)
-        assert (asset.pop("converter"), asset.pop("optional")) == (
-            entry.pop("converter", ""),
-            entry.pop("optional", False),
-        )
+        assert asset.pop("converter") == entry.pop("converter", "")
         assert asset.pop("name") == name
         assert asset.pop("package") == {"nested": None} | entry.pop("package")
         hub = asset.pop("hub")

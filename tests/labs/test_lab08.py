@@ -17,7 +17,7 @@ PLAN = Plan(
     layers=(0, 2),
     steps=6,
     tried=(2, 4, 6),
-    texts={"train": 16, "validation": 4, "test": 5, "editorials": 3, "products": 3},
+    texts={"train": 16, "healing": 8, "transfer": 8, "validation": 4, "test": 5, "editorials": 3, "products": 3},
     length=10,
     opening=3,
     batch_size=4,
@@ -278,3 +278,83 @@ def test_a_plan_that_makes_no_sense_is_refused(changes, said):
     """A run that is never judged, or not at its end."""
     with pytest.raises(ValueError, match=said):
         Plan(**{**vars(PLAN), **changes})
+
+
+HEALED = Plan(**{**vars(PLAN), "healing": 2, "healing_rate": 5e-3})
+
+
+def of_plan(task, plan):
+    return Task(task.folder, plan, task.tokenizer, task.teacher, task.texts)
+
+
+def test_a_healed_student_has_learned_from_labels_alone(task):
+    """A healing by the teacher, which some arms never ask; on texts that an arm reads; begun anew each time."""
+    healed = of_plan(task, HEALED).healed(0)
+    student, order = lab08.models.cut_student(task.teacher, PLAN.layers), []
+
+    class Watched(lab08.HiddenTeacher):
+        def logits(self, inputs):
+            order.append(inputs[lab08.ROW_COLUMN].tolist())
+            return super().logits(inputs)
+
+    again = of_plan(task, HEALED)
+    again.folder = task.folder / "watched"
+    answers = again.answers
+    again.answers = lambda name: Watched(answers(name).hidden, again.head)
+    again.healed(0)
+    optimizer = torch.optim.AdamW(student.parameters(), lr=5e-3, weight_decay=0.0)
+    for step, rows in enumerate(order):
+        optimizer.param_groups[0]["lr"] = 5e-3 * step / 2
+        ids = task.texts["healing"][rows]
+        logits = student(input_ids=ids).logits[:, :-1]
+        torch.nn.functional.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten()).backward()
+        torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+    assert len(order) == 2
+    for name, weight in student.named_parameters():
+        assert torch.allclose(healed.get_parameter(name), weight, atol=2e-4), name
+    assert not torch.equal(of_plan(task, HEALED).healed(1).model.norm.weight, healed.model.norm.weight)
+    assert torch.equal(of_plan(task, HEALED).healed(0).model.norm.weight, healed.model.norm.weight)
+
+
+def test_all_arms_of_a_seed_begin_with_one_student(task):
+    """A learning rate that an arm chose for itself, and that has healed its student, too."""
+    faster = Plan(**{**vars(HEALED), "learning_rate": 1e-1})
+    task.folder = task.folder / "one"
+    first = of_plan(task, HEALED).healed(0)
+    assert torch.equal(of_plan(task, faster).healed(0).model.norm.weight, first.model.norm.weight)
+    assert len(list(task.folder.glob("healed-0-*.safetensors"))) == 1
+
+
+def test_mixed_texts_are_half_editorials_beside_their_own_answers(task):
+    """Answers to the film reviews beside the editorials, or editorials that later judge the student."""
+    mixed = task.read_by(ARMS["mixed texts"])
+    assert torch.equal(mixed, torch.cat([task.texts["train"][:8], task.texts["transfer"]]))
+    implicit = task.answers(lab08.MIXED).logits({lab08.ROW_COLUMN: torch.tensor([1, 9])})
+    with torch.no_grad():
+        expected = task.teacher(input_ids=mixed[[1, 9]]).logits
+    assert torch.allclose(implicit.hidden @ implicit.head.weight.t(), expected, atol=2e-2 * expected.abs().max())
+
+
+def test_each_arm_takes_the_rate_that_suits_it(task):
+    """The rate of another arm, of the test texts, or the last one that was tried."""
+    plan = Plan(**{**vars(PLAN), "rates": (1e-5, 1e-2), "trial": 4, "seeds": 1})
+    said = []
+    results = lab08.run_all(of_plan(task, plan), ["forward KL"], say=said.append)
+    trials = results.trials["forward KL"]
+    assert set(trials) == {"1e-05", "0.01"}
+    best = min(trials, key=trials.get)
+    assert f"learning rate {float(best):g}" in said[0]
+    one = Plan(**{**vars(PLAN), "steps": 4, "tried": (4,), "learning_rate": float(best)})
+    assert lab08.run(of_plan(task, one), "forward KL", 0).by_steps[4] == pytest.approx(trials[best], abs=1e-5)
+    assert results.losses("healed").shape == (1, 5)
+
+
+@pytest.mark.slow
+def test_no_text_is_both_learned_from_and_judged_by(smollm2_folder, tmp_path):
+    """Editorials that the student has read, or films that have healed it, under the name of unseen ones."""
+    texts = lab08.load_task(tmp_path, lab08.QUICK).texts
+    assert {name: len(rows) for name, rows in texts.items()} == dict(lab08.QUICK.texts)
+    seen = [tuple(row) for rows in texts.values() for row in rows.tolist()]
+    assert len(set(seen)) == len(seen)
