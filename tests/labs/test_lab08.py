@@ -2,54 +2,30 @@
 
 import json
 import math
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from tiny_lab08 import PLAN, WHOLE, make_task, make_teacher, make_tokenizer
 
 from kdcourse.labs import lab08
 from kdcourse.labs.lab08 import ARMS, Judge, Plan, Results, Task
 
-WORDS = 48
-PLAN = Plan(
-    layers=(0, 2),
-    steps=6,
-    tried=(2, 4, 6),
-    texts={"train": 16, "healing": 8, "transfer": 8, "validation": 4, "test": 5, "editorials": 3, "products": 3},
-    length=10,
-    opening=3,
-    batch_size=4,
-    learning_rate=1e-2,
-    warmup=2,
-    seeds=2,
-)
-
-
-def tiny(layers=3):
-    config = LlamaConfig(
-        vocab_size=WORDS, hidden_size=16, intermediate_size=32, num_hidden_layers=layers, num_attention_heads=2,
-        num_key_value_heads=1, max_position_embeddings=64, tie_word_embeddings=True, pad_token_id=0, eos_token_id=1,
-        bos_token_id=2, initializer_range=0.3,
-    )  # fmt: skip
-    torch.manual_seed(0)
-    return LlamaForCausalLM(config).eval()
+TESTS = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
 def a_tokenizer():
-    words = {f"w{number}": number for number in range(WORDS - 3)} | {"This": 45, "movie": 46, "was": 47}
-    backend = Tokenizer(models.WordLevel(words, unk_token="w3"))
-    backend.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token="w0", eos_token="w1", unk_token="w3")
+    return make_tokenizer()
 
 
 @pytest.fixture
 def task(tmp_path, a_tokenizer):
-    random = torch.Generator().manual_seed(1)
-    texts = {name: torch.randint(4, 45, (count, PLAN.length), generator=random) for name, count in PLAN.texts.items()}
-    return Task(tmp_path / "lab", PLAN, a_tokenizer, tiny().requires_grad_(False), texts)
+    return make_task(tmp_path / "lab", a_tokenizer)
 
 
 def test_what_is_measured_is_what_the_logits_say(task):
@@ -80,7 +56,7 @@ def test_what_is_measured_is_what_the_logits_say(task):
 
 def test_reading_leaves_a_student_as_it_was(task):
     """A student that is judged in the middle of its training, and goes on without dropout."""
-    student = tiny().train()
+    student = make_teacher().train()
     lab08.read(student, task.texts["test"])
     assert student.training
 
@@ -200,6 +176,26 @@ def test_a_run_that_was_interrupted_ends_as_one_that_was_not(task, monkeypatch):
     resumed = lab08.run(task, "forward KL", 1)
     assert resumed.by_steps == whole.by_steps
     assert torch.equal(resumed.measured["test"]["loss"], whole.measured["test"]["loss"])
+
+
+@pytest.mark.slow
+def test_an_experiment_that_is_killed_three_times_measures_the_same(tmp_path):
+    """An hour's work that begins anew, a trial that is counted twice, or a student that is half of another run."""
+
+    def experiment(folder, *dies_at):
+        command = [sys.executable, str(TESTS / "tiny_lab08.py"), str(folder), *map(str, dies_at)]
+        done = subprocess.run(command, cwd=TESTS, check=False, timeout=300)
+        results = folder / "results.json"
+        return done.returncode, json.loads(results.read_text(encoding="utf-8")) if results.exists() else None
+
+    for dies_at in (2, 9, 11):  # while it heals, and in two arms, between the checkpoints
+        assert experiment(tmp_path / "killed", dies_at) == (-signal.SIGKILL, None)
+    code, resumed = experiment(tmp_path / "killed")
+    assert code == 0
+    _, whole = experiment(tmp_path / "whole")
+    assert resumed.pop("minutes").keys() == whole.pop("minutes").keys()  # of the last process
+    assert resumed == whole
+    assert resumed["plan"] == json.loads(json.dumps(vars(WHOLE)))
 
 
 def test_what_is_finished_is_fetched_and_what_is_damaged_is_not(task, monkeypatch, capsys):
