@@ -28,6 +28,7 @@ def peak_of_a_step(
     layers: Sequence[int] | None = None,
     tokens: int = 1024,
     length: int = 128,
+    **settings: Any,
 ) -> dict[str, int]:
     """Bytes that a process with teacher and student has before a step (`before`), and the most in it (`peak`).
 
@@ -36,6 +37,7 @@ def peak_of_a_step(
         model: folder of the teacher; SmolLM2 if None.
         layers: those that the student keeps; all if None.
         tokens: of the step, in texts of `length`.
+        settings: more of `DistillationArguments`, such as gradient_checkpointing.
 
     Raises:
         RuntimeError: the process failed; it says how.
@@ -44,7 +46,7 @@ def peak_of_a_step(
 
     case = {
         "fused": fused, "model": str(model or assets.locate("smollm2")), "tokens": tokens, "length": length,
-        "layers": None if layers is None else list(layers),
+        "layers": None if layers is None else list(layers), "settings": settings,
     }  # fmt: skip
     done = subprocess.run(  # noqa: S603  (our own interpreter and module)
         [sys.executable, "-m", "kdcourse.labs.memory", json.dumps(case)],
@@ -56,7 +58,9 @@ def peak_of_a_step(
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def step(fused: bool, model: str, layers: list[int] | None, tokens: int, length: int) -> dict[str, int]:
+def step(
+    fused: bool, model: str, layers: list[int] | None, tokens: int, length: int, settings: dict[str, Any]
+) -> dict[str, int]:
     """One step in this process; see `peak_of_a_step`."""
     import torch
     from transformers import AutoModelForCausalLM
@@ -73,6 +77,7 @@ def step(fused: bool, model: str, layers: list[int] | None, tokens: int, length:
         arguments = DistillationArguments(
             scratch, alpha=0.5, temperature=1.0, fused=fused, max_steps=1, per_device_train_batch_size=len(texts),
             save_strategy="no", logging_strategy="no", report_to="none", disable_tqdm=True, use_cpu=True,
+            **settings,
         )  # fmt: skip
         trainer = DistillationTrainer(student, arguments, teacher=teacher, train_dataset=rows)
         with suppress(OSError):
