@@ -11,6 +11,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
@@ -21,6 +24,16 @@ BACKWARD = 2
 
 ADAMW_BYTES = 8
 """The two moments of AdamW, in 32 bits each, for each parameter that is trained."""
+
+LOGITS_AT_PEAK = 10.5
+"""How often a loss of whole logits holds them at once: those of both models, and what it makes of them, log-probabilities
+and gradients, in float32. Measured, and held by a test."""
+
+FUSED_BYTES = 110 * 10**6
+"""The fused loss takes no more than this instead, whatever the batch; see `kdcourse.fused`."""
+
+FUSED_LOGITS = 2.5
+"""And of a batch that is small enough for one piece, so many times its logits."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +47,8 @@ class ModelCosts:
     """Tokens in a text; attention's share grows with it."""
     forward_flops: int
     """Of one text of this length, logits included."""
+    activation_bytes: int = 0
+    """Of one text, in 32 bits: what its forward pass keeps for its backward pass, up to the last hidden states."""
 
     @property
     def training_flops(self) -> int:
@@ -47,6 +62,16 @@ class ModelCosts:
     def training_bytes(self, bytes_each: int = 4) -> int:
         """Weights, gradients and AdamW's moments; activations, which depend on the batch, come on top."""
         return self.parameters * (2 * bytes_each + ADAMW_BYTES)
+
+    def step_bytes(self, texts: int, *, fused: bool) -> int:
+        """The most that a training step on so many texts holds at once, all in 32 bits; the teacher comes on top.
+
+        That is when the loss is computed: weights, moments and the gradients of micro-batches before it, what the
+        forward pass has kept, and logits, or the pieces of them that the fused loss makes.
+        """
+        logits = self.logits_bytes(texts * self.length)
+        loss = min(FUSED_BYTES, round(FUSED_LOGITS * logits)) if fused else round(LOGITS_AT_PEAK * logits)
+        return self.training_bytes() + texts * self.activation_bytes + loss
 
     def logits_bytes(self, tokens: int, bytes_each: int = 4) -> int:
         """The logits of so many tokens, which the fused loss never holds as a whole."""
@@ -77,7 +102,29 @@ def model_costs(config: PretrainedConfig, length: int) -> ModelCosts:
             f"{type(config).__name__} cannot be counted without weights: {type(error).__name__}: {error}"
         ) from error
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return ModelCosts(parameters, logits.shape[-1], length, counter.get_total_flops())
+    return ModelCosts(parameters, logits.shape[-1], length, counter.get_total_flops(), _kept_bytes(config, length))
+
+
+def _kept_bytes(config: PretrainedConfig, length: int) -> int:
+    """What a forward pass of one text keeps, by tensors that have sizes and no content.
+
+    They say that they are on a CPU, so that attention takes the kernel that keeps no (L, L) probabilities, as on a GPU.
+    """
+    kept: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage.nbytes()
+        return tensor
+
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).train()
+        ids, mask = torch.zeros(1, length, dtype=torch.long), torch.zeros(1, 1, length, length)
+        with saved_tensors_hooks(note, lambda tensor: tensor):
+            states = model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)  # kept until all is counted
+    weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+    del states
+    return sum(size for storage, size in kept.items() if storage not in weights)
 
 
 REST_BYTES = 4

@@ -6,9 +6,11 @@ import pytest
 import torch
 from docs.pages import ROOT, blocks_of
 from shapes import WORDS, make_model, make_rows, make_tokenizer
+from torch.distributed._tools.mem_tracker import MemTracker
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, T5Config
 
-from kdcourse.costs import ModelCosts, cached_bytes_per_token, cost_sheet, model_costs
+from kdcourse import fused, fused_lm_distillation_loss, lm_distillation_loss
+from kdcourse.costs import FUSED_BYTES, ModelCosts, cached_bytes_per_token, cost_sheet, model_costs
 from kdcourse.teacher import cache_logits
 
 TINY = GPT2Config(n_layer=2, n_head=2, n_embd=32, vocab_size=100, n_positions=64)
@@ -54,6 +56,77 @@ def test_a_step_trains_for_three_forward_passes():
     with torch.utils.flop_counter.FlopCounterMode(display=False) as counter:
         model(**inputs, use_cache=False).logits.sum().backward()
     assert model_costs(TINY, 48).training_flops == pytest.approx(counter.get_total_flops(), rel=0.1)
+
+
+SMALL = {
+    "llama": LlamaConfig(
+        hidden_size=64, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2,
+        vocab_size=5000,
+    ),
+    "llama-wide": LlamaConfig(
+        hidden_size=256, intermediate_size=1024, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2,
+        vocab_size=9000,
+    ),
+    "gpt2": GPT2Config(
+        n_layer=4, n_head=4, n_embd=128, vocab_size=3000, n_positions=256, bos_token_id=0, eos_token_id=0
+    ),
+}  # fmt: skip
+
+
+def at_the_peak(config, texts, length, is_fused):
+    """Bytes of all tensors, by torch's own tracker, when there are most of them in the second step of a training."""
+    models = [AutoModelForCausalLM.from_config(config) for _ in range(2)]
+    student, teacher = models
+    optimizer = torch.optim.AdamW(student.parameters(), foreach=False)
+    ids = torch.randint(0, config.vocab_size, (texts, length))
+    settings = {"alpha": 0.5, "temperature": 2.0}
+
+    def step():
+        asked = {"input_ids": ids, "use_cache": False}
+        with torch.no_grad():
+            taught = teacher.base_model(**asked).last_hidden_state if is_fused else teacher(**asked).logits
+        if is_fused:
+            states = student.base_model(**asked).last_hidden_state
+            heads = [model.get_output_embeddings().weight for model in models]
+            loss = fused_lm_distillation_loss(states, heads[0], taught, heads[1], ids, **settings)
+        else:
+            loss = lm_distillation_loss(student(**asked).logits, taught, ids, **settings)
+        loss.total.backward()
+        optimizer.step()
+
+    step()
+    tracker = MemTracker()
+    tracker.track_external(student, teacher, optimizer)
+    with tracker:
+        step()
+    (device,) = tracker.get_tracker_snapshot("peak").values()
+    return next(size for kind, size in device.items() if getattr(kind, "value", kind) == "Total")
+
+
+@pytest.mark.parametrize("is_fused", [False, True], ids=["logits", "fused"])
+@pytest.mark.parametrize("name", SMALL)
+def test_the_most_that_a_step_holds_is_what_it_holds(name, is_fused):
+    """Logits counted once although a loss makes ten of them; activations forgotten; attention's probabilities, which no
+    kernel keeps; a small batch charged with the fused loss's whole allowance."""
+    texts, length = 4, 96
+    costs = model_costs(SMALL[name], length)
+    measured = at_the_peak(SMALL[name], texts, length, is_fused) - costs.weight_bytes(4)  # of the teacher
+    assert costs.step_bytes(texts, fused=is_fused) == pytest.approx(measured, rel=0.1)
+
+
+def test_the_fused_loss_allows_itself_what_the_sheet_says():
+    """A sheet of another version of the loss."""
+    assert fused.MEMORY == FUSED_BYTES
+
+
+def test_activations_of_a_large_student_are_counted_without_them():
+    """A count that grows with the square of a text, or that needs the weights. By hand, of a Llama layer: inputs and
+    outputs of its seven products, two norms, one rotation, and the gate: 4 · (12 to 20 widths and 3 to 6 inner ones)."""
+    sizes = {"hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8}
+    config = LlamaConfig(intermediate_size=8192, vocab_size=128256, tie_word_embeddings=True, **sizes)
+    kept = [model_costs(config, length).activation_bytes for length in (512, 1024)]
+    assert kept[1] / kept[0] == pytest.approx(2, rel=0.01)
+    assert 4 * 16 * 1024 * (12 * 2048 + 3 * 8192) < kept[1] < 4 * 16 * 1024 * (20 * 2048 + 6 * 8192)
 
 
 def test_logits_of_a_thousand_tokens_take_what_they_take():

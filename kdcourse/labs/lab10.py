@@ -1,0 +1,243 @@
+"""What lab 10 works on: tiny models, a few sentences of uneven length, and steps that two processes make together.
+
+`in_two_processes` starts this module in a fresh interpreter, which starts the two. It does not start them from a
+notebook: accelerate's `notebook_launcher` forks, and a forked process that inherits PyTorch's threads waits for them for
+ever (GNU's OpenMP does not survive a fork once more than one thread has worked).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from torch import Tensor, distributed, nn
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from kdcourse.collators import LanguageModelCollator
+from kdcourse.heads import HiddenHeadError, look
+from kdcourse.loss import lm_distillation_loss
+from kdcourse.sharding import shard_teacher
+from kdcourse.trainer import DistillationArguments, DistillationTrainer
+
+SENTENCES = (
+    "good .",
+    "a film about a man and his dog that is as long as it is dull , and it is very long .",
+    "not bad .",
+    "the plot is thin , the jokes are old , and the cast looks as tired as we were at the end of it .",
+    "see it .",
+    "what a lovely , warm and funny film this is , from the first scene to the last .",
+    "dull , dull .",
+    "it has no plot , no end and no point , and still we were sorry when it was over .",
+)
+"""Eight, short and long in turn: what a mean over each part does is seen in them at once."""
+
+ALPHA, TEMPERATURE, LEARNING_RATE = 0.5, 2.0, 0.1
+
+SECONDS = 300
+"""After which two processes are given up; they need a few."""
+
+PAD, UNKNOWN = "<pad>", "<unk>"
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """A token for each word of the sentences."""
+    words = [PAD, UNKNOWN, *dict.fromkeys(" ".join(SENTENCES).split())]
+    backend = Tokenizer(WordLevel({word: number for number, word in enumerate(words)}, unk_token=UNKNOWN))
+    backend.pre_tokenizer = WhitespaceSplit()
+    return PreTrainedTokenizerFast(tokenizer_object=backend, pad_token=PAD, unk_token=UNKNOWN)
+
+
+def make_texts(copies: int = 1) -> Dataset:
+    """The sentences as rows of a language model; each further copy has its words in an order of its own."""
+    tokenizer = make_tokenizer()
+    random = torch.Generator().manual_seed(0)
+    rows = []
+    for copy in range(copies):
+        for sentence in SENTENCES:
+            ids = tokenizer(sentence)["input_ids"]
+            order = torch.randperm(len(ids), generator=random) if copy else torch.arange(len(ids))
+            shuffled = [ids[place] for place in order]
+            rows.append({"input_ids": shuffled, "attention_mask": [1] * len(ids), "labels": list(shuffled)})
+    return Dataset.from_list(rows)
+
+
+def make_model(seed: int, layers: int = 2, confidence: float = 8.0) -> LlamaForCausalLM:
+    """Random weights; `confidence` multiplies those of the head, so that two models have opinions that differ."""
+    config = LlamaConfig(
+        vocab_size=len(make_tokenizer()), hidden_size=32, intermediate_size=64, num_hidden_layers=layers,
+        num_attention_heads=2, num_key_value_heads=1, pad_token_id=0, bos_token_id=None, eos_token_id=None,
+        attn_implementation="eager",
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(config)
+    model.lm_head.weight.data.mul_(confidence)
+    return model.eval()
+
+
+def make_student() -> LlamaForCausalLM:
+    return make_model(seed=0)
+
+
+def make_teacher() -> LlamaForCausalLM:
+    return make_model(seed=1)
+
+
+def weights_of(model: nn.Module) -> Tensor:
+    """All of them, one behind the other."""
+    return torch.cat([weight.detach().flatten() for weight in model.parameters()])
+
+
+def trainers_step(folder: Path, *, batch: int, pieces: int = 1, **settings: Any) -> Tensor:
+    """The student's weights after one step of `DistillationTrainer` on all eight sentences; plain gradient descent.
+
+    Args:
+        batch: sentences of a micro-batch, in each process.
+        pieces: micro-batches of the step.
+    """
+    arguments = DistillationArguments(
+        str(folder), alpha=ALPHA, temperature=TEMPERATURE, max_steps=1, per_device_train_batch_size=batch,
+        gradient_accumulation_steps=pieces, optim="sgd", learning_rate=LEARNING_RATE, max_grad_norm=0.0,
+        save_strategy="no", logging_strategy="no", report_to="none", disable_tqdm=True, use_cpu=True, **settings,
+    )  # fmt: skip
+    trainer = DistillationTrainer(
+        make_student(), arguments, teacher=make_teacher(), train_dataset=make_texts(),
+        processing_class=make_tokenizer(),
+    )  # fmt: skip
+    trainer.train()
+    return weights_of(trainer.accelerator.unwrap_model(trainer.model))
+
+
+def half_of_the_texts(rank: int) -> Dataset:
+    """The short sentences for the first process, and the long ones for the second."""
+    texts = make_texts()
+    return texts.select(range(rank, len(texts), 2))
+
+
+def step_of_means(rank: int) -> Tensor:
+    """The weights after a step in which each process takes the mean over its own tokens: a loop as many have it."""
+    student, teacher = make_student(), make_teacher()
+    wrapped = nn.parallel.DistributedDataParallel(student)  # adds the gradients up, and divides by the processes
+    batch = LanguageModelCollator(make_tokenizer())(list(half_of_the_texts(rank)))
+    asked = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+    with torch.no_grad():
+        taught = teacher(**asked).logits
+    loss = lm_distillation_loss(
+        wrapped(**asked).logits, taught, batch["labels"], alpha=ALPHA, temperature=TEMPERATURE
+    )  # fmt: skip
+    loss.total.backward()
+    torch.optim.SGD(student.parameters(), lr=LEARNING_RATE).step()
+    return weights_of(student)
+
+
+def teacher_in_pieces() -> dict[str, Any]:
+    """What `shard_teacher` does: bytes of the weights in each process, and how far its answers move."""
+    teacher = make_teacher()
+    batch = LanguageModelCollator(make_tokenizer())(list(make_texts()))
+    asked = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+    with torch.no_grad():
+        whole = teacher(**asked).logits
+    before = _bytes_here(teacher)
+    shard_teacher(teacher)
+    after = torch.tensor([_bytes_here(teacher)])
+    everywhere = [torch.zeros_like(after) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(everywhere, after)
+    with torch.no_grad():
+        moved = (teacher(**asked).logits - whole).abs().max()
+    return {
+        "before": torch.tensor(before), "after": torch.cat(everywhere), "moved": moved, "refused": _refusal(teacher),
+    }  # fmt: skip
+
+
+def _bytes_here(model: nn.Module) -> int:
+    """Of weights, whole or in pieces, that are in this process."""
+    own = [getattr(weight, "to_local", lambda weight=weight: weight)() for weight in model.parameters()]
+    return sum(weight.numel() * weight.element_size() for weight in own)
+
+
+def _refusal(teacher: nn.Module) -> str:
+    """What the fused loss says of a head that is in pieces."""
+    for module in teacher.modules():
+        if hasattr(module, "reshard"):
+            module.reshard()
+    try:
+        look(teacher, {"input_ids": torch.tensor([[2, 3]])})
+    except HiddenHeadError as error:
+        return str(error)
+    return ""
+
+
+def work(out: str) -> None:
+    """What each of the two processes does; the first writes down what came of it."""
+    path = Path(out)
+    results: dict[str, Any] = {"trainer": trainers_step(path.parent, batch=4)}  # opens the processes' group
+    results["pieces"] = trainers_step(path.parent, batch=2, pieces=2)
+    results["means"] = step_of_means(distributed.get_rank())
+    results["teacher"] = teacher_in_pieces()
+    results["processes"] = torch.tensor(distributed.get_world_size())
+    if distributed.get_rank() == 0:
+        torch.save(results, path)
+    distributed.destroy_process_group()
+
+
+def free_port() -> str:
+    """Where nobody listens yet; `use_port="0"` would have the processes wait for ever."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return str(probe.getsockname()[1])
+
+
+def in_two_processes(seconds: float = SECONDS) -> dict[str, Any]:
+    """What `work` gives in two processes of a fresh interpreter, on CPUs.
+
+    Raises:
+        RuntimeError: they failed, or needed more than `seconds`; it says how.
+    """
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        out = Path(folder) / "out.pt"
+        launcher = [] if sys.platform == "linux" else [
+            "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1", "--master-port",
+            free_port(), "-m",
+        ]  # fmt: skip  (other systems have no fork, or none that is safe)
+        command = [sys.executable, "-m", *launcher, "kdcourse.labs.lab10", str(out)]
+        try:
+            done = subprocess.run(  # noqa: S603  (our own interpreter and module)
+                command, capture_output=True, encoding="utf-8", errors="replace", timeout=seconds, check=False,
+                env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"} if _is_linux() else None,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            raise RuntimeError(f"The two processes were not done after {seconds:g} seconds, and are stopped.") from None
+        if done.returncode != 0 or not out.exists():
+            last = done.stderr.strip().splitlines()[-1:] or ["without a word"]
+            raise RuntimeError(f"The two processes ended with {done.returncode}: {last[0]}")
+        return dict(torch.load(out, weights_only=True))
+
+
+def _is_linux() -> bool:
+    return sys.platform == "linux"
+
+
+def main(out: str) -> None:
+    if "RANK" in os.environ:  # torchrun has started this process
+        work(out)
+        sys.stdout.flush()
+        os._exit(0)  # torch keeps FSDP2's groups, and now and then aborts while Python takes down their threads
+    from accelerate import notebook_launcher
+
+    launch: Callable[..., Any] = notebook_launcher
+    launch(work, args=(out,), num_processes=2, use_port=free_port())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
