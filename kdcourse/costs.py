@@ -26,8 +26,8 @@ ADAMW_BYTES = 8
 """The two moments of AdamW, in 32 bits each, for each parameter that is trained."""
 
 LOGITS_AT_PEAK = 10.5
-"""How often a loss of whole logits holds them at once: those of both models, and what it makes of them, log-probabilities
-and gradients, in float32. Measured, and held by a test."""
+"""How often a loss of whole logits holds them at once: those of both models, and the log-probabilities and gradients
+that it makes of them, in float32. Measured, and held by a test."""
 
 FUSED_BYTES = 110 * 10**6
 """The fused loss takes no more than this instead, whatever the batch; see `kdcourse.fused`."""

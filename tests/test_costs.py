@@ -120,8 +120,8 @@ def test_the_fused_loss_allows_itself_what_the_sheet_says():
 
 
 def test_activations_of_a_large_student_are_counted_without_them():
-    """A count that grows with the square of a text, or that needs the weights. By hand, of a Llama layer: inputs and
-    outputs of its seven products, two norms, one rotation, and the gate: 4 · (12 to 20 widths and 3 to 6 inner ones)."""
+    """A count that grows with the square of a text, or that needs the weights. By hand, a layer of Llama keeps what
+    goes into and out of its products, two norms, a rotation and a gate: 12 to 20 widths, and 3 to 6 inner ones."""
     sizes = {"hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8}
     config = LlamaConfig(intermediate_size=8192, vocab_size=128256, tie_word_embeddings=True, **sizes)
     kept = [model_costs(config, length).activation_bytes for length in (512, 1024)]

@@ -1,18 +1,18 @@
 """What lab 10 works on: tiny models, a few sentences of uneven length, and steps that two processes make together.
 
-`in_two_processes` starts this module in a fresh interpreter, which starts the two. It does not start them from a
-notebook: accelerate's `notebook_launcher` forks, and a forked process that inherits PyTorch's threads waits for them for
-ever (GNU's OpenMP does not survive a fork once more than one thread has worked).
+`in_two_processes` starts this module in a fresh interpreter, which starts the two by accelerate's `notebook_launcher`.
+That one forks. Called in a notebook whose cells have computed with more than one thread, it makes processes that wait
+for those threads for ever: GNU's OpenMP does not survive a fork. A fresh interpreter has computed nothing yet.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,9 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from torch import Tensor, distributed, nn
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, PrinterCallback
 
 from kdcourse.collators import LanguageModelCollator
 from kdcourse.heads import HiddenHeadError, look
@@ -77,7 +79,6 @@ def make_model(seed: int, layers: int = 2, confidence: float = 8.0) -> LlamaForC
     config = LlamaConfig(
         vocab_size=len(make_tokenizer()), hidden_size=32, intermediate_size=64, num_hidden_layers=layers,
         num_attention_heads=2, num_key_value_heads=1, pad_token_id=0, bos_token_id=None, eos_token_id=None,
-        attn_implementation="eager",
     )  # fmt: skip
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -115,6 +116,7 @@ def trainers_step(folder: Path, *, batch: int, pieces: int = 1, **settings: Any)
         make_student(), arguments, teacher=make_teacher(), train_dataset=make_texts(),
         processing_class=make_tokenizer(),
     )  # fmt: skip
+    trainer.remove_callback(PrinterCallback)
     trainer.train()
     return weights_of(trainer.accelerator.unwrap_model(trainer.model))
 
@@ -162,20 +164,20 @@ def teacher_in_pieces() -> dict[str, Any]:
 
 def _bytes_here(model: nn.Module) -> int:
     """Of weights, whole or in pieces, that are in this process."""
-    own = [getattr(weight, "to_local", lambda weight=weight: weight)() for weight in model.parameters()]
+    own = [weight.to_local() if isinstance(weight, DTensor) else weight for weight in model.parameters()]
     return sum(weight.numel() * weight.element_size() for weight in own)
 
 
 def _refusal(teacher: nn.Module) -> str:
     """What the fused loss says of a head that is in pieces."""
     for module in teacher.modules():
-        if hasattr(module, "reshard"):
-            module.reshard()
+        if isinstance(module, FSDPModule):
+            module.reshard()  # a forward pass leaves the last ones that it has gathered whole
     try:
         look(teacher, {"input_ids": torch.tensor([[2, 3]])})
     except HiddenHeadError as error:
         return str(error)
-    return ""
+    raise AssertionError("a head in pieces was not refused")
 
 
 def work(out: str) -> None:
@@ -206,37 +208,48 @@ def in_two_processes(seconds: float = SECONDS) -> dict[str, Any]:
     """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         out = Path(folder) / "out.pt"
-        launcher = [] if sys.platform == "linux" else [
-            "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1", "--master-port",
-            free_port(), "-m",
-        ]  # fmt: skip  (other systems have no fork, or none that is safe)
-        command = [sys.executable, "-m", *launcher, "kdcourse.labs.lab10", str(out)]
+        # A session of their own, so that those that wait for ever can be ended together.
+        process = subprocess.Popen(  # noqa: S603  (our own interpreter and module)
+            [sys.executable, *_launcher(), "kdcourse.labs.lab10", str(out)], stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE, encoding="utf-8", errors="replace", start_new_session=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
         try:
-            done = subprocess.run(  # noqa: S603  (our own interpreter and module)
-                command, capture_output=True, encoding="utf-8", errors="replace", timeout=seconds, check=False,
-                env=os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"} if _is_linux() else None,
-            )  # fmt: skip
+            _, said = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
+            _end(process)
             raise RuntimeError(f"The two processes were not done after {seconds:g} seconds, and are stopped.") from None
-        if done.returncode != 0 or not out.exists():
-            last = done.stderr.strip().splitlines()[-1:] or ["without a word"]
-            raise RuntimeError(f"The two processes ended with {done.returncode}: {last[0]}")
+        if process.returncode != 0 or not out.exists():
+            last = said.strip().splitlines()[-1:] or ["without a word"]
+            raise RuntimeError(f"The two processes ended with {process.returncode}: {last[0]}")
         return dict(torch.load(out, weights_only=True))
 
 
-def _is_linux() -> bool:
-    return sys.platform == "linux"
+def _launcher() -> list[str]:
+    """Where the module is started by itself it forks; other systems have no fork, or none that is safe."""
+    if sys.platform == "linux":
+        return ["-m"]
+    return [
+        "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-addr", "127.0.0.1", "--master-port",
+        free_port(), "-m",
+    ]  # fmt: skip
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    if hasattr(os, "killpg"):
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()
+    process.communicate()
 
 
 def main(out: str) -> None:
     if "RANK" in os.environ:  # torchrun has started this process
         work(out)
-        sys.stdout.flush()
         os._exit(0)  # torch keeps FSDP2's groups, and now and then aborts while Python takes down their threads
     from accelerate import notebook_launcher
 
-    launch: Callable[..., Any] = notebook_launcher
-    launch(work, args=(out,), num_processes=2, use_port=free_port())
+    notebook_launcher(work, args=(out,), num_processes=2, use_port=free_port())
 
 
 if __name__ == "__main__":

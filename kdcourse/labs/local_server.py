@@ -1,4 +1,4 @@
-"""A small inference server for lab 10: it answers as vLLM does, with a model of this process behind it, and it can fail.
+"""A small inference server for lab 10: it answers as vLLM does, with a model behind it, and it can fail.
 
 It knows one dialect and one way to be asked. What stands in front of a real teacher is a real server.
 """

@@ -263,6 +263,8 @@ NO_LOSSES = {
     "06.labels": "It makes the labels. A loss is told which tokens have one, and cannot know which should.",
     "07.interval": "It is about accuracies of runs that are over.",
     "07.decide": "It is about which runs to make.",
+    "10.budget": "It is about what a run costs, whatever its loss.",
+    "10.reduce": "It puts together what pieces of a step have computed; the loss of a piece comes before it.",
     "13.kept": "It is about the columns of a data set, before there is a batch.",
     "13.first_look": "It is about predictions and labels of a data set.",
 }

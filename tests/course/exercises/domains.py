@@ -153,6 +153,18 @@ def interval(draw):
     return draw.scores(count), draw.scores(count)
 
 
+def plans(draw):
+    tokens, k = draw.integer(1, 5000), draw.integer(1, 200)
+    vocabulary = draw.one_of(1000, 32_000, 65_535, 65_536, 65_537, 128_256)
+    number = 2 if vocabulary <= 65_536 else 4
+    cut, whole = tokens * (k * (2 + number) + 4), tokens * vocabulary * 2
+    disk = max(
+        draw.one_of(0, cut, whole, draw.integer(0, 2 * cut), draw.integer(0, 2 * whole)) + draw.integer(-1, 1), 0
+    )
+    prices = (float(draw.integer(1, 10**9)) for _ in range(2))
+    return *prices, tokens, draw.integer(1, 5), vocabulary, k, disk
+
+
 def masked(draw):
     student, teacher = draw.pair(far=True)
     allowed = torch.rand(student.shape[-1:], generator=draw.generator) < draw.one_of(0.3, 0.7, 1.0)
@@ -175,7 +187,7 @@ DOMAINS = {
     "02.kl_per_row": far_pair, "03.soft_gradient": soft_gradient,
     "03.objective": objective, "04.semi": semi, "05.collate": rows, "05.share": share,
     "06.labels": texts, "06.token_mean": divergences,
-    "07.interval": interval, "13.masked_kl": masked, "13.kept": columns,
+    "07.interval": interval, "10.budget": plans, "13.masked_kl": masked, "13.kept": columns,
 }  # fmt: skip
 
 

@@ -292,6 +292,33 @@ def with_statistics(first, second):
 
 
 # ---------------------------------------------------------------------------------------------------------------------
+# 10
+
+
+@solves("10.budget")
+def by_a_table(teacher, student, tokens, epochs, vocabulary, k, disk):
+    learning = 3 * student * tokens * epochs
+    if epochs == 1:
+        return "ask", teacher * tokens + learning, 0
+    number = 4 if vocabulary < 65_537 else 6
+    ways = [("all", 2 * vocabulary, 1), ("top-k", k * number + 4, 1), ("ask", 0, epochs)]
+    way, size, times = next(each for each in ways if disk - each[1] * tokens >= 0)
+    return way, times * teacher * tokens + learning, size * tokens
+
+
+@solves("10.budget")
+def bytes_of_each_token(teacher, student, tokens, epochs, vocabulary, k, disk):
+    room = disk // tokens
+    forward = 3 * epochs * student
+    if epochs > 1 and room >= vocabulary * 2:
+        return ["all", (forward + teacher) * tokens, 2 * tokens * vocabulary]
+    cut = 4 + 2 * k + k * (4 if vocabulary > 2**16 else 2)
+    if epochs > 1 and room >= cut:
+        return ["top-k", (forward + teacher) * tokens, cut * tokens]
+    return ["ask", (forward + epochs * teacher) * tokens, 0]
+
+
+# ---------------------------------------------------------------------------------------------------------------------
 # 13
 
 

@@ -90,7 +90,7 @@ INDEPENDENT = {
 }
 """In float64, row by row, without PyTorch."""
 
-OF_PARTS = {"03.soft_gradient", "05.collate", "06.labels", "13.kept"}
+OF_PARTS = {"03.soft_gradient", "05.collate", "06.labels", "10.budget", "13.kept"}
 """Held to something else below, or to the rewrites alone, which are written from the task."""
 
 
