@@ -7,6 +7,7 @@ for those threads for ever: GNU's OpenMP does not survive a fork. A fresh interp
 
 from __future__ import annotations
 
+import importlib.resources
 import os
 import signal
 import socket
@@ -49,6 +50,9 @@ ALPHA, TEMPERATURE, LEARNING_RATE = 0.5, 2.0, 0.1
 SECONDS = 300
 """After which two processes are given up; they need a few."""
 
+CONFIGURATIONS = Path(str(importlib.resources.files("kdcourse.labs"))) / "resources"
+"""`fsdp.yaml` and `deepspeed.yaml`, for `accelerate launch --config_file`: those of docs/scaling.md."""
+
 PAD, UNKNOWN = "<pad>", "<unk>"
 
 
@@ -61,17 +65,18 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def make_texts(copies: int = 1) -> Dataset:
-    """The sentences as rows of a language model; each further copy has its words in an order of its own."""
+    """The sentences as rows of a language model; each further copy has their words in another order, no row twice."""
     tokenizer = make_tokenizer()
     random = torch.Generator().manual_seed(0)
-    rows = []
+    rows: dict[tuple[int, ...], None] = {}
     for copy in range(copies):
         for sentence in SENTENCES:
             ids = tokenizer(sentence)["input_ids"]
             order = torch.randperm(len(ids), generator=random) if copy else torch.arange(len(ids))
-            shuffled = [ids[place] for place in order]
-            rows.append({"input_ids": shuffled, "attention_mask": [1] * len(ids), "labels": list(shuffled)})
-    return Dataset.from_list(rows)
+            rows[tuple(ids[place] for place in order)] = None
+    return Dataset.from_list(
+        [{"input_ids": list(ids), "attention_mask": [1] * len(ids), "labels": list(ids)} for ids in rows]
+    )
 
 
 def make_model(seed: int, layers: int = 2, confidence: float = 8.0) -> LlamaForCausalLM:

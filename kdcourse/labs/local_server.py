@@ -63,18 +63,15 @@ class LocalServer:
             return None
 
     def likeliest(self, tokens: list[int], k: int) -> dict[str, Any]:
-        """vLLM's answer with `prompt_logprobs`: for each token but the first, {id: log-probability, its word}."""
+        """vLLM's answer with `prompt_logprobs`: {id: log-probability, its word} in each place but the first, for the
+        text's own token, which comes first, and for the k likeliest."""
         with torch.no_grad():
             log_probs = self.model(torch.tensor([tokens])).logits[0, :-1].log_softmax(-1)
-        top = log_probs.topk(k)
         places: list[dict[str, Any] | None] = [None]
-        for ids, values in zip(top.indices.tolist(), top.values.tolist(), strict=True):
-            places.append(
-                {
-                    str(each): {"logprob": value, "decoded_token": self.tokenizer.decode([each])}
-                    for each, value in zip(ids, values, strict=True)
-                }
-            )
+        for own, row in zip(tokens[1:], log_probs, strict=True):
+            named = dict.fromkeys([own, *row.topk(k).indices.tolist()])
+            words = {each: self.tokenizer.decode([each]) for each in named}
+            places.append({str(each): {"logprob": row[each].item(), "decoded_token": words[each]} for each in named})
         return {"model": self.name, "choices": [{"prompt_token_ids": tokens, "prompt_logprobs": places}]}
 
 

@@ -38,6 +38,7 @@ from kdcourse.labs.figures.lesson06 import (
     supervised_positions,
 )
 from kdcourse.labs.figures.lesson07 import accuracy_by_steps, forest_of_comparisons, inside_and_outside, transfer_curve
+from kdcourse.labs.figures.lesson10 import Bill, Holding, bills, held_at_once
 from kdcourse.labs.figures.lesson13 import between_the_ends, distance_by_step, memory_over_a_step
 from kdcourse.labs.figures.picture import Picture
 from kdcourse.labs.figures.style import BLUE, GREEN, GREY, ORANGE, STYLE
@@ -48,9 +49,11 @@ __all__ = [
     "GREY",
     "ORANGE",
     "STYLE",
+    "Bill",
     "Curve",
     "Cut",
     "Doubts",
+    "Holding",
     "Losses",
     "Picture",
     "TokenGrid",
@@ -61,6 +64,7 @@ __all__ = [
     "alpha_sweep",
     "answers_by_class",
     "between_the_ends",
+    "bills",
     "columns_at_stops",
     "covering_and_seeking",
     "cuts_of_a_sentence",
@@ -70,6 +74,7 @@ __all__ = [
     "doubts_of_teacher_and_people",
     "forest_of_comparisons",
     "gradient_against_temperature",
+    "held_at_once",
     "image_and_answer",
     "inside_and_outside",
     "label_and_teacher",
