@@ -47,8 +47,8 @@ SENTENCES = (
 
 ALPHA, TEMPERATURE, LEARNING_RATE = 0.5, 2.0, 0.1
 
-SECONDS = 300
-"""After which two processes are given up; they need a few."""
+SECONDS = 600
+"""After which two processes are given up; they need a few, and on a busy machine a hundred."""
 
 CONFIGURATIONS = Path(str(importlib.resources.files("kdcourse.labs"))) / "resources"
 """`fsdp.yaml` and `deepspeed.yaml`, for `accelerate launch --config_file`: those of docs/scaling.md."""
