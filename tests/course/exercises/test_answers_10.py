@@ -51,7 +51,7 @@ def two_alphas(reduce):
         (two_alphas, "passed", "16 of 16|kills 16"),
         (lambda reduce: True, "different", "0 of 16"),
         (lambda reduce: False, "different", "refused though right"),
-        (lambda reduce: float(reduce(drawn()[:2], 0.3)) > 0, "different", "survive"),
+        (lambda reduce: float(reduce(drawn(), 0.3)) > 0, "misconception", "finite number"),
     ],
 )
 def test_a_test_is_judged_by_what_it_kills(answer, kind, words):
