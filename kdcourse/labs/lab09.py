@@ -19,7 +19,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -83,12 +83,14 @@ JUDGES = {
 class Plan:
     """What all arms have in common."""
 
-    steps: int = 300
+    steps: int = 200
     """Of an arm on people's text, which is the cheapest; the others take as many as the same cost allows."""
-    warm_up: int = 300
+    warm_up: int = 1500
     """Steps on labels, before an arm begins; the same student for all arms of a seed."""
+    warm_up_rate: float = 1e-2
     batch_size: int = 32
     learning_rate: float = 3e-3
+    """Of AdamW, constant, so that a run that is stopped is what a shorter one is; `try_rates` has chosen it."""
     seeds: int = 5
     rows: int = 20_000
     """Texts to learn from."""
@@ -103,6 +105,7 @@ class Ground:
     tokenizer: PreTrainedTokenizerFast
     teacher: LlamaForCausalLM
     train: Tensor
+    validation: Tensor
     test: Tensor
 
 
@@ -137,6 +140,7 @@ def load_ground(plan: Plan) -> Ground:
         tokenizer,
         teacher.requires_grad_(False),
         blocks(texts["train"]["text"], tokenizer, plan.rows),
+        blocks(texts["validation"]["text"], tokenizer, plan.judged),
         blocks(texts["test"]["text"], tokenizer, plan.judged),
     )
 
@@ -209,7 +213,7 @@ def batches(plan: Plan, rows: int, seed: int, steps: int) -> Tensor:
 def warmed_up(ground: Ground, plan: Plan, seed: int) -> LlamaForCausalLM:
     """The student with which all arms of a seed begin; it has read labels."""
     student = new_student(seed).train()
-    optimizer = torch.optim.AdamW(student.parameters(), lr=plan.learning_rate)
+    optimizer = torch.optim.AdamW(student.parameters(), lr=plan.warm_up_rate)
     for rows in batches(plan, len(ground.train), 1000 + seed, plan.warm_up):
         of_labels(student, ground.train[rows]).mean().backward()
         optimizer.step()
@@ -283,19 +287,20 @@ def steps_at_equal(cost: Mapping[str, float], plan: Plan) -> dict[str, int]:
 # Judging
 
 
-def judge(ground: Ground, student: Any, seed: int) -> dict[str, Tensor]:
+def judge(ground: Ground, student: Any, seed: int, texts: Tensor | None = None) -> dict[str, Tensor]:
     """By name of `JUDGES`, and `own_forward`: each (texts, WRITTEN), in nats per token.
 
-    The student continues the same prompts that people continued.
+    The student continues the same prompts that people continued; `texts` are the test texts if nothing is said.
     """
+    texts = ground.test if texts is None else texts
     student.eval()
     forward, reverse = DIVERGENCES["forward_kl"], DIVERGENCES["reverse_kl"]
-    own = write(student, ground.test[:, :PROMPT], [(1, seed, 0, row) for row in range(len(ground.test))])
+    own = write(student, texts[:, :PROMPT], [(1, seed, 0, row) for row in range(len(texts))])
     with torch.no_grad():
-        students, teachers = (log_probs(model, ground.test) for model in (student, ground.teacher))
+        students, teachers = (log_probs(model, texts) for model in (student, ground.teacher))
         on_own, of_teacher = (log_probs(model, own) for model in (student, ground.teacher))
         return {
-            "loss": of_labels(student, ground.test),
+            "loss": of_labels(student, texts),
             "people_forward": forward(students, teachers),
             "people_reverse": reverse(students, teachers),
             "own_forward": forward(on_own, of_teacher),
@@ -321,6 +326,8 @@ class Results:
     """By arm and judge, one for each seed: the mean over texts at each position, at equal seconds."""
     course: dict[str, list[dict[str, list[float]]]]
     """By arm, one for each seed: cost in seconds and the mean of each judge, a few times on the way."""
+    rates: dict[str, dict[str, float]]
+    """By learning rate and arm: what `try_rates` says."""
     reference: dict[str, float]
     """Of the teacher: its loss on people's text, and on its own; and the loss of token frequencies."""
     start: dict[str, list[str]] = field(default_factory=dict)
@@ -366,8 +373,9 @@ def measure(
     names: Sequence[str] = tuple(ARMS),
     seeds: Sequence[int] | None = None,
     say: Callable[[str], object] = print,
+    keep: Callable[[Results], object] = lambda results: None,
 ) -> Results:
-    """All arms and seeds."""
+    """All arms and seeds; `keep` is given what there is after each seed."""
     began = time.process_time()
     seconds = {text: seconds_per_step(ground, plan, text) for text in TEXTS}
     flops = {text: plan.batch_size * flops_per_text(text) for text in TEXTS}
@@ -375,8 +383,11 @@ def measure(
         asdict(plan), seconds, flops,
         steps={"seconds": steps_at_equal(seconds, plan), "flops": steps_at_equal(flops, plan)},
         scores={cost: {name: {each: [] for each in JUDGES} for name in names} for cost in ("seconds", "flops")},
-        positions={}, course={name: [] for name in names}, reference=judge_the_teacher(ground), start={},
+        positions={}, course={name: [] for name in names}, rates={}, reference=judge_the_teacher(ground), start={},
+        versions={name: version(name) for name in ("torch", "transformers")},
     )  # fmt: skip
+    results.rates.update(try_rates(ground, plan, results.steps["seconds"]))
+    say(f"{results.seconds}, {results.steps}, {results.rates}")
     for seed in range(plan.seeds) if seeds is None else seeds:
         student = warmed_up(ground, plan, seed)
         begun = judge(ground, student, seed)
@@ -385,8 +396,26 @@ def measure(
             _run(results, ground, plan, name, student, begun, seed)
             means = {each: results.of(name, each)[-1].mean() for each in JUDGES}
             say(f"seed {seed}, {name}: " + ", ".join(f"{each} {mean:.3f}" for each, mean in means.items()))
-    results.versions.update({name: version(name) for name in ("torch", "transformers")})
-    return Results(**(asdict(results) | {"minutes": (time.process_time() - began) / 60}))
+        results = replace(results, minutes=(time.process_time() - began) / 60)
+        keep(results)
+    return results
+
+
+RATES = (1e-3, 3e-3, 1e-2)
+UNTIMELY = 100
+"""A seed of its own, for what is chosen."""
+
+
+def try_rates(ground: Ground, plan: Plan, steps: Mapping[str, int]) -> dict[str, dict[str, float]]:
+    """Of two arms, what each minimizes, on validation texts, by learning rate: it is chosen alike for all."""
+    student = warmed_up(ground, plan, UNTIMELY)
+    found: dict[str, dict[str, float]] = {f"{rate:g}": {} for rate in RATES}
+    for rate in RATES:
+        for name, own in {"people, forward_kl": "people_forward", "student, reverse_kl": "own_reverse"}.items():
+            arm, tried = ARMS[name], replace(plan, learning_rate=rate)
+            done = train(ground, tried, arm, student, seed=UNTIMELY, steps=steps[arm.text])
+            found[f"{rate:g}"][name] = judge(ground, done, UNTIMELY, ground.validation)[own].mean().item()
+    return found
 
 
 def _run(
@@ -467,7 +496,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         make_teacher()
         return 0
     plan = Plan()
-    measure(load_ground(plan), plan, seeds=chosen.seeds).save(chosen.out)
+    measure(load_ground(plan), plan, seeds=chosen.seeds, keep=lambda results: results.save(chosen.out))
     print(f"{chosen.out} has what was measured.")
     return 0
 
