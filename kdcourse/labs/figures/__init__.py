@@ -39,6 +39,7 @@ from kdcourse.labs.figures.lesson06 import (
 )
 from kdcourse.labs.figures.lesson07 import accuracy_by_steps, forest_of_comparisons, inside_and_outside, transfer_curve
 from kdcourse.labs.figures.lesson10 import Bill, Holding, bills, held_at_once
+from kdcourse.labs.figures.lesson09 import differences_in_nats, divergence_by_position, score_against_cost
 from kdcourse.labs.figures.lesson13 import between_the_ends, distance_by_step, memory_over_a_step
 from kdcourse.labs.figures.picture import Picture
 from kdcourse.labs.figures.style import BLUE, GREEN, GREY, ORANGE, STYLE
@@ -68,7 +69,9 @@ __all__ = [
     "columns_at_stops",
     "covering_and_seeking",
     "cuts_of_a_sentence",
+    "differences_in_nats",
     "distance_by_step",
+    "divergence_by_position",
     "divergence_terms",
     "divergences_in_training",
     "doubts_of_teacher_and_people",
@@ -89,6 +92,7 @@ __all__ = [
     "pairs_of_seeds",
     "picture_of_a_digit",
     "rescaled_gradient",
+    "score_against_cost",
     "softened_distributions",
     "supervised_positions",
     "teacher_and_student",
