@@ -87,18 +87,18 @@ JUDGES = {
 class Plan:
     """What all arms have in common."""
 
-    steps: int = 120
+    steps: int = 60
     """Of an arm on people's text, which is the cheapest; the others take as many as the same cost allows."""
-    warm_up: int = 1000
+    warm_up: int = 600
     """Steps on labels, before an arm begins; the same student for all arms of a seed."""
     warm_up_rate: float = 1e-2
     batch_size: int = 16
     learning_rate: float = 3e-3
     """Of AdamW, constant, so that a run that is stopped is what a shorter one is; `try_rates` has chosen it."""
-    seeds: int = 5
-    rows: int = 8000
+    seeds: int = 3
+    rows: int = 4000
     """Texts to learn from."""
-    judged: int = 96
+    judged: int = 64
     """Texts that judge."""
     costs: tuple[str, ...] = ("seconds",)
     """What is equal when students are judged: CPU `seconds`, `flops`, or each of them in turn."""
@@ -269,10 +269,8 @@ def flops_per_text(text: str) -> float:
     return student.training_flops + teacher.forward_flops + written[text]
 
 
-def seconds_per_step(ground: Ground, plan: Plan, text: str, repeats: int = 20) -> float:
+def seconds_per_step(ground: Ground, plan: Plan, text: str, repeats: int = 9) -> float:
     """CPU seconds of this process, which others on the machine hardly move; the median."""
-    if text == "mixed":
-        return (seconds_per_step(ground, plan, "people") + seconds_per_step(ground, plan, "student")) / 2
     taken, before = [], time.process_time()
 
     def look(step: int, student: Any) -> None:
@@ -332,12 +330,12 @@ class Results:
     """By arm and judge, one for each seed: the mean over texts at each position, at equal seconds."""
     course: dict[str, list[dict[str, list[float]]]]
     """By arm, one for each seed: cost in seconds and the mean of each judge, a few times on the way."""
-    rates: dict[str, dict[str, float]]
-    """By learning rate and arm: what `try_rates` says."""
     reference: dict[str, float]
     """Of the teacher: its loss on people's text, and on its own; and the loss of token frequencies."""
     start: dict[str, list[str]] = field(default_factory=dict)
     """By judge, one for each seed: the student with which all arms begin."""
+    rates: dict[str, dict[str, float]] = field(default_factory=dict)
+    """By learning rate and arm: what `try_rates` says."""
     tokenizers: dict[str, Any] = field(default_factory=dict)
     """SmolLM2's beside MiniLM's on movie texts: what `measure_ends` says."""
     minutes: float = 0.0
@@ -384,18 +382,18 @@ def measure(
 ) -> Results:
     """All arms and seeds; `keep` is given what there is after each seed."""
     began = time.process_time()
-    seconds = {text: seconds_per_step(ground, plan, text) for text in TEXTS}
+    seconds = {text: seconds_per_step(ground, plan, text) for text in TEXTS if text != "mixed"}
+    seconds["mixed"] = (seconds["people"] + seconds["student"]) / 2
     flops = {text: plan.batch_size * flops_per_text(text) for text in TEXTS}
     results = Results(
         asdict(plan), seconds, flops,
         steps={cost: steps_at_equal({"seconds": seconds, "flops": flops}[cost], plan) for cost in plan.costs},
         scores={cost: {name: {each: [] for each in JUDGES} for name in names} for cost in plan.costs},
-        positions={}, course={name: [] for name in names}, rates={}, reference=judge_the_teacher(ground), start={},
+        positions={}, course={name: [] for name in names}, reference=judge_the_teacher(ground), start={},
         versions={name: version(name) for name in ("torch", "transformers")},
     )  # fmt: skip
-    results.rates.update(try_rates(ground, plan, results.steps["seconds"]))
-    say(f"{results.seconds}, {results.steps}, {results.rates}")
-    for seed in range(plan.seeds) if seeds is None else seeds:
+    say(f"{results.seconds}, {results.steps}")
+    for number, seed in enumerate(range(plan.seeds) if seeds is None else seeds, start=1):
         student = warmed_up(ground, plan, seed)
         begun = judge(ground, student, seed)
         _keep(results.start, begun)
@@ -403,7 +401,8 @@ def measure(
             _run(results, ground, plan, name, student, begun, seed)
             means = {each: results.of(name, each)[-1].mean() for each in JUDGES}
             say(f"seed {seed}, {name}: " + ", ".join(f"{each} {mean:.3f}" for each, mean in means.items()))
-        results = replace(results, minutes=(time.process_time() - began) / 60)
+        done = results.plan | {"seeds": number}
+        results = replace(results, plan=done, minutes=(time.process_time() - began) / 60)
         keep(results)
     return results
 
@@ -430,7 +429,7 @@ def _run(
 ) -> None:
     arm, course = ARMS[name], {"seconds": [0.0], **{each: [begun[each].mean().item()] for each in JUDGES}}
     ends = {cost: steps[arm.text] for cost, steps in results.steps.items()}
-    looked_at = {round(ends["seconds"] * share) for share in (0.25, 0.5)} | set(ends.values())
+    looked_at = {round(ends["seconds"] / 2), *ends.values()}
 
     def look(step: int, student: Any) -> None:
         if step not in looked_at:
@@ -530,7 +529,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def keep(results: Results) -> None:
         replace(results, tokenizers=ends).save(chosen.out)
 
-    measure(load_ground(plan), plan, seeds=chosen.seeds, keep=keep)
+    ground = load_ground(plan)
+    results = replace(measure(ground, plan, seeds=chosen.seeds, keep=keep), tokenizers=ends)
+    replace(results, rates=try_rates(ground, plan, results.steps["seconds"])).save(chosen.out)
     print(f"{chosen.out} has what was measured.")
     return 0
 
