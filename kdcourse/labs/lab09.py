@@ -95,7 +95,7 @@ class Plan:
     batch_size: int = 16
     learning_rate: float = 3e-3
     """Of AdamW, constant, so that a run that is stopped is what a shorter one is; `try_rates` has chosen it."""
-    seeds: int = 3
+    seeds: int = 5
     rows: int = 4000
     """Texts to learn from."""
     judged: int = 64
@@ -334,6 +334,8 @@ class Results:
     """Of the teacher: its loss on people's text, and on its own; and the loss of token frequencies."""
     start: dict[str, list[str]] = field(default_factory=dict)
     """By judge, one for each seed: the student with which all arms begin."""
+    exposure: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    """By steps on labels and judge, one for each of some seeds: what `along_labels` says."""
     rates: dict[str, dict[str, float]] = field(default_factory=dict)
     """By learning rate and arm: what `try_rates` says."""
     tokenizers: dict[str, Any] = field(default_factory=dict)
@@ -405,6 +407,20 @@ def measure(
         results = replace(results, plan=done, minutes=(time.process_time() - began) / 60)
         keep(results)
     return results
+
+
+ON_LABELS, FEW_SEEDS = (125, 500, 2000), 3
+
+
+def along_labels(ground: Ground, plan: Plan) -> dict[str, dict[str, list[float]]]:
+    """How far students are from the teacher on people's text and on their own, while they learn from labels alone."""
+    found: dict[str, dict[str, list[float]]] = {str(steps): {} for steps in ON_LABELS}
+    for seed in range(FEW_SEEDS):
+        for steps in ON_LABELS:
+            judged = judge(ground, warmed_up(ground, replace(plan, warm_up=steps), seed), seed)
+            for each in ("people_forward", "own_forward", "people_reverse", "own_reverse"):
+                found[str(steps)].setdefault(each, []).append(judged[each].mean().item())
+    return found
 
 
 RATES = (1e-3, 3e-3, 1e-2)
@@ -531,7 +547,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     ground = load_ground(plan)
     results = replace(measure(ground, plan, seeds=chosen.seeds, keep=keep), tokenizers=ends)
-    replace(results, rates=try_rates(ground, plan, results.steps["seconds"])).save(chosen.out)
+    rates = try_rates(ground, plan, results.steps["seconds"])
+    replace(results, rates=rates, exposure=along_labels(ground, plan)).save(chosen.out)
     print(f"{chosen.out} has what was measured.")
     return 0
 
