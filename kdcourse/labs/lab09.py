@@ -94,7 +94,7 @@ class Plan:
     warm_up_rate: float = 1e-2
     batch_size: int = 16
     learning_rate: float = 3e-3
-    """Of AdamW, constant, so that a run that is stopped is what a shorter one is; `try_rates` has chosen it."""
+    """Of AdamW, constant, so that a run that is stopped is what a shorter one is; `try_rates` says what others give."""
     seeds: int = 5
     rows: int = 4000
     """Texts to learn from."""
@@ -429,7 +429,7 @@ UNTIMELY = 100
 
 
 def try_rates(ground: Ground, plan: Plan, steps: Mapping[str, int]) -> dict[str, dict[str, float]]:
-    """Of two arms, what each minimizes, on validation texts, by learning rate: it is chosen alike for all."""
+    """Of two arms, what each minimizes, on validation texts, by learning rate, which is one for all."""
     student = warmed_up(ground, plan, UNTIMELY)
     found: dict[str, dict[str, float]] = {f"{rate:g}": {} for rate in RATES}
     for rate in RATES:

@@ -1,5 +1,6 @@
 """What lab 09 works on, with tiny models: whose text is learned, what a step costs, and who judges."""
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -193,8 +194,13 @@ def test_the_record_holds_all_arms_and_seeds():
     """A table with a hole; a record of another plan than the module's."""
     record = Results.load()
     assert record.plan["learning_rate"] == Plan().learning_rate
-    rates = {rate: sum(scores.values()) for rate, scores in record.rates.items()}
-    assert float(min(rates, key=rates.get)) == Plan().learning_rate
+    tried = [record.rates[f"{rate:g}"] for rate in lab09.RATES]
+    assert all(
+        better["people, forward_kl"] < worse["people, forward_kl"] for worse, better in itertools.pairwise(tried)
+    )
+    assert all(
+        better["student, reverse_kl"] < worse["student, reverse_kl"] for worse, better in itertools.pairwise(tried)
+    )
     for name in ARMS:
         for judge in lab09.JUDGES:
             scores = record.of(name, judge)
