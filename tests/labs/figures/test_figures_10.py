@@ -1,7 +1,5 @@
 """The figures of lesson 10: what they draw, and what they say."""
 
-import pytest
-
 from kdcourse.labs import figures
 from kdcourse.labs.figures import Bill, Holding
 
