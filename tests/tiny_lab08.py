@@ -26,7 +26,7 @@ PLAN = Plan(
     warmup=2,
     seeds=2,
 )
-WHOLE = Plan(**{**vars(PLAN), "healing": 2, "rates": (1e-3, 1e-2), "trial": 2})
+WHOLE = Plan(**{**vars(PLAN), "healing": 2, "rates": (1e-3, 1e-2), "trial": 2, "cutting": 2})
 NAMES = ("labels", "mixed texts")
 
 

@@ -114,6 +114,8 @@ class Plan:
     rates: tuple[float, ...] = ()
     """Learning rates that each arm tries for `trial` steps; none to take `learning_rate` as it is."""
     trial: int = 0
+    cutting: int = 0
+    """Steps for which each way to cut is tried; 0 to leave that out."""
 
     def __post_init__(self) -> None:
         if not self.tried or sorted(set(self.tried)) != list(self.tried) or not 0 < self.tried[0] <= self.steps:
@@ -140,6 +142,7 @@ FULL = Plan(
     healing=36,
     rates=(5e-4, 1e-3, 2e-3),
     trial=24,
+    cutting=32,
 )
 QUICK = Plan(
     layers=(0, 29),
@@ -410,11 +413,15 @@ def run(task: Task, name: str, seed: int) -> Run:
     )
 
 
+NO_PART_OF_A_RUN = ("seeds", "rates", "trial", "cutting")
+"""What a plan says of the whole experiment: a run stays what it is where one of these is another."""
+
+
 def _digest(task: Task, name: str, seed: int) -> str:
     arm = asdict(ARMS[name])
     del arm["words"]
     depends_on = {
-        "plan": {key: value for key, value in asdict(task.plan).items() if key not in ("seeds", "rates", "trial")},
+        "plan": {key: value for key, value in asdict(task.plan).items() if key not in NO_PART_OF_A_RUN},
         "arm": arm,
         "seed": seed,
         "teacher": task.teachers_digest,
@@ -630,8 +637,9 @@ class Results:
 
 
 def collect(
-    task: Task, runs: Mapping[str, Sequence[Run]], trials: Mapping[str, Mapping[float, float]], seeds: Sequence[int]
-) -> Results:
+    task: Task, runs: Mapping[str, Sequence[Run]], trials: Mapping[str, Mapping[float, float]], cuts: Mapping[str, Cut],
+    seeds: Sequence[int],
+) -> Results:  # fmt: skip
     """What an experiment measured: `runs` has one for each seed, in order, for each arm."""
 
     def of(measured: Sequence[Mapping[str, Mapping[str, Tensor]]]) -> dict[str, dict[str, list[Any]]]:
@@ -655,6 +663,7 @@ def collect(
         plan=asdict(task.plan),
         minutes={name: sum(each.cost["cpu seconds"] for each in of_arm) / 60 for name, of_arm in runs.items()},
         trials={name: {str(rate): loss for rate, loss in losses.items()} for name, losses in trials.items()},
+        cuts={name: asdict(cut) for name, cut in cuts.items()},
         healed=of([judge_all(task.healed(seed), task) for seed in seeds]),
         versions=versions(),
     )
@@ -718,7 +727,8 @@ def run_all(
                 f"{name}, learning rate {rate:g}, seed {seed}: perplexity {math.exp(loss):.1f} on test, stopped after "
                 f"{done.steps} steps"
             )
-    return collect(task, runs, trials, seeds)
+    cuts = try_cuts(task, task.plan.cutting, say) if task.plan.cutting else {}
+    return collect(task, runs, trials, cuts, seeds)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -728,13 +738,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, default=Path("build/lab08"), help="keeps what is finished")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--seeds", nargs="+", type=int, help="numbers; all of the profile if none is named")
-    parser.add_argument("--cuts", type=int, metavar="STEPS", help="only try for so long which layers to keep")
     chosen = parser.parse_args(arguments)
     task = load_task(chosen.folder / chosen.profile, PROFILES[chosen.profile])
-    if chosen.cuts:
-        tried = {name: asdict(cut) for name, cut in try_cuts(task, chosen.cuts).items()}
-        write_whole(task.folder / "cuts.json", json.dumps(tried, indent=1) + "\n")
-        return 0
     results = run_all(task, chosen.arms, chosen.seeds)
     results.save(task.folder / "results.json")
     print(f"{task.folder / 'results.json'} has what was measured.")

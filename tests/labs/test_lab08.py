@@ -196,6 +196,7 @@ def test_an_experiment_that_is_killed_three_times_measures_the_same(tmp_path):
     assert resumed.pop("minutes").keys() == whole.pop("minutes").keys()  # of the last process
     assert resumed == whole
     assert resumed["plan"] == json.loads(json.dumps(vars(WHOLE)))
+    assert {name: cut["layers"] for name, cut in resumed["cuts"].items()}["last"] == [1, 2]
 
 
 def test_what_is_finished_is_fetched_and_what_is_damaged_is_not(task, monkeypatch, capsys):
