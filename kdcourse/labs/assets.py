@@ -31,7 +31,7 @@ from kdcourse.labs.archives import FULL_DISK, AssetError, Package, download, hol
 
 __all__ = [
     "CACHE_VARIABLE", "SOURCE_VARIABLE", "Asset", "AssetError", "Hub", "Package",
-    "cache_dir", "catalogue", "fetch", "hub_only", "is_present", "locate", "locate_on_hub", "source",
+    "cache_dir", "catalogue", "fetch", "hub_only", "is_present", "locate", "locate_by_name", "locate_on_hub", "source",
 ]  # fmt: skip
 
 CACHE_VARIABLE = "KDCOURSE_CACHE"
@@ -179,6 +179,31 @@ def locate_on_hub(name: str) -> Path:
         AssetError: it is neither in the hub's cache nor in reach.
     """
     return _from_hub(hub_only()[name])
+
+
+SAFE_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+"""What a model and its tokenizer are read from; neither pickles nor code."""
+
+
+def locate_by_name(repo: str) -> Path:
+    """The snapshot folder of a model that somebody has chosen: its newest revision, from the hub or the hub's cache.
+
+    Raises:
+        AssetError: it cannot be had, or the hub profile is not chosen.
+    """
+    from huggingface_hub import snapshot_download
+
+    if source() != "hub":
+        raise AssetError(
+            f"{repo} is a model of the hub, and {SOURCE_VARIABLE} is not 'hub'; set it, or take the embedded models."
+        )
+    try:
+        return Path(snapshot_download(repo, allow_patterns=SAFE_FILES))
+    except (OSError, ValueError) as error:  # a name that is none is a ValueError
+        raise AssetError(
+            f"{repo} could not be had from the hub ({type(error).__name__}); connect to it, look at the name, or take "
+            "a model that is in the hub's cache."
+        ) from error
 
 
 def is_present(name: str) -> bool:

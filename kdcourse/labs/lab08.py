@@ -13,6 +13,7 @@ fingerprint of all that it depends on, so that a run that was interrupted, or ki
 from __future__ import annotations
 
 import argparse
+import copy
 import importlib.resources
 import json
 import math
@@ -37,6 +38,7 @@ from torch import Tensor
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from kdcourse.columns import ROW_COLUMN, Batch
+from kdcourse.compat import check_language_models
 from kdcourse.files import set_aside, write_whole, written_whole
 from kdcourse.fused import Head
 from kdcourse.hashing import hash_json, hash_tensors, hash_weights
@@ -239,6 +241,17 @@ class Task:
     teacher: PreTrainedModel
     texts: dict[str, Tensor]
     """By set: token ids (N, T)."""
+    make_student: Callable[[], PreTrainedModel] | None = None
+    """A new student each time, ready to learn; None to cut it from the teacher, by the plan's layers."""
+
+    def new_student(self) -> PreTrainedModel:
+        """One that has learned nothing here."""
+        return self.make_student() if self.make_student else models.cut_student(self.teacher, self.plan.layers)
+
+    @cached_property
+    def students_digest(self) -> dict[str, str]:
+        """What results depend on besides teacher and layers, if the student is another model."""
+        return {"student": hash_weights(self.make_student())} if self.make_student else {}
 
     @cached_property
     def teachers_digest(self) -> str:
@@ -269,11 +282,12 @@ class Task:
         return torch.cat([self.texts["train"][:half], self.texts["transfer"][: len(self.texts["train"]) - half]])
 
     def healed(self, seed: int) -> PreTrainedModel:
-        """A student that was cut, and has then learned from labels alone for as long as the plan says."""
-        student = models.cut_student(self.teacher, self.plan.layers)
+        """A new student that has learned from labels alone for as long as the plan says."""
+        student = self.new_student()
         if self.plan.healing:
             shared = ("layers", "length", "batch_size", "warmup", "healing", "healing_rate")
             depends_on = {"plan": {name: getattr(self.plan, name) for name in shared}, "seed": seed}
+            depends_on |= self.students_digest
             weights = self._kept(f"healed-{seed}", "healing", lambda: _healed(self, seed), depends_on)
             student.load_state_dict(weights, strict=False)  # a tied head is saved once
         return student
@@ -340,14 +354,63 @@ def _undamaged(path: Path) -> dict[str, Tensor] | None:
     return found if hash_tensors(found) == expected else None
 
 
-def load_task(folder: Path, plan: Plan) -> Task:
+TEACHER = "HuggingFaceTB/SmolLM2-135M-Instruct"
+
+
+def load_task(folder: Path, plan: Plan, *, teacher: str = TEACHER, student: str = "") -> Task:
     """The task of a plan, from the embedded assets or from the hub, as `$KDCOURSE_ASSETS` says.
 
+    Args:
+        teacher: a causal language model of the hub, by its name; SmolLM2 is embedded as well. From one that has another
+            number of layers than the plan was made for, as many first and last ones are kept.
+        student: another, of the same tokenizer; "" cuts one from the teacher.
+
     Raises:
-        AssetError: SmolLM2 was not fetched (`kdcourse assets smollm2`).
+        AssetError: a model is not there: SmolLM2 was not fetched, or another is named without the hub.
+        MismatchError: a token id does not mean the same to both.
     """
-    tokenizer, device = models.load_smollm2_tokenizer(), "cuda" if torch.cuda.is_available() else "cpu"
-    teacher: Any = models.load_smollm2()
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    teaching, tokenizer = _language_model(teacher)
+    make_student = None
+    if student:
+        learning, its_tokenizer = _language_model(student)
+        shared = check_language_models(learning, teaching, its_tokenizer, tokenizer)
+        learning, teaching = (_of_width(shared, model) for model in (learning, teaching))
+        make_student = _copies_of(learning.to(device))
+    else:
+        plan = fitted(plan, teaching)
+    texts = _load_texts(plan, tokenizer)
+    return Task(folder, plan, tokenizer, teaching.to(device).requires_grad_(False), texts, make_student)
+
+
+def _language_model(name: str) -> tuple[Any, PreTrainedTokenizerBase]:
+    if name == TEACHER:
+        return models.load_smollm2(), models.load_smollm2_tokenizer()
+    return models.load_language_model(name)
+
+
+def _of_width(vocabulary: int, model: Any) -> Any:
+    """Without the columns behind the last token id, which no text uses; a softmax is then over tokens alone."""
+    if model.config.vocab_size > vocabulary:
+        model.resize_token_embeddings(vocabulary)
+    return model
+
+
+def _copies_of(model: PreTrainedModel) -> Callable[[], PreTrainedModel]:
+    return lambda: copy.deepcopy(model).requires_grad_(True).train()
+
+
+def fitted(plan: Plan, teacher: PreTrainedModel) -> Plan:
+    """The plan with as many layers of this teacher, the first and the last, if it was made for another depth."""
+    total = len(models.layer_stack(teacher)[1])
+    if plan.layers[-1] == total - 1:
+        return plan
+    ways = models.ways_to_cut(min(len(plan.layers), total), [0.0] * total)
+    return replace(plan, layers=tuple(ways["first and last"]))
+
+
+def _load_texts(plan: Plan, tokenizer: PreTrainedTokenizerBase) -> dict[str, Tensor]:
+    """By set: token ids (N, T)."""
     movies = data.load_movie_texts()
     sources = {name: movies[name] for name in movies} | {
         name: data.load_domain_texts(name) for name in ("editorials", "products")
@@ -361,8 +424,7 @@ def load_task(folder: Path, plan: Plan) -> Task:
         rows = data.first_blocks(sources[source]["text"], tokenizer, plan.length, first + plan.texts[name])
         return torch.tensor(rows["input_ids"][first:])
 
-    texts = {name: blocks(name) for name in plan.texts}
-    return Task(folder, plan, tokenizer, teacher.to(device).requires_grad_(False), texts)
+    return {name: blocks(name) for name in plan.texts}
 
 
 @dataclass(frozen=True)
@@ -427,6 +489,7 @@ def _digest(task: Task, name: str, seed: int) -> str:
         "teacher": task.teachers_digest,
         "texts": hash_tensors(task.texts),
         "versions": versions(),
+        **task.students_digest,
     }
     return hash_json(depends_on)
 
@@ -439,7 +502,7 @@ def versions() -> dict[str, str]:
 def _train_and_measure(task: Task, name: str, seed: int, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     judge, cost = train(task, ARMS[name], seed, folder)
-    student = models.cut_student(task.teacher, task.plan.layers)
+    student = task.new_student()
     student.load_state_dict(load_file(folder / BEST_FILE), strict=False)  # a tied head is saved once
     measured = {
         f"{where}.{metric}": tensor
@@ -492,8 +555,8 @@ def _fit(
 
 
 def _healed(task: Task, seed: int) -> dict[str, Tensor]:
-    """The weights of a student that was cut, after it has learned from labels."""
-    student = models.cut_student(task.teacher, task.plan.layers)
+    """The weights of a new student after it has learned from labels."""
+    student = task.new_student()
     with tempfile.TemporaryDirectory() as scratch:
         arguments = arguments_of(
             task.plan, seed, Path(scratch), alpha=1.0, max_steps=task.plan.healing, learning_rate=task.plan.healing_rate
@@ -684,6 +747,7 @@ def try_cuts(task: Task, steps: int, say: Callable[[str], object] = print) -> di
     The loss before training is no guide: layers that were never neighbours add up to nonsense, and one kind of it heals
     sooner than another.
     """
+    task = replace(task, make_student=None)
     changes = models.residual_change(task.teacher, task.texts["train"][:TEXTS_AT_ONCE].to(task.teacher.device))
     found = {}
     for name, layers in models.ways_to_cut(len(task.plan.layers), changes).items():

@@ -153,6 +153,23 @@ def load_smollm2_tokenizer() -> PreTrainedTokenizerBase:
     return AutoTokenizer.from_pretrained(assets.locate("smollm2"))
 
 
+def load_language_model(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A causal language model of the hub by its name, in float32 and in eval mode, and its tokenizer.
+
+    Code that comes with a model is not run, and weights are read from safetensors alone.
+
+    Raises:
+        AssetError: it is not there, or the hub profile is not chosen.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = assets.locate_by_name(name)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token  # rows of equal length are never padded, but a collator asks
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True).eval(), tokenizer
+
+
 def cut_student(teacher: PreTrainedModel, layers: Sequence[int]) -> PreTrainedModel:
     """A copy of a language model that has only these of its layers, in this order; all else is the teacher's.
 
