@@ -267,6 +267,8 @@ NO_LOSSES = {
     "10.reduce": "It puts together what pieces of a step have computed; the loss of a piece comes before it.",
     "09.loop": "The student writes in it; a loss is handed a text that is there.",
     "09.witness": "It is about which tokens are judged. A loss is told that, and cannot know which should be.",
+    "08.perplexity": "It is about a number that is computed after training, of batches whose losses are right.",
+    "08.curve": "It is about the log of a run, in which a loss has one number for each step.",
     "13.kept": "It is about the columns of a data set, before there is a batch.",
     "13.first_look": "It is about predictions and labels of a data set.",
 }
