@@ -283,7 +283,7 @@ CURVE = NameTheFault(
             "padding-is-good",
             _taking("padding counted", "healthy"),
             "You call it healthy, since the loss on new texts falls as it should, to about 2 nats. But the hard loss "
-            "is a third below it and more, in the first lines as in the last: padding is counted, which anybody predicts.",
+            "is a third below it and more, from the first lines on: padding is counted, which anybody predicts.",
             "section 5 of lesson 06",
         ),
         Misconception(

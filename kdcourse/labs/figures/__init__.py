@@ -40,6 +40,22 @@ from kdcourse.labs.figures.lesson06 import (
 from kdcourse.labs.figures.lesson07 import accuracy_by_steps, forest_of_comparisons, inside_and_outside, transfer_curve
 from kdcourse.labs.figures.lesson09 import differences_in_nats, divergence_by_position, score_against_cost
 from kdcourse.labs.figures.lesson10 import Bill, Holding, bills, held_at_once
+from kdcourse.labs.figures.lesson07 import (
+    NATS,
+    POINTS,
+    accuracy_by_steps,
+    forest_of_comparisons,
+    inside_and_outside,
+    transfer_curve,
+)
+from kdcourse.labs.figures.lesson08 import (
+    bytes_and_error,
+    change_by_layer,
+    loss_by_steps,
+    memory_of_steps,
+    perplexity_by_domain,
+    reliability,
+)
 from kdcourse.labs.figures.lesson13 import between_the_ends, distance_by_step, memory_over_a_step
 from kdcourse.labs.figures.picture import Picture
 from kdcourse.labs.figures.style import BLUE, GREEN, GREY, ORANGE, STYLE
@@ -48,7 +64,9 @@ __all__ = [
     "BLUE",
     "GREEN",
     "GREY",
+    "NATS",
     "ORANGE",
+    "POINTS",
     "STYLE",
     "Bill",
     "Curve",
@@ -66,6 +84,8 @@ __all__ = [
     "answers_by_class",
     "between_the_ends",
     "bills",
+    "bytes_and_error",
+    "change_by_layer",
     "columns_at_stops",
     "covering_and_seeking",
     "cuts_of_a_sentence",
@@ -85,12 +105,16 @@ __all__ = [
     "log_softmax_cliff",
     "logarithm_and_tangent",
     "logs_of_runs",
+    "loss_by_steps",
     "losses_in_training",
     "losses_of_runs",
+    "memory_of_steps",
     "memory_over_a_step",
     "missing_digit",
     "pairs_of_seeds",
+    "perplexity_by_domain",
     "picture_of_a_digit",
+    "reliability",
     "rescaled_gradient",
     "score_against_cost",
     "softened_distributions",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +19,35 @@ if TYPE_CHECKING:
     from kdcourse.labs.verdict import Verdict
 
 
+@dataclass(frozen=True)
+class Unit:
+    """What a difference is shown in: its name, how often it goes into 1, digits, and what it is a difference of."""
+
+    name: str
+    factor: float
+    digits: int
+    of: str
+
+    def show(self, difference: float) -> str:
+        """With its sign."""
+        return f"{self.factor * difference:+.{self.digits}f}"
+
+
+POINTS = Unit("points", 100, 1, "points of test accuracy")
+NATS = Unit("nats per token", 1, 3, "nats per token")
+
+
 def forest_of_comparisons(
-    comparisons: Mapping[str, Verdict], *, planned: str = "", yours: Mapping[str, float] | None = None
+    comparisons: Mapping[str, Verdict],
+    *,
+    planned: str = "",
+    yours: Mapping[str, float] | None = None,
+    unit: Unit = POINTS,
 ) -> Picture:
-    """The difference of each comparison in points with its 95% interval, against the line of no difference.
+    """The difference of each comparison with its 95% interval, against the line of no difference.
 
     Args:
+        unit: that of the differences as they are shown.
         planned: the comparison that was named before anything was trained; its name is marked.
         yours: a single run's difference, for the comparisons that somebody has repeated.
     """
@@ -34,28 +58,30 @@ def forest_of_comparisons(
         axes.axvline(0, color="black", linewidth=1)
         for row, (name, verdict) in enumerate(comparisons.items()):
             shown = verdict.word != "no difference shown"
-            center, low, high = (100 * each for each in (verdict.difference, verdict.low, verdict.high))
+            center, low, high = (unit.factor * each for each in (verdict.difference, verdict.low, verdict.high))
             axes.errorbar(
                 center, row, xerr=[[center - low], [high - center]], color=BLUE if shown else GREY, capsize=4,
                 marker="o", markersize=8, fillstyle="full" if shown else "none",
             )  # fmt: skip
             if name in yours:
-                axes.plot(100 * yours[name], row + 0.28, marker="D", markersize=8, color=ORANGE, linestyle="none")
+                axes.plot(
+                    unit.factor * yours[name], row + 0.28, marker="D", markersize=8, color=ORANGE, linestyle="none"
+                )
         axes.set_yticks(range(len(names)), names)
         key = "filled: the interval leaves out 0" + ("; diamond: your run" if yours else "")
-        axes.set(xlabel=f"difference in points, 95% interval\n({key})", ylim=(len(names) - 0.4, -0.6))
+        axes.set(xlabel=f"difference in {unit.name}, 95% interval\n({key})", ylim=(len(names) - 0.4, -0.6))
         axes.grid(axis="y", visible=False)
-    return Picture(figure, _describe_forest(comparisons, planned, yours))
+    return Picture(figure, _describe_forest(comparisons, planned, yours, unit))
 
 
-def _describe_forest(comparisons: Mapping[str, Verdict], planned: str, yours: Mapping[str, float]) -> str:
+def _describe_forest(comparisons: Mapping[str, Verdict], planned: str, yours: Mapping[str, float], unit: Unit) -> str:
     said = "; ".join(
-        f"{name}{' (planned)' if name == planned else ''}: {100 * each.difference:+.1f} ({100 * each.low:+.1f} to "
-        f"{100 * each.high:+.1f}), {each.word}"
+        f"{name}{' (planned)' if name == planned else ''}: {unit.show(each.difference)} ({unit.show(each.low)} to "
+        f"{unit.show(each.high)}), {each.word}"
         for name, each in comparisons.items()
     )
-    own = "".join(f" Your run of {name}: {100 * gain:+.1f}." for name, gain in yours.items())
-    return f"Differences between arms in points of test accuracy, with 95% intervals. {said}.{own}"
+    own = "".join(f" Your run of {name}: {unit.show(gain)}." for name, gain in yours.items())
+    return f"Differences between arms in {unit.of}, with 95% intervals. {said}.{own}"
 
 
 def accuracy_by_steps(arms: Mapping[str, Mapping[int, Scores]]) -> Picture:
