@@ -791,7 +791,7 @@ def run_all(
                 f"{name}, learning rate {rate:g}, seed {seed}: perplexity {math.exp(loss):.1f} on test, stopped after "
                 f"{done.steps} steps"
             )
-    cuts = try_cuts(task, task.plan.cutting, say) if task.plan.cutting else {}
+    cuts = try_cuts(task, task.plan.cutting, say) if task.plan.cutting and not task.make_student else {}
     return collect(task, runs, trials, cuts, seeds)
 
 

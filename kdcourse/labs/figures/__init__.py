@@ -37,9 +37,6 @@ from kdcourse.labs.figures.lesson06 import (
     learning_curves,
     supervised_positions,
 )
-from kdcourse.labs.figures.lesson07 import accuracy_by_steps, forest_of_comparisons, inside_and_outside, transfer_curve
-from kdcourse.labs.figures.lesson09 import differences_in_nats, divergence_by_position, score_against_cost
-from kdcourse.labs.figures.lesson10 import Bill, Holding, bills, held_at_once
 from kdcourse.labs.figures.lesson07 import (
     NATS,
     POINTS,
@@ -56,6 +53,8 @@ from kdcourse.labs.figures.lesson08 import (
     perplexity_by_domain,
     reliability,
 )
+from kdcourse.labs.figures.lesson09 import differences_in_nats, divergence_by_position, score_against_cost
+from kdcourse.labs.figures.lesson10 import Bill, Holding, bills, held_at_once
 from kdcourse.labs.figures.lesson13 import between_the_ends, distance_by_step, memory_over_a_step
 from kdcourse.labs.figures.picture import Picture
 from kdcourse.labs.figures.style import BLUE, GREEN, GREY, ORANGE, STYLE
