@@ -181,7 +181,7 @@ def locate_on_hub(name: str) -> Path:
     return _from_hub(hub_only()[name])
 
 
-SAFE_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
+SAFE_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
 """What a model and its tokenizer are read from; neither pickles nor code."""
 
 
