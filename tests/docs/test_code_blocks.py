@@ -1,6 +1,7 @@
 """Every block of code that a reader may copy from a page works, and every command in it exists."""
 
 import importlib.metadata
+import importlib.util
 import os
 import re
 import shlex
@@ -206,6 +207,8 @@ def of_python(arguments):
         paths = [each for each in rest if each.startswith("tests")]
         missing = [each for each in paths if not (ROOT / each).exists()]
         return f"{missing} are not there" if missing else ""
+    if module.startswith("kdcourse."):
+        return "" if importlib.util.find_spec(module) else f"there is no {module}"
     return f"python -m {module} is not used here"
 
 

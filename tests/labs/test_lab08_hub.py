@@ -147,7 +147,7 @@ def test_another_student_is_another_run_and_a_cut_one_is_as_before(tmp_path):
     digests = [lab08._digest(task, "labels", 0) for task in (cut, named, other)]
     assert len(set(digests)) == 3
     by_hand = {
-        "plan": {key: value for key, value in vars(PLAN).items() if key not in ("seeds", "rates", "trial")},
+        "plan": {key: value for key, value in vars(PLAN).items() if key not in ("seeds", "rates", "trial", "cutting")},
         "arm": {"alpha": 1.0, "divergence": "forward_kl", "reads": "train"}, "seed": 0,
         "teacher": lab08.hash_weights(teacher), "texts": lab08.hash_tensors(texts), "versions": lab08.versions(),
     }  # fmt: skip

@@ -99,7 +99,8 @@ def _at(place: int, change: Callable[[Any], Any]) -> Callable[..., Inputs]:
 
 
 def _by(place: int, scale: Callable[[Any, Any], Any]) -> Callable[..., Any]:
-    return lambda value, *inputs: scale(value, inputs[place])
+    """Of what is no number, nothing: a tuple times a billion is a billion tuples."""
+    return lambda value, *inputs: value if isinstance(value, (tuple, list, str)) else scale(value, inputs[place])
 
 
 def twists_of(exercise: Exercise, inputs: Sequence[Inputs]) -> dict[str, dict[str, Twist]]:

@@ -17,7 +17,7 @@ from kdcourse.course.exercises import Exercise, naming
 from kdcourse.course.exercises.calling import all_same, run_all
 from kdcourse.course.exercises.catalogue import all_exercises, find_exercise
 from kdcourse.course.exercises.diagnosis import diagnose, inputs_of
-from kdcourse.course.exercises.twists import twists_of
+from kdcourse.course.exercises.twists import all_twists, twists_of
 
 DEEP = bool(os.environ.get("KDCOURSE_DEEP"))
 SEVERAL = [
@@ -25,6 +25,14 @@ SEVERAL = [
     for exercise in all_exercises().values()
     if isinstance(exercise, Exercise) and len(exercise.misconceptions) > 1
 ]
+
+
+def test_a_result_that_is_a_tuple_is_not_repeated():
+    """An answer of three parts, times the bytes of a disk: 22 GB for whoever is told what was wrong with it."""
+    parts = ("all", 1.0, 2)
+    for words, twist in all_twists(["disk"]):
+        if words.endswith(" disk"):
+            assert twist(lambda disk: parts)(10**12) == parts, words
 
 
 def kl(student, teacher):
