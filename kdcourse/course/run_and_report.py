@@ -41,7 +41,7 @@ def run_and_report(
         require_storable(lessons, injected(settings.all_parameters))
     try:
         running = run_lessons(lessons, out, settings, resume=resume, watcher=watcher)
-        for name in assets.catalogue():
+        for name in assets.begun_with():
             assets.fetch(name, announce=watcher.says)
         for outcome in _reported(running, out, settings, watcher):
             if store and outcome.passed:

@@ -31,7 +31,8 @@ from kdcourse.labs.archives import FULL_DISK, AssetError, Package, download, hol
 
 __all__ = [
     "CACHE_VARIABLE", "SOURCE_VARIABLE", "Asset", "AssetError", "Hub", "Package",
-    "cache_dir", "catalogue", "fetch", "hub_only", "is_present", "locate", "locate_by_name", "locate_on_hub", "source",
+    "begun_with", "cache_dir", "catalogue", "fetch", "hub_only", "is_present", "locate", "locate_by_name",
+    "locate_on_hub", "source",
 ]  # fmt: skip
 
 CACHE_VARIABLE = "KDCOURSE_CACHE"
@@ -86,6 +87,11 @@ class Asset:
 def catalogue() -> dict[str, Asset]:
     """The assets that are embedded in packages, by name: all that the course needs."""
     return {name: _parse(name, entry) for name, entry in _entries().items() if "package" in entry}
+
+
+def begun_with() -> list[str]:
+    """The names of what a run begins with: all; with the hub, what it lacks, and lessons ask it for what they need."""
+    return [name for name, asset in catalogue().items() if source() != "hub" or not asset.hub]
 
 
 @cache

@@ -135,7 +135,7 @@ def test_the_lab_runs_with_a_student_that_is_cut(folder):
     shown = {claim["name"] for claim in claims_of(notebook)}
     assert "loss by hand and by kdcourse, difference in nats" in shown
     assert "two texts of the record, asked again, difference in nats" not in shown
-    assert "labels" in said_by(notebook)["live"] and "forward KL" in said_by(notebook)["live"]
+    assert "labels" in said_by(notebook)["live-both"] and "forward KL" in said_by(notebook)["live-both"]
     trained = {path.name[:6] for path in (folder / "build").rglob("*") if (path / "measured.safetensors").exists()}
     assert trained == {"labels", "forwar"}
 
