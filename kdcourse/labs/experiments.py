@@ -249,7 +249,7 @@ class Experiment:
             "seed": seed,
             "student": hash_weights(student),
             "tests": {name: hash_columns(rows, ["input_ids"]) for name, rows in self.tests.items()},
-            "versions": {name: version(name) for name in ("torch", "transformers")},
+            "versions": versions(),
         }
         return hash_json(depends_on)
 
@@ -282,6 +282,11 @@ def _is_whole(finished: Path) -> bool:
         )
     except (OSError, ValueError, AttributeError, RecursionError):
         return False
+
+
+def versions() -> dict[str, str]:
+    """Of what the numbers depend on."""
+    return {name: version(name) for name in ("torch", "transformers")}
 
 
 def from_last_checkpoint(checkpoints: Path, who: str, fit: Callable[[Progress, Path | None], Fitted]) -> Fitted:

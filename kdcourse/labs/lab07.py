@@ -8,7 +8,6 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache, partial
-from importlib.metadata import version
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
@@ -22,7 +21,7 @@ from kdcourse.cache import fingerprint, load_logits
 from kdcourse.checks import IGNORED_LABEL
 from kdcourse.files import write_whole
 from kdcourse.labs import assets, data, models
-from kdcourse.labs.experiments import Arm, Budget, Experiment, Run
+from kdcourse.labs.experiments import Arm, Budget, Experiment, Run, versions
 from kdcourse.labs.metrics import measure
 from kdcourse.labs.verdict import Verdict, compare_paired
 from kdcourse.teacher import add_logits, cache_logits
@@ -221,7 +220,7 @@ def collect(task: Task, runs: Mapping[str, Sequence[Run]], budget: Budget) -> Re
             "seeds": max(len(of_arm) for of_arm in runs.values()),
         },
         minutes=sum(run.cost["cpu seconds"] for of_arm in runs.values() for run in of_arm) / 60,
-        versions={name: version(name) for name in ("torch", "transformers")},
+        versions=versions(),
         sentences={name: int(task.judged(name).sum()) for name in COMPARED},
         answers={
             name: {where: [pack(task.right(where, logits[where])) for logits in of_model] for where in COMPARED}

@@ -24,7 +24,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any, cast
@@ -44,7 +43,7 @@ from kdcourse.fused import Head
 from kdcourse.hashing import hash_json, hash_tensors, hash_weights
 from kdcourse.heads import HeadAside, ImplicitLogits
 from kdcourse.labs import data, models
-from kdcourse.labs.experiments import Progress, from_last_checkpoint
+from kdcourse.labs.experiments import Progress, from_last_checkpoint, versions
 from kdcourse.labs.metrics.calibration_error import BINS
 from kdcourse.labs.verdict import Verdict, compare_paired
 from kdcourse.trainer import DistillationArguments, DistillationTrainer
@@ -492,11 +491,6 @@ def _digest(task: Task, name: str, seed: int) -> str:
         **task.students_digest,
     }
     return hash_json(depends_on)
-
-
-def versions() -> dict[str, str]:
-    """Of what the numbers depend on."""
-    return {name: version(name) for name in ("torch", "transformers")}
 
 
 def _train_and_measure(task: Task, name: str, seed: int, folder: Path) -> None:

@@ -5,7 +5,7 @@ A teacher of 380,000 parameters and students of 27,000 read the beginnings of mo
 of people's and the student's) and which divergence is taken. All arms of a seed begin with one student that has read
 labels, take the same prompts in the same order, and stop at the same cost; what is written counts as well.
 
-    python -m kdcourse.labs.lab09             # all arms and seeds, half an hour of one core
+    python -m kdcourse.labs.lab09             # all arms and seeds, some five minutes of one core
     python -m kdcourse.labs.lab09 --teacher   # the tokenizer and the teacher anew, four minutes
 """
 
@@ -20,7 +20,6 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -37,6 +36,7 @@ from kdcourse.costs import model_costs
 from kdcourse.divergence import DIVERGENCES
 from kdcourse.files import write_whole
 from kdcourse.labs import data, models
+from kdcourse.labs.experiments import versions
 from kdcourse.labs.verdict import Verdict, compare_paired
 from kdcourse.on_policy import OnPolicy, Writer
 
@@ -392,7 +392,7 @@ def measure(
         steps={cost: steps_at_equal({"seconds": seconds, "flops": flops}[cost], plan) for cost in plan.costs},
         scores={cost: {name: {each: [] for each in JUDGES} for name in names} for cost in plan.costs},
         positions={}, course={name: [] for name in names}, reference=judge_the_teacher(ground), start={},
-        versions={name: version(name) for name in ("torch", "transformers")},
+        versions=versions(),
     )  # fmt: skip
     say(f"{results.seconds}, {results.steps}")
     for number, seed in enumerate(range(plan.seeds) if seeds is None else seeds, start=1):

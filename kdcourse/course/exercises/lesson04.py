@@ -9,8 +9,8 @@ from torch import Generator, Tensor
 from kdcourse.checks import IGNORED_LABEL
 from kdcourse.course.exercises import runs
 from kdcourse.course.exercises.edges import FAR_LOGITS, LOG_SPACE, NO_LABELS, ending, unlabelled
-from kdcourse.course.exercises.exercise import Edge, Exercise, Function, Inputs, Misconception
-from kdcourse.course.exercises.kinds.faults import NameTheFault
+from kdcourse.course.exercises.exercise import Edge, Exercise, Inputs, Misconception
+from kdcourse.course.exercises.kinds.faults import NameTheFault, taking
 from kdcourse.course.exercises.logits import kl_per_row
 from kdcourse.loss import distillation_loss
 
@@ -39,11 +39,6 @@ def _is_mixture(line: dict[str, float], alpha: float) -> bool:
     return abs(alpha * line["hard_loss"] + (1 - alpha) * line["soft_loss"] - line["loss"]) < 0.01 * line["loss"]
 
 
-def _taking(fault: str, for_another: str) -> Function:
-    """All right but one name."""
-    return lambda log: for_another if _name_fault(log) == fault else _name_fault(log)
-
-
 def _name_fault_by_the_total(log: runs.Log) -> str:
     return "healthy" if log[-1]["loss"] < log[0]["loss"] else "learning rate too high"
 
@@ -67,42 +62,42 @@ FAULT = NameTheFault(
         ),
         Misconception(
             "sum-not-checked",
-            _taking("alpha turned round", "healthy"),
+            taking(_name_fault, "alpha turned round", "healthy"),
             "Where alpha is turned round, both terms look sound, and you call it healthy. Do the sum: is `loss` 0.3 of "
             "the hard loss and 0.7 of the soft one, in each line?",
             "section 2",
         ),
         Misconception(
             "nothing-to-learn-is-fine",
-            _taking("student is its own teacher", "healthy"),
+            taking(_name_fault, "student is its own teacher", "healthy"),
             "A soft loss of 0 is not good news, least of all at step 0: nobody agrees with a teacher before the first "
             "step, except that teacher.",
             "section 7, two that are one file",
         ),
         Misconception(
             "small-soft-loss-is-t-squared",
-            _taking("teacher never loaded", "T squared missing"),
+            taking(_name_fault, "teacher never loaded", "T squared missing"),
             "You take a small soft loss at the start for a missing T² in both cases. Without T² accuracy still rises; "
             "a teacher of random numbers holds it below 0.7, and the hard loss above 1.",
             "section 4",
         ),
         Misconception(
             "start-not-looked-at",
-            _taking("T squared missing", "healthy"),
+            taking(_name_fault, "T squared missing", "healthy"),
             "You call it healthy because both terms fall. Look where they start: the soft loss at step 0 is a "
             "sixteenth of what it is in a sound run.",
             "section 4, the start",
         ),
         Misconception(
             "hard-loss-and-accuracy",
-            _taking("hard term softened", "healthy"),
+            taking(_name_fault, "hard term softened", "healthy"),
             "You call it healthy, and its hard loss is about twice what it should be, while accuracy is as high as in "
             "a sound run: it is the loss of logits that were divided by 4.",
             "section 4, and section 5 of lesson 03",
         ),
         Misconception(
             "blames-the-teacher",
-            _taking("labels shuffled", "teacher never loaded"),
+            taking(_name_fault, "labels shuffled", "teacher never loaded"),
             "The hard loss climbs above its start, which is 1.61, while accuracy is high: so the student has learned "
             "the task from its teacher, and it is the labels that contradict.",
             "section 4",

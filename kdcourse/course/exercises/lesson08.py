@@ -12,8 +12,8 @@ from torch import Tensor
 
 from kdcourse.checks import IGNORED_LABEL
 from kdcourse.course.exercises import token_runs
-from kdcourse.course.exercises.exercise import Function, Misconception
-from kdcourse.course.exercises.kinds.faults import NameTheFault
+from kdcourse.course.exercises.exercise import Misconception
+from kdcourse.course.exercises.kinds.faults import NameTheFault, taking
 from kdcourse.course.exercises.kinds.judged import Suspect
 from kdcourse.course.exercises.kinds.mutants import KillTheMutants
 
@@ -245,11 +245,6 @@ def _name_fault(log: token_runs.Log) -> str:
     return "another tokenizer" if last["soft_loss"] > 0.6 * first["soft_loss"] else "healthy"
 
 
-def _taking(fault: str, for_another: str) -> Function:
-    """All right but one name."""
-    return lambda log: for_another if _name_fault(log) == fault else _name_fault(log)
-
-
 def _name_fault_by_the_total(log: token_runs.Log) -> str:
     return "healthy" if log[-1]["loss"] < log[0]["loss"] else "another tokenizer"
 
@@ -274,49 +269,49 @@ CURVE = NameTheFault(
         ),
         Misconception(
             "too-good-is-good",
-            _taking("labels not shifted", "healthy"),
+            taking(_name_fault, "labels not shifted", "healthy"),
             "You call a hard loss of 0.2 nats healthy. No text is as certain as that: the token to be predicted stands "
             "in the input, and the student copies it. What new texts cost says so: more than ln 30 = 3.40.",
             "section 6 of lesson 06",
         ),
         Misconception(
             "padding-is-good",
-            _taking("padding counted", "healthy"),
+            taking(_name_fault, "padding counted", "healthy"),
             "You call it healthy, since the loss on new texts falls as it should, to about 2 nats. But the hard loss "
             "is a third below it and more, from the first lines on: padding is counted, which anybody predicts.",
             "section 5 of lesson 06",
         ),
         Misconception(
             "padding-is-learned-by-heart",
-            _taking("padding counted", "too few texts"),
+            taking(_name_fault, "padding counted", "too few texts"),
             "A hard loss far below that of new texts can be 2 things. Learned by heart, new texts become worse again; "
             "where padding is counted, they do not.",
             "section 4, the curves",
         ),
         Misconception(
             "by-heart-is-padding",
-            _taking("too few texts", "padding counted"),
+            taking(_name_fault, "too few texts", "padding counted"),
             "A hard loss far below that of new texts can be 2 things. Here new texts were better once: the student "
             "learns its few texts by heart.",
             "section 4, the curves",
         ),
         Misconception(
             "stubborn-soft-loss",
-            _taking("another tokenizer", "healthy"),
+            taking(_name_fault, "another tokenizer", "healthy"),
             "You call it healthy because everything falls. The soft loss keeps more than 0.6 of what it was: "
             "labels and teacher pull at different ids, and the student cannot please both.",
             "section 7 of lesson 06",
         ),
         Misconception(
             "start-not-looked-at",
-            _taking("T squared missing", "healthy"),
+            taking(_name_fault, "T squared missing", "healthy"),
             "You call it healthy because both terms fall. Look where the soft one starts: at a quarter of what it is "
             "in a sound run, which is 1/T² at T = 2.",
             "section 4 of lesson 03",
         ),
         Misconception(
             "sum-is-a-teacher-unlike",
-            _taking("summed over tokens", "another tokenizer"),
+            taking(_name_fault, "summed over tokens", "another tokenizer"),
             "You take a large soft loss for a teacher that is unlike the student. A student that knows nothing is at "
             "most ln 30 = 3.40 nats from any teacher, times T² = 4: what starts above 13.6 is no mean over tokens.",
             "section 4 of lesson 06",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib.pyplot as plt
 
 from kdcourse.labs.figures.picture import Picture
-from kdcourse.labs.figures.scores import Scores, in_percent, spread
+from kdcourse.labs.figures.scores import Scores, draw_verdict, in_percent, spread
 from kdcourse.labs.figures.style import BLUE, GREEN, GREY, ORANGE, STYLE
 
 if TYPE_CHECKING:
@@ -57,12 +57,7 @@ def forest_of_comparisons(
         figure, axes = plt.subplots(figsize=(8.5, 0.45 * len(comparisons) + 1.5))
         axes.axvline(0, color="black", linewidth=1)
         for row, (name, verdict) in enumerate(comparisons.items()):
-            shown = verdict.word != "no difference shown"
-            center, low, high = (unit.factor * each for each in (verdict.difference, verdict.low, verdict.high))
-            axes.errorbar(
-                center, row, xerr=[[center - low], [high - center]], color=BLUE if shown else GREY, capsize=4,
-                marker="o", markersize=8, fillstyle="full" if shown else "none",
-            )  # fmt: skip
+            draw_verdict(axes, row, verdict, factor=unit.factor)
             if name in yours:
                 axes.plot(
                     unit.factor * yours[name], row + 0.28, marker="D", markersize=8, color=ORANGE, linestyle="none"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import matplotlib.pyplot as plt
 
 from kdcourse.labs.figures.picture import Picture
+from kdcourse.labs.figures.scores import draw_verdict
 from kdcourse.labs.figures.style import BLUE, GREEN, GREY, ORANGE, STYLE
 
 if TYPE_CHECKING:
@@ -85,12 +86,7 @@ def differences_in_nats(groups: Mapping[str, Mapping[str, Verdict]]) -> Picture:
         for axes, (judge, comparisons) in zip(row[0], groups.items(), strict=True):
             axes.axvline(0, color="black", linewidth=1)
             for place, verdict in enumerate(comparisons.values()):
-                shown = verdict.word != "no difference shown"
-                reach = [[verdict.difference - verdict.low], [verdict.high - verdict.difference]]
-                axes.errorbar(
-                    verdict.difference, place, xerr=reach, color=BLUE if shown else GREY, capsize=4, marker="o",
-                    markersize=7, fillstyle="full" if shown else "none",
-                )  # fmt: skip
+                draw_verdict(axes, place, verdict, size=7)
             axes.set_title(judge, loc="left", fontsize=10)
             axes.set(xlabel="nats per token saved", ylim=(len(names) - 0.4, -0.6))
             axes.grid(axis="y", visible=False)

@@ -55,3 +55,8 @@ class NameTheFault(Judged):
     def _confusion(self, fault: str, wrong: Counter[tuple[str, str]]) -> str:
         taken = ", ".join(f"{name!r} ({count})" for (of, name), count in wrong.items() if of == fault)
         return f"{counted(len(self.seeds) - self._missed(fault, wrong), self.seeds)} named; taken for {taken}"
+
+
+def taking(name_fault: Function, fault: str, for_another: str) -> Function:
+    """All right but one name."""
+    return lambda log: for_another if name_fault(log) == fault else name_fault(log)
