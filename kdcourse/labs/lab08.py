@@ -30,9 +30,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from filelock import FileLock
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -44,6 +41,7 @@ from kdcourse.hashing import hash_json, hash_tensors, hash_weights
 from kdcourse.heads import HeadAside, ImplicitLogits
 from kdcourse.labs import data, models
 from kdcourse.labs.experiments import Progress, from_last_checkpoint, versions
+from kdcourse.labs.kept import kept
 from kdcourse.labs.metrics.calibration_error import BINS
 from kdcourse.labs.verdict import Verdict, compare_paired
 from kdcourse.trainer import DistillationArguments, DistillationTrainer
@@ -61,7 +59,6 @@ METRICS = ("loss", "agrees", "bins")
 """What is kept of a student on each set; see `measure`."""
 
 TEXTS_AT_ONCE = 8
-DIGEST = "sha256"
 
 
 @dataclass(frozen=True)
@@ -326,31 +323,6 @@ class Task:
             "opening": self.plan.opening, "versions": versions(), **(also or {}),
         }  # fmt: skip
         return kept(self.folder / f"{name}-{hash_json(depends_on)[:16]}.safetensors", make)
-
-
-def kept(path: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """Tensors that were computed before, or are computed now and kept; what was damaged is set aside."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.parent / f".{path.name}.lock"):
-        if path.exists():
-            found = _undamaged(path)
-            if found is not None:
-                return found
-            print(f"{path} was damaged: it is now {set_aside(path).name}, and is computed anew.")
-        tensors = {name: tensor.contiguous() for name, tensor in make().items()}
-        with written_whole(path) as unfinished:
-            save_file(tensors, unfinished, metadata={DIGEST: hash_tensors(tensors)})
-    return tensors
-
-
-def _undamaged(path: Path) -> dict[str, Tensor] | None:
-    try:
-        with safe_open(path, "pt") as file:
-            expected = (file.metadata() or {}).get(DIGEST)
-        found = load_file(path)
-    except (SafetensorError, OSError):
-        return None
-    return found if hash_tensors(found) == expected else None
 
 
 TEACHER = "HuggingFaceTB/SmolLM2-135M-Instruct"

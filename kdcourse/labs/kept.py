@@ -1,0 +1,41 @@
+"""Tensors that took long to compute: kept under a name that says what they depend on, and read from there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from kdcourse.files import set_aside, written_whole
+from kdcourse.hashing import hash_tensors
+
+DIGEST = "sha256"
+
+
+def kept(path: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Tensors that were computed before, or are computed now and kept; what was damaged is set aside."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.parent / f".{path.name}.lock"):
+        if path.exists():
+            found = _undamaged(path)
+            if found is not None:
+                return found
+            print(f"{path} was damaged: it is now {set_aside(path).name}, and is computed anew.")
+        tensors = {name: tensor.contiguous() for name, tensor in make().items()}
+        with written_whole(path) as unfinished:
+            save_file(tensors, unfinished, metadata={DIGEST: hash_tensors(tensors)})
+    return tensors
+
+
+def _undamaged(path: Path) -> dict[str, Tensor] | None:
+    try:
+        with safe_open(path, "pt") as file:
+            expected = (file.metadata() or {}).get(DIGEST)
+        found = load_file(path)
+    except (SafetensorError, OSError):
+        return None
+    return found if hash_tensors(found) == expected else None

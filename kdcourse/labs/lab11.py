@@ -1,0 +1,565 @@
+"""What lab 11 works on: section 3 of "Distilling the Knowledge in a Neural Network", again.
+
+Hinton, Vinyals and Dean (2015) let a network of two layers teach a smaller one on MNIST, then a student that has never
+seen a 3, and one that has seen nothing but 7s and 8s. Their settings are taken over where they are stated: widths,
+ReLUs, dropout, limited weight norms and jittered pictures for the teacher, temperature 20, a student without any of
+these. What is not stated (optimizer, length, weight of the labels) is chosen here; learning rates are chosen for each
+kind of student by pictures that are held out of the training set, and test pictures judge once.
+
+Each finished training is kept under a name that ends in a fingerprint of all that it depends on, and one on its way is
+saved every few epochs, so that a run that was interrupted goes on where it was.
+
+    python -m kdcourse.labs.lab11 --profile full --folder build/lab11                # real MNIST, two hours of one core
+    python -m kdcourse.labs.lab11 --profile full --folder build/lab11 --mnist FOLDER # with the four files in a folder
+    python -m kdcourse.labs.lab11                                                    # 8 × 8 digits, half a minute
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.resources
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812  (the name that everybody knows it by)
+from torch import Tensor, nn
+from transformers import get_cosine_schedule_with_warmup
+
+from kdcourse import distillation_loss
+from kdcourse.files import write_whole, written_whole
+from kdcourse.hashing import hash_json, hash_tensors
+from kdcourse.labs import digits, mnist
+from kdcourse.labs.experiments import versions
+from kdcourse.labs.kept import kept
+from kdcourse.labs.mnist import Pictures
+from kdcourse.labs.verdict import Verdict, compare_paired
+
+RESULTS = Path(str(importlib.resources.files("kdcourse.labs"))) / "resources" / "lab11.json"
+"""What the full profile measured."""
+
+CLASSES = 10
+SAVED_EVERY = 5
+"""Epochs that an interruption can lose."""
+
+PAPER = {
+    "teacher": 67, "plain": 146, "distilled": 74,
+    "no threes": 206, "no threes, of the threes": 133, "no threes, corrected": 109,
+    "no threes, corrected, of the threes": 14, "only 7s and 8s, %": 47.3, "only 7s and 8s, corrected, %": 13.2,
+}  # fmt: skip
+"""Test errors that section 3 of the paper reports; the last two in percent."""
+
+Objective = Callable[[Tensor, Tensor], Tensor]
+"""`objective(logits, rows)`: what is minimized on a batch; `rows` (B,) says which pictures it holds."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained: Adam, a learning rate that rises for a tenth of the steps and falls as a cosine."""
+
+    steps: int
+    rate: float
+    batch_size: int = 128
+    jitter: int = 0
+    """Pixels by which a picture is shifted at most, in each direction, anew each time."""
+    max_norm: float = 0.0
+    """Limit of the norm of the weights that enter a hidden unit; 0 for none."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One student: its width, what it learns from, and which pictures."""
+
+    size: str
+    """`student`, `small` or `tiny`; see `Plan.widths`."""
+    alpha: float
+    temperature: float = 1.0
+    pictures: str = "all"
+    """`all`, `no threes`, `only 7s and 8s`, or `3%`."""
+    length: float = 1.0
+    """Of the plan's steps."""
+    jitter: bool = False
+    """Whether its pictures are shifted as the teacher's were, and the teacher answers them as they are."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the arms of an experiment have in common."""
+
+    teacher_width: int
+    widths: Mapping[str, int]
+    teacher: Recipe
+    steps: Mapping[str, int]
+    """By size of the student."""
+    rates: tuple[float, ...]
+    trial: float
+    """Share of its steps for which a student tries each rate."""
+    held_out: int
+    """Pictures of the training set that choose the rate."""
+    seeds: int
+    alpha: float = 0.1
+    """Weight of the labels where a teacher is heard, too."""
+    temperature: float = 20.0
+    temperatures: tuple[float, ...] = (1.0, 2.5, 4.0, 8.0, 20.0)
+    """Tried for the small students."""
+    input_dropout: float = 0.2
+    dropout: float = 0.5
+
+
+FULL = Plan(
+    teacher_width=1200,
+    widths={"student": 800, "small": 300, "tiny": 30},
+    teacher=Recipe(steps=28_000, rate=2e-3, batch_size=256, jitter=2, max_norm=3.5),
+    steps={"student": 18_000, "small": 9_400, "tiny": 9_400},
+    rates=(5e-4, 1e-3, 2e-3),
+    trial=0.25,
+    held_out=10_000,
+    seeds=3,
+)
+QUICK = Plan(
+    teacher_width=128,
+    widths={"student": 64, "small": 32, "tiny": 8},
+    teacher=Recipe(steps=1_500, rate=5e-3, batch_size=64, jitter=1, max_norm=3.5),
+    steps={"student": 600, "small": 600, "tiny": 600},
+    rates=(3e-3, 1e-2),
+    trial=0.5,
+    held_out=300,
+    seeds=3,
+    input_dropout=0.1,
+    dropout=0.3,
+)
+PROFILES = {"full": FULL, "quick": QUICK}
+
+
+def arms_of(plan: Plan) -> dict[str, Arm]:
+    """The students of an experiment, by name."""
+    taught = {"alpha": plan.alpha, "temperature": plan.temperature}
+    arms = {
+        "plain": Arm("student", alpha=1.0),
+        "distilled": Arm("student", **taught),
+        "no threes": Arm("student", **taught, pictures="no threes"),
+        "plain, no threes": Arm("student", alpha=1.0, pictures="no threes", length=0.25),
+        "only 7s and 8s": Arm("student", **taught, pictures="only 7s and 8s", length=0.25),
+        "plain, 3%": Arm("student", alpha=1.0, pictures="3%", length=0.25),
+        "distilled, 3%": Arm("student", **taught, pictures="3%", length=0.25),
+        "plain, jittered": Arm("student", alpha=1.0, jitter=True),
+        "distilled, jittered": Arm("student", **taught, jitter=True),
+        "distilled, a quarter of the steps": Arm("student", **taught, length=0.25),
+    }
+    for size in ("small", "tiny"):
+        arms[f"plain, {size}"] = Arm(size, alpha=1.0)
+        for temperature in plan.temperatures:
+            arms[f"T = {temperature:g}, {size}"] = Arm(size, plan.alpha, temperature)
+    return arms
+
+
+def network(side: int, width: int, input_dropout: float = 0.0, dropout: float = 0.0) -> nn.Sequential:
+    """Two hidden layers of `width` ReLUs; logits for ten classes of pictures (N, S, S)."""
+    layers: list[nn.Module] = [nn.Flatten(), nn.Dropout(input_dropout)]
+    for inputs in (side * side, width):
+        layers += [nn.Linear(inputs, width), nn.ReLU(), nn.Dropout(dropout)]
+    return nn.Sequential(*layers, nn.Linear(width, CLASSES))
+
+
+def shifted(images: Tensor, most: int) -> Tensor:
+    """Pictures (N, S, S), each shifted by up to `most` pixels in each direction; what comes in is paper, 0."""
+    if not most:
+        return images
+    count, side = len(images), images.shape[-1]
+    windows = F.pad(images, (most,) * 4).unfold(1, side, 1).unfold(2, side, 1)
+    down, right = torch.randint(0, 2 * most + 1, (2, count))
+    return windows[torch.arange(count), down, right]
+
+
+@torch.no_grad()
+def limit_norms(model: nn.Sequential, most: float) -> None:
+    """Scale down what enters a hidden unit if its norm is above `most`, in place (Srivastava et al. 2014)."""
+    if most:
+        *hidden, _ = [layer for layer in model if isinstance(layer, nn.Linear)]
+        for layer in hidden:
+            layer.weight.copy_(torch.renorm(layer.weight, p=2, dim=0, maxnorm=most))
+
+
+def train(
+    model: nn.Sequential, images: Tensor, objective: Callable[[nn.Module, Tensor, Tensor], Tensor], recipe: Recipe,
+    seed: int, unfinished: Path | None = None,
+) -> nn.Sequential:  # fmt: skip
+    """Train a network in place; it comes back in eval mode.
+
+    Args:
+        images: (N, S, S).
+        objective: `objective(model, images, rows)` of a batch (B, S, S), as it is after jitter, and its rows (B,).
+        seed: of the order, jitter and dropout. They are drawn anew at each epoch from the seed and its number, so that
+            a training that goes on is the one that was interrupted.
+        unfinished: a file to which the training is saved every few epochs, and from which it goes on.
+    """
+    optimizer = torch.optim.Adam(model.parameters(), recipe.rate, fused=True)
+    schedule = get_cosine_schedule_with_warmup(optimizer, recipe.steps // 10, recipe.steps)
+    parts = {"model": model, "optimizer": optimizer, "schedule": schedule}
+    step, epoch = _restore(parts, unfinished)
+    with torch.random.fork_rng():
+        while step < recipe.steps:
+            torch.manual_seed(seed * 100_003 + epoch)
+            model.train()
+            for rows in torch.randperm(len(images)).split(recipe.batch_size)[: recipe.steps - step]:
+                optimizer.zero_grad()
+                objective(model, shifted(images[rows], recipe.jitter), rows).backward()
+                optimizer.step()
+                schedule.step()
+                limit_norms(model, recipe.max_norm)
+                step += 1
+            epoch += 1
+            if unfinished and epoch % SAVED_EVERY == 0 and step < recipe.steps:
+                with written_whole(unfinished) as file:
+                    torch.save({name: part.state_dict() for name, part in parts.items()} | {"at": (step, epoch)}, file)
+    return model.eval()
+
+
+def _restore(parts: Mapping[str, Any], unfinished: Path | None) -> tuple[int, int]:
+    """Go on from a file, if it is there; the number of steps and epochs that are done."""
+    if unfinished is None or not unfinished.exists():
+        return 0, 0
+    states = torch.load(unfinished, weights_only=True)
+    for name, part in parts.items():
+        part.load_state_dict(states[name])
+    return states["at"]
+
+
+@torch.no_grad()
+def answers(model: nn.Module, images: Tensor) -> Tensor:
+    """Logits (N, 10)."""
+    return torch.cat([model(batch) for batch in images.split(1000)])
+
+
+def errors(logits: Tensor, labels: Tensor) -> int:
+    """How many pictures are taken for another digit."""
+    return int((logits.argmax(dim=1) != labels).sum())
+
+
+SHIFTS = torch.arange(-20, 20.05, 0.1)
+
+
+def best_shift(logits: Tensor, labels: Tensor, classes: Sequence[int]) -> float:
+    """What to add to the biases of some classes, to a tenth, so that errors are fewest; of several, the middle one.
+
+    The paper chooses 3.5 for the missing 3, and −7.6 where there is nothing but 7s and 8s, by the test pictures.
+    """
+    counts = torch.tensor([errors(moved(logits, classes, float(shift)), labels) for shift in SHIFTS])
+    best = (counts == counts.min()).nonzero().flatten()
+    return round(float(SHIFTS[best[len(best) // 2]]), 1)
+
+
+def moved(logits: Tensor, classes: Sequence[int], shift: float) -> Tensor:
+    """The logits of a model in which `shift` is added to the biases of some classes."""
+    added = torch.zeros(logits.shape[-1])
+    added[list(classes)] = shift
+    return logits + added
+
+
+def corrected_by_others(logits: Tensor, labels: Tensor, classes: Sequence[int]) -> Tensor:
+    """Logits with biases corrected, where each half of the pictures is corrected by what is best for the other half.
+
+    A correction that is chosen on the pictures that judge it, as in the paper, flatters itself a little.
+    """
+    halves = torch.arange(len(labels)) % 2 == 0
+    corrected = logits.clone()
+    for half in (halves, ~halves):
+        corrected[half] = moved(logits[half], classes, best_shift(logits[~half], labels[~half], classes))
+    return corrected
+
+
+OMITTED = {"no threes": [3], "plain, no threes": [3], "only 7s and 8s": [7, 8]}
+"""Arms whose biases are corrected, and of which classes."""
+
+
+@dataclass
+class Task:
+    """Pictures to learn from and to judge by, and what is computed of them, kept in `folder`."""
+
+    folder: Path
+    plan: Plan
+    train: Pictures
+    test: Pictures
+
+    @property
+    def side(self) -> int:
+        return self.train.images.shape[-1]
+
+    @cached_property
+    def digest(self) -> str:
+        """Of what every training depends on."""
+        tensors = {"train": self.train.images, "labels": self.train.labels, "test": self.test.images}
+        return hash_json({"pictures": hash_tensors(tensors), "versions": versions()})
+
+    @cached_property
+    def teacher(self) -> nn.Sequential:
+        """Dropout, limited norms, jittered pictures and their labels."""
+        plan = self.plan
+
+        def fit(unfinished: Path) -> nn.Sequential:
+            torch.manual_seed(0)
+            model = network(self.side, plan.teacher_width, plan.input_dropout, plan.dropout)
+            return train(model, self.train.images, self._labels_alone, plan.teacher, 0, unfinished)
+
+        settings = {"width": plan.teacher_width, "dropout": [plan.input_dropout, plan.dropout]}
+        weights = self._kept("teacher", settings | asdict(plan.teacher), lambda file: fit(file).state_dict())
+        model = network(self.side, plan.teacher_width, plan.input_dropout, plan.dropout)
+        model.load_state_dict({name: weights[name] for name in model.state_dict()})
+        return model.eval().requires_grad_(False)
+
+    @cached_property
+    def teachers_answers(self) -> Tensor:
+        """Its logits for the pictures of the training set as they are, (N, 10)."""
+        return answers(self.teacher, self.train.images)
+
+    def rows_of(self, arm: Arm, train: Pictures) -> Tensor:
+        """The numbers of the pictures that an arm learns from."""
+        every = torch.arange(len(train.labels))
+        if arm.pictures == "no threes":
+            return every[train.labels != 3]  # noqa: PLR2004
+        if arm.pictures == "only 7s and 8s":
+            return every[(train.labels == 7) | (train.labels == 8)]  # noqa: PLR2004
+        return every[: round(0.03 * len(every))] if arm.pictures == "3%" else every
+
+    def student(self, arm: Arm, rate: float, seed: int, *, held_out: int = 0, length: float = 1.0) -> nn.Sequential:
+        """A student that has learned; without the last `held_out` pictures, and for a share of its steps."""
+        pictures = Pictures(*(part[: len(part) - held_out] for part in self.train))
+        rows = self.rows_of(arm, pictures)
+        recipe = Recipe(
+            steps=round(self.plan.steps[arm.size] * arm.length * length),
+            rate=rate,
+            batch_size=128 if self.side == mnist.SIDE else 64,
+            jitter=self.plan.teacher.jitter if arm.jitter else 0,
+        )
+        settings = {**asdict(arm), **asdict(recipe), "width": self.plan.widths[arm.size], "held out": held_out}
+        settings |= {"teacher": "" if arm.alpha == 1 else hash_tensors(dict(self.teacher.state_dict()))}
+
+        def fit(unfinished: Path) -> nn.Sequential:
+            torch.manual_seed(1_000 + seed)
+            model = network(self.side, self.plan.widths[arm.size])
+            return train(model, pictures.images[rows], self._objective(arm, rows), recipe, seed, unfinished)
+
+        name = "-".join([arm.size, f"alpha{arm.alpha:g}", arm.pictures.replace(" ", ""), str(seed)])
+        weights = self._kept(name, settings | {"seed": seed}, lambda file: fit(file).state_dict())
+        model = network(self.side, self.plan.widths[arm.size])
+        model.load_state_dict({name: weights[name] for name in model.state_dict()})
+        return model.eval()
+
+    def _labels_alone(self, model: nn.Module, images: Tensor, rows: Tensor) -> Tensor:
+        return F.cross_entropy(model(images), self.train.labels[rows])
+
+    def _objective(self, arm: Arm, chosen: Tensor) -> Callable[[nn.Module, Tensor, Tensor], Tensor]:
+        """What an arm minimizes on a batch of its pictures, `chosen` of all."""
+        labels = self.train.labels[chosen]
+        cached = torch.empty(0) if arm.alpha == 1 or arm.jitter else self.teachers_answers[chosen]
+
+        def minimized(model: nn.Module, images: Tensor, rows: Tensor) -> Tensor:
+            logits = model(images)
+            if arm.alpha == 1:
+                return F.cross_entropy(logits, labels[rows])
+            if arm.jitter:
+                with torch.no_grad():
+                    taught = self.teacher(images)
+            else:
+                taught = cached[rows]
+            return distillation_loss(
+                logits, taught, labels[rows], alpha=arm.alpha, temperature=arm.temperature
+            ).total  # fmt: skip
+
+        return minimized
+
+    def _kept(
+        self, name: str, settings: Mapping[str, Any], make: Callable[[Path], Mapping[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """Weights that were trained before, or are trained now; `seconds` says how long it took."""
+        stem = f"{name}-{hash_json({'task': self.digest, **settings})[:16]}"
+        unfinished = self.folder / f".{stem}.unfinished"
+
+        def timed() -> dict[str, Tensor]:
+            started = time.process_time()
+            weights = dict(make(unfinished))
+            return weights | {"seconds": torch.tensor(time.process_time() - started)}
+
+        tensors = kept(self.folder / f"{stem}.safetensors", timed)
+        unfinished.unlink(missing_ok=True)
+        self.seconds[stem] = float(tensors["seconds"])
+        return tensors
+
+    @cached_property
+    def seconds(self) -> dict[str, float]:
+        """Of one core, by training; of one that was interrupted, those since."""
+        return {}
+
+    def kind(self, arm: Arm) -> str:
+        """Arms of a kind take one learning rate: those of a size that hear a teacher, and those that do not."""
+        return f"{arm.size}, {'plain' if arm.alpha == 1 else 'distilled'}"
+
+    def try_rates(self, arm: Arm) -> dict[float, int]:
+        """By learning rate, the errors on the pictures that are held out, of one seed that no result has."""
+        arm = Arm(arm.size, arm.alpha, arm.temperature)
+        held_out = self.plan.held_out
+        images, labels = (part[-held_out:] for part in self.train)
+        return {
+            rate: errors(
+                answers(self.student(arm, rate, 99, held_out=held_out, length=self.plan.trial), images), labels
+            )
+            for rate in self.plan.rates
+        }  # fmt: skip
+
+
+def load_task(folder: Path, plan: Plan, pictures: Path | None = None) -> Task:
+    """MNIST for the plan of the full profile; for others, the 8 × 8 digits of scikit-learn.
+
+    Args:
+        pictures: a folder that has MNIST's four files; see `kdcourse.labs.mnist.load`.
+    """
+    if plan is FULL or pictures:
+        return Task(folder, plan, mnist.load("train", pictures), mnist.load("test", pictures))
+    images, labels = digits.load()
+    images = images.reshape(-1, 8, 8)
+    cut = 2 * len(images) // 3
+    return Task(folder, plan, Pictures(images[:cut], labels[:cut]), Pictures(images[cut:], labels[cut:]))
+
+
+@dataclass
+class Results:
+    """What an experiment measured."""
+
+    labels: list[int]
+    """Of the test pictures, how many there are of each digit."""
+    teacher: list[list[int]]
+    """The test pictures that it takes for another digit, and for which."""
+    arms: dict[str, list[list[list[int]]]]
+    """By arm, for each seed, the same of a student."""
+    corrected: dict[str, list[dict[str, float]]]
+    """By arm with omitted digits, for each seed, what `judge_corrected` says."""
+    trials: dict[str, dict[str, int]]
+    """By kind of student and learning rate, the errors on pictures held out."""
+    plan: dict[str, Any]
+    minutes: float
+    """Of one core, all trainings."""
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def pictures(self) -> int:
+        return sum(self.labels)
+
+    def errors(self, arm: str) -> list[int]:
+        """One number for each seed; `teacher` has one."""
+        return [len(wrong) for wrong in self._wrong(arm)]
+
+    def right(self, arm: str) -> np.ndarray:
+        """Whether each student was right about each test picture, (seeds, pictures)."""
+        wrong = self._wrong(arm)
+        right = np.ones((len(wrong), self.pictures))
+        for row, pairs in zip(right, wrong, strict=True):
+            row[[index for index, _ in pairs]] = 0
+        return right
+
+    def compare(self, first: str, second: str) -> Verdict:
+        """By which share of the pictures the second arm is right more often, over other seeds and other pictures."""
+        return compare_paired(self.right(first), self.right(second))
+
+    def share_saved(self, first: str, second: str) -> float:
+        """Of the first arm's errors, in the mean over seeds, the share that the second does not make."""
+        return 1 - mean(self.errors(second)) / mean(self.errors(first))
+
+    def _wrong(self, arm: str) -> list[list[list[int]]]:
+        return [self.teacher] if arm == "teacher" else self.arms[arm]
+
+    def save(self, path: Path) -> None:
+        """Whole or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(asdict(self), separators=(",", ":")) + "\n")
+
+    @classmethod
+    def load(cls, path: Path = RESULTS) -> Results:
+        """What `save` wrote."""
+        return cls(**json.loads(path.read_text(encoding="utf-8")))
+
+
+def judge_corrected(logits: Tensor, labels: Tensor, classes: Sequence[int]) -> dict[str, float]:
+    """A student's errors without correction, with the paper's, and with one that other pictures have chosen.
+
+    Each is counted over all pictures, and over those of the first of the classes.
+    """
+    shift = best_shift(logits, labels, classes)
+    own = labels == classes[0]
+    judged: dict[str, float] = {"shift": shift}
+    for name, answer in (
+        ("as it is", logits),
+        ("by the test pictures", moved(logits, classes, shift)),
+        ("by other pictures", corrected_by_others(logits, labels, classes)),
+    ):
+        judged |= {name: errors(answer, labels), f"{name}, of its own": errors(answer[own], labels[own])}
+    return judged
+
+
+def wrong_answers(logits: Tensor, labels: Tensor) -> list[list[int]]:
+    """The pictures that are taken for another digit, and for which."""
+    choice = logits.argmax(dim=1)
+    return [[index, int(choice[index])] for index in (choice != labels).nonzero().flatten().tolist()]
+
+
+def run_all(
+    task: Task, names: Sequence[str] = (), seeds: Sequence[int] = (), announce: Callable[[str], object] = print
+) -> Results:
+    """Train, or fetch, all students of a task, and judge them."""
+    arms, seeds = arms_of(task.plan), list(seeds) or list(range(task.plan.seeds))
+    names = list(names) or list(arms)
+    images, labels = task.test
+    wrong: dict[str, list[list[list[int]]]] = {}
+    corrected: dict[str, list[dict[str, float]]] = {}
+    trials: dict[str, dict[float, int]] = {}
+    teacher = wrong_answers(answers(task.teacher, images), labels)
+    announce(f"teacher: {len(teacher)} errors")
+    for name in names:
+        arm = arms[name]
+        kind = task.kind(arm)
+        if kind not in trials:
+            trials[kind] = task.try_rates(replace(arm, temperature=task.plan.temperature) if arm.alpha < 1 else arm)
+        rate = min(trials[kind], key=trials[kind].__getitem__)
+        logits = [answers(task.student(arm, rate, seed), images) for seed in seeds]
+        wrong[name] = [wrong_answers(each, labels) for each in logits]
+        if name in OMITTED:
+            corrected[name] = [judge_corrected(each, labels, OMITTED[name]) for each in logits]
+        announce(f"{name}: {', '.join(str(len(each)) for each in wrong[name])} errors at a rate of {rate:g}")
+    return Results(
+        labels=torch.bincount(labels, minlength=CLASSES).tolist(),
+        teacher=teacher,
+        arms={name: wrong[name] for name in names if name not in OMITTED},
+        corrected=corrected,
+        trials={kind: {f"{rate:g}": count for rate, count in tried.items()} for kind, tried in trials.items()},
+        plan=asdict(task.plan),
+        minutes=round(sum(task.seconds.values()) / 60, 1),
+        versions=versions(),
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line: see `--help`."""
+    parser = argparse.ArgumentParser(prog="python -m kdcourse.labs.lab11", description=__doc__.partition("\n")[0])
+    parser.add_argument("--profile", choices=PROFILES, default="quick")
+    parser.add_argument("--folder", type=Path, default=Path("build/lab11"), help="keeps what is finished")
+    parser.add_argument("--mnist", type=Path, help="a folder that has MNIST's four files; the asset if none is named")
+    parser.add_argument("--arms", nargs="+", metavar="ARM", choices=arms_of(FULL), default=list(arms_of(FULL)))
+    parser.add_argument("--seeds", nargs="+", type=int, help="numbers; all of the profile if none is named")
+    chosen = parser.parse_args(arguments)
+    torch.set_num_threads(1)  # networks this small are not faster with more, and a second process is
+    task = load_task(chosen.folder / chosen.profile, PROFILES[chosen.profile], chosen.mnist)
+    results = run_all(task, chosen.arms, chosen.seeds or ())
+    results.save(task.folder / "results.json")
+    print(f"{task.folder / 'results.json'} has what was measured.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
