@@ -21,17 +21,23 @@ def kept(path: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.parent / f".{path.name}.lock"):
         if path.exists():
-            found = _undamaged(path)
+            found = undamaged(path)
             if found is not None:
                 return found
             print(f"{path} was damaged: it is now {set_aside(path).name}, and is computed anew.")
         tensors = {name: tensor.contiguous() for name, tensor in make().items()}
         with written_whole(path) as unfinished:
-            save_file(tensors, unfinished, metadata={DIGEST: hash_tensors(tensors)})
+            save_sealed(tensors, unfinished)
     return tensors
 
 
-def _undamaged(path: Path) -> dict[str, Tensor] | None:
+def save_sealed(tensors: dict[str, Tensor], path: Path) -> None:
+    """Write tensors with the SHA-256 of what they hold, to which `undamaged` holds them."""
+    save_file(tensors, path, metadata={DIGEST: hash_tensors(tensors)})
+
+
+def undamaged(path: Path) -> dict[str, Tensor] | None:
+    """The tensors of a file that `save_sealed` wrote; None if it is missing, damaged or another's."""
     try:
         with safe_open(path, "pt") as file:
             expected = (file.metadata() or {}).get(DIGEST)

@@ -30,6 +30,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
+from filelock import FileLock
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -41,7 +43,7 @@ from kdcourse.hashing import hash_json, hash_tensors, hash_weights
 from kdcourse.heads import HeadAside, ImplicitLogits
 from kdcourse.labs import data, models
 from kdcourse.labs.experiments import Progress, from_last_checkpoint, versions
-from kdcourse.labs.kept import kept
+from kdcourse.labs.kept import kept, save_sealed, undamaged
 from kdcourse.labs.metrics.calibration_error import BINS
 from kdcourse.labs.verdict import Verdict, compare_paired
 from kdcourse.trainer import DistillationArguments, DistillationTrainer
@@ -428,7 +430,7 @@ def run(task: Task, name: str, seed: int) -> Run:
     folder = task.folder / f"{name.replace(' ', '-').replace(chr(39), '')}-{seed}-{_digest(task, name, seed)[:16]}"
     task.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(task.folder / f".{folder.name}.lock"):
-        if folder.exists() and _undamaged(folder / MEASURED_FILE) is None:
+        if folder.exists() and undamaged(folder / MEASURED_FILE) is None:
             print(f"{folder} was damaged: it is now {set_aside(folder).name}, and is trained anew.")
         if not folder.exists():
             unfinished = task.folder / f".{folder.name}"
@@ -475,7 +477,7 @@ def _train_and_measure(task: Task, name: str, seed: int, folder: Path) -> None:
         for where, of_set in judge_all(student, task).items()
         for metric, tensor in of_set.items()
     }
-    save_file(measured, folder / MEASURED_FILE, metadata={DIGEST: hash_tensors(measured)})
+    save_sealed(measured, folder / MEASURED_FILE)
     about = {"by steps": judge.losses, "writes": writes(student, task), "cost": cost}
     write_whole(folder / ABOUT_FILE, json.dumps(about, indent=1))
 
