@@ -72,6 +72,8 @@ class Recipe:
     """Pixels by which a picture is shifted at most, in each direction, anew each time."""
     max_norm: float = 0.0
     """Limit of the norm of the weights that enter a hidden unit; 0 for none."""
+    bf16: bool = False
+    """Multiply matrices in bfloat16, which takes half the time on a CPU that can."""
 
 
 @dataclass(frozen=True)
@@ -110,14 +112,15 @@ class Plan:
     temperature: float = 20.0
     temperatures: tuple[float, ...] = (1.0, 2.5, 4.0, 8.0, 20.0)
     """Tried for the small students."""
-    input_dropout: float = 0.2
-    dropout: float = 0.5
+    input_dropout: float = 0.1
+    dropout: float = 0.4
+    """Of the teacher."""
 
 
 FULL = Plan(
     teacher_width=1200,
     widths={"student": 800, "small": 300, "tiny": 30},
-    teacher=Recipe(steps=28_000, rate=2e-3, batch_size=256, jitter=2, max_norm=3.5),
+    teacher=Recipe(steps=14_000, rate=2e-3, batch_size=512, jitter=2, max_norm=2.5, bf16=True),
     steps={"student": 18_000, "small": 9_400, "tiny": 9_400},
     rates=(5e-4, 1e-3, 2e-3),
     trial=0.25,
@@ -152,6 +155,7 @@ def arms_of(plan: Plan) -> dict[str, Arm]:
         "distilled, 3%": Arm("student", **taught, pictures="3%", length=0.25),
         "plain, jittered": Arm("student", alpha=1.0, jitter=True),
         "distilled, jittered": Arm("student", **taught, jitter=True),
+        "plain, a quarter of the steps": Arm("student", alpha=1.0, length=0.25),
         "distilled, a quarter of the steps": Arm("student", **taught, length=0.25),
     }
     for size in ("small", "tiny"):
@@ -211,7 +215,9 @@ def train(
             model.train()
             for rows in torch.randperm(len(images)).split(recipe.batch_size)[: recipe.steps - step]:
                 optimizer.zero_grad()
-                objective(model, shifted(images[rows], recipe.jitter), rows).backward()
+                with torch.autocast(images.device.type, torch.bfloat16, enabled=recipe.bf16):
+                    loss = objective(model, shifted(images[rows], recipe.jitter), rows)
+                loss.backward()
                 optimizer.step()
                 schedule.step()
                 limit_norms(model, recipe.max_norm)
