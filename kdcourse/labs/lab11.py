@@ -121,9 +121,9 @@ FULL = Plan(
     teacher_width=1200,
     widths={"student": 800, "small": 300, "tiny": 30},
     teacher=Recipe(steps=14_000, rate=2e-3, batch_size=512, jitter=2, max_norm=2.5, bf16=True),
-    steps={"student": 18_000, "small": 9_400, "tiny": 9_400},
-    rates=(5e-4, 1e-3, 2e-3),
-    trial=0.25,
+    steps={"student": 16_000, "small": 6_000, "tiny": 6_000},
+    rates=(1e-3, 2e-3, 4e-3, 8e-3),
+    trial=0.3,
     held_out=10_000,
     seeds=3,
 )
@@ -153,8 +153,8 @@ def arms_of(plan: Plan) -> dict[str, Arm]:
         "only 7s and 8s": Arm("student", **taught, pictures="only 7s and 8s", length=0.25),
         "plain, 3%": Arm("student", alpha=1.0, pictures="3%", length=0.25),
         "distilled, 3%": Arm("student", **taught, pictures="3%", length=0.25),
-        "plain, jittered": Arm("student", alpha=1.0, jitter=True),
-        "distilled, jittered": Arm("student", **taught, jitter=True),
+        "plain, jittered": Arm("student", alpha=1.0, length=0.5, jitter=True),
+        "distilled, jittered": Arm("student", **taught, length=0.5, jitter=True),
         "plain, a quarter of the steps": Arm("student", alpha=1.0, length=0.25),
         "distilled, a quarter of the steps": Arm("student", **taught, length=0.25),
     }
