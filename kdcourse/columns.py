@@ -41,6 +41,13 @@ ANSWERS = (LOGITS_COLUMN, ROW_COLUMN, TOPK_IDS_COLUMN, TOPK_LOG_PROBS_COLUMN)
 """What of a teacher's columns is its answer, and not what it reads."""
 
 
+class SignatureColumns(list[str]):
+    """The columns that student and teacher read, by name; and any whose name says that it is the teacher's."""
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or str(name).startswith(TEACHER_PREFIX)
+
+
 def once_per_model(look: Callable[[Any], Answer]) -> Callable[[Any], Answer]:
     """What is the same at every step is looked up at the first: a large model has thousands of modules."""
     seen: WeakKeyDictionary[Any, Answer] = WeakKeyDictionary()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from kdcourse.checks import MismatchError
 from kdcourse.columns import TEACHER_PREFIX, once_per_model, reads_segments, unwrapped
-from kdcourse.tasks import Task, task_of
+from kdcourse.tasks import LABELLED_TASKS, Task, task_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -89,6 +89,44 @@ def check_language_models(
                 "nor predict the last ones. Load the tokenizer that it was trained with, without added tokens."
             )
     return shared
+
+
+def check_fit(
+    student: Any,
+    teacher: Any,
+    student_tokenizer: Any,
+    teacher_tokenizer: PreTrainedTokenizerBase | None,
+) -> int | None:
+    """Refuse a pair that cannot work; for language models of different width, the vocabulary that they share.
+
+    Modules that are no models of transformers are not looked into; the first batch is, and shapes are at each step.
+
+    Raises:
+        MismatchError: see `check_classifiers` and `check_language_models`.
+        ValueError: student and teacher share weights, which the student's training would change.
+    """
+    if {id(weight) for weight in student.parameters()} & {id(weight) for weight in teacher.parameters()}:
+        raise ValueError(
+            "Student and teacher share weights: each step would change the teacher, and the teacher is frozen. "
+            "Pass copy.deepcopy(model) as the teacher."
+        )
+    if (task := require_same_task(student, teacher)) is None:
+        check_alone("student", student, student_tokenizer)
+        check_alone("teacher", teacher, teacher_tokenizer or student_tokenizer)
+        return None
+    if task in LABELLED_TASKS:
+        check_classifiers(student, teacher, student_tokenizer, teacher_tokenizer or student_tokenizer, repair=True)
+    if student_tokenizer is not None and teacher_tokenizer is not None and task == "language model":
+        return check_language_models(student, teacher, student_tokenizer, teacher_tokenizer)
+    ours, theirs = vocabulary_of(student), vocabulary_of(teacher)
+    if ours and theirs and ours != theirs and teacher_tokenizer is None:
+        raise MismatchError(
+            f"The student's vocabulary has {ours:,} ids and the teacher's {theirs:,}, so an id may mean "
+            "another word to each. Pass the two tokenizers, processing_class and teacher_processing_class: language "
+            "models are then compared id by id, and a classifier's teacher can read columns of its own (see "
+            "kdcourse.columns.tokenize)."
+        )
+    return None
 
 
 def tokenizer_of(processing_class: Any) -> PreTrainedTokenizerBase | None:
@@ -238,6 +276,16 @@ def check_classifier(
     _require_pad_token(role, model)
     if role == "teacher":
         _require_trained_head(model)
+
+
+def check_alone(role: str, model: Any, tokenizer: Any) -> None:
+    """Refuse a classifier whose own configuration says that it gives no distribution over classes.
+
+    Raises:
+        MismatchError: see `check_classifier`.
+    """
+    if task_of(model) in LABELLED_TASKS:
+        check_classifier(role, unwrapped(model), tokenizer, repair=True)
 
 
 def require_same_names(student: Any, names: Sequence[str]) -> None:

@@ -13,6 +13,9 @@ Task = Literal["classifier", "token classifier", "language model"]
 
 TASKS: tuple[Task, ...] = get_args(Task)
 
+LABELLED_TASKS: tuple[Task, ...] = ("classifier", "token classifier")
+"""Those whose classes have names."""
+
 _REGISTERS: dict[Task, tuple[str, ...]] = {
     "classifier": (
         "SEQUENCE_CLASSIFICATION", "IMAGE_CLASSIFICATION", "VIDEO_CLASSIFICATION", "AUDIO_CLASSIFICATION",

@@ -86,6 +86,13 @@ class ModelTeacher:
             return call(self.model, arguments_for(self.model, inputs))
 
 
+def placed(teacher: nn.Module, device: torch.device) -> nn.Module:
+    """The teacher beside the student, unless it is spread over devices or quantised, and so placed already."""
+    if getattr(teacher, "hf_device_map", None) or getattr(teacher, "is_quantized", False):
+        return teacher
+    return teacher.to(device)
+
+
 def ask(teacher: nn.Module, inputs: Batch) -> Tensor:
     """A teacher's logits for what it can read of a batch."""
     return logits_of(teacher(**arguments_for(teacher, inputs)))

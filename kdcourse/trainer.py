@@ -22,6 +22,7 @@ from kdcourse.columns import (
     ROW_COLUMN,
     TEACHER_PREFIX,
     Batch,
+    SignatureColumns,
     is_packed,
     only_read_by,
     student_features,
@@ -29,13 +30,11 @@ from kdcourse.columns import (
 )
 from kdcourse.compat import (
     balance_weight,
-    check_classifier,
-    check_classifiers,
-    check_language_models,
+    check_alone,
+    check_fit,
     require_output_per_label,
     require_room,
     require_same_names,
-    require_same_task,
     require_segments,
     tokenizer_of,
     vocabulary_of,
@@ -51,8 +50,8 @@ from kdcourse.loss import (
     token_distillation_loss,
 )
 from kdcourse.on_policy import OnPolicy, Writer, require_writer
-from kdcourse.tasks import TASKS, Task, task_of
-from kdcourse.teacher import CachedTeacher, ColumnTeacher, ModelTeacher, Teacher, logits_of
+from kdcourse.tasks import LABELLED_TASKS, TASKS, Task, task_of
+from kdcourse.teacher import CachedTeacher, ColumnTeacher, ModelTeacher, Teacher, logits_of, placed
 from kdcourse.topk import Logits
 
 ROWS_AND_CLASSES = 2
@@ -66,9 +65,6 @@ OBJECTIVES: dict[Task, Callable[..., DistillationLoss]] = {
 
 StudentLogits = Tensor | ImplicitLogits
 TeacherLogits = Logits | ImplicitLogits
-
-LABELLED_TASKS: tuple[Task, ...] = ("classifier", "token classifier")
-"""Those whose classes have names."""
 
 
 @dataclass
@@ -187,7 +183,7 @@ class DistillationTrainer(Trainer):
         if tokenizer is not None and self._is_shifted and kwargs.get("data_collator") is None:
             self.data_collator = LanguageModelCollator(tokenizer)  # the Trainer's own does not pad labels
         if isinstance(teacher, nn.Module):
-            teacher = ModelTeacher(_placed(teacher, args.device), self._vocabulary)
+            teacher = ModelTeacher(placed(teacher, args.device), self._vocabulary)
         # An attribute of the trainer, not of the student: model.train() must not reach it, nor a checkpoint hold it.
         self.teacher: Teacher = ColumnTeacher(vocabulary_of(self.model)) if teacher is None else teacher
         self._trained, self._evaluated = Averages(), Averages()
@@ -501,65 +497,3 @@ def without_labels(loss: DistillationLoss, alpha: float) -> DistillationLoss:
     A hard term would take what the student has written for what is right.
     """
     return loss._replace(total=(1 - alpha) * loss.total, hard=torch.zeros_like(loss.hard))
-
-
-class SignatureColumns(list[str]):
-    """The columns that student and teacher read, by name; and any whose name says that it is the teacher's."""
-
-    def __contains__(self, name: object) -> bool:
-        return super().__contains__(name) or str(name).startswith(TEACHER_PREFIX)
-
-
-def check_alone(role: str, model: Any, tokenizer: Any) -> None:
-    """Refuse a classifier whose own configuration says that it gives no distribution over classes.
-
-    Raises:
-        MismatchError: see `kdcourse.compat.check_classifier`.
-    """
-    if task_of(model) in LABELLED_TASKS:
-        check_classifier(role, unwrapped(model), tokenizer, repair=True)
-
-
-def check_fit(
-    student: Any,
-    teacher: Any,
-    student_tokenizer: Any,
-    teacher_tokenizer: PreTrainedTokenizerBase | None,
-) -> int | None:
-    """Refuse a pair that cannot work; for language models of different width, the vocabulary that they share.
-
-    Modules that are no models of transformers are not looked into; the first batch is, and shapes are at each step.
-
-    Raises:
-        MismatchError: see `kdcourse.check_classifiers` and `kdcourse.check_language_models`.
-        ValueError: student and teacher share weights, which the student's training would change.
-    """
-    if {id(weight) for weight in student.parameters()} & {id(weight) for weight in teacher.parameters()}:
-        raise ValueError(
-            "Student and teacher share weights: each step would change the teacher, and the teacher is frozen. "
-            "Pass copy.deepcopy(model) as the teacher."
-        )
-    if (task := require_same_task(student, teacher)) is None:
-        check_alone("student", student, student_tokenizer)
-        check_alone("teacher", teacher, teacher_tokenizer or student_tokenizer)
-        return None
-    if task in LABELLED_TASKS:
-        check_classifiers(student, teacher, student_tokenizer, teacher_tokenizer or student_tokenizer, repair=True)
-    if student_tokenizer is not None and teacher_tokenizer is not None and task == "language model":
-        return check_language_models(student, teacher, student_tokenizer, teacher_tokenizer)
-    ours, theirs = vocabulary_of(student), vocabulary_of(teacher)
-    if ours and theirs and ours != theirs and teacher_tokenizer is None:
-        raise MismatchError(
-            f"The student's vocabulary has {ours:,} ids and the teacher's {theirs:,}, so an id may mean "
-            "another word to each. Pass the two tokenizers, processing_class and teacher_processing_class: language "
-            "models are then compared id by id, and a classifier's teacher can read columns of its own (see "
-            "kdcourse.columns.tokenize)."
-        )
-    return None
-
-
-def _placed(teacher: nn.Module, device: torch.device) -> nn.Module:
-    """The teacher beside the student, unless it is spread over devices or quantised, and so placed already."""
-    if getattr(teacher, "hf_device_map", None) or getattr(teacher, "is_quantized", False):
-        return teacher
-    return teacher.to(device)
