@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from kdcourse.checks import MismatchError
     from kdcourse.compat import check_classifiers, check_language_models
     from kdcourse.divergence import forward_kl, jensen_shannon, reverse_kl
+    from kdcourse.features import Feature
     from kdcourse.fused import fused_lm_distillation_loss
     from kdcourse.loss import (
         DistillationLoss,
@@ -32,6 +33,7 @@ _HOMES = {
     "forward_kl": "divergence",
     "jensen_shannon": "divergence",
     "reverse_kl": "divergence",
+    "Feature": "features",
     "fused_lm_distillation_loss": "fused",
     "DistillationLoss": "loss",
     "distillation_loss": "loss",
@@ -46,6 +48,7 @@ __all__ = [
     "DistillationArguments",
     "DistillationLoss",
     "DistillationTrainer",
+    "Feature",
     "MismatchError",
     "OnPolicy",
     "check_classifiers",

@@ -63,6 +63,8 @@ def said_of_a_checkpoint(checkpoint: Path | str | None) -> Iterator[None]:
     """What the depths of PyTorch say of a damaged file, as a sentence with its folder and what to do."""
     try:
         yield
+    except CheckpointError:  # said already
+        raise
     except (SafetensorError, RuntimeError, OSError, EOFError, ValueError, TypeError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines() or [type(error).__name__]
         raise CheckpointError(

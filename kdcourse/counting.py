@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from kdcourse.checks import IGNORED_LABEL
-from kdcourse.columns import LABELS, Batch
+from kdcourse.columns import LABELS, Batch, is_packed
 from kdcourse.loss import DistillationLoss
 
 
@@ -20,27 +21,62 @@ class WrittenBatch(dict[str, Any]):
 
 
 class Averages:
-    """The hard and the soft term per row of their own, over many batches and all processes."""
+    """The hard and the soft term per row of their own, over many batches and all processes; and of features likewise.
 
-    def __init__(self) -> None:
-        self._sums = torch.zeros(2, dtype=torch.float32)  # whatever the default is: bfloat16 counts to 256
-        self._items = torch.zeros(2, dtype=torch.float32)
+    Args:
+        feature_weights: what the loss of each feature is times, where there are some.
+    """
 
-    def add_sums(self, loss: DistillationLoss, divided_by: Tensor) -> None:
-        """The sums behind a loss, which were divided by `divided_by`: (labelled, taught) rows."""
-        sums = torch.stack([loss.hard.detach(), loss.soft.detach()]) * divided_by
+    def __init__(self, feature_weights: Sequence[float] = ()) -> None:
+        self._feature_weights = list(feature_weights)
+        terms = 2 + len(self._feature_weights)
+        self._sums = torch.zeros(terms, dtype=torch.float32)  # whatever the default is: bfloat16 counts to 256
+        self._items = torch.zeros(terms, dtype=torch.float32)
+
+    def add_sums(self, loss: DistillationLoss, divided_by: Tensor, features: Tensor | None = None) -> None:
+        """The sums behind a loss, which were divided by `divided_by`: (labelled, taught) rows, and features'."""
+        losses = torch.stack([loss.hard.detach(), loss.soft.detach()])
+        if features is not None:
+            losses = torch.cat([losses, features.detach()])
+        sums = losses * divided_by
         self._sums = self._sums.to(sums.device) + sums  # stays on the device: fetching it would make each step wait
 
     def add_items(self, items: Tensor) -> None:
-        """(labelled, taught) rows of this process."""
+        """(labelled, taught) rows of this process, and those of features."""
         self._items = self._items.to(items.device) + items
 
     def means(self, accelerator: Accelerator) -> dict[str, float]:
-        """`hard_loss` and `soft_loss` in nats, each only if there was a row for it."""
+        """`hard_loss` and `soft_loss` in nats, each only if there was a row for it; and `feature_loss`, the weighted
+        sum that was added to them, if there are features.
+        """
         totals = torch.stack([self._sums.to(accelerator.device), self._items.to(accelerator.device)])
         sums, items = accelerator.reduce(totals, reduction="sum").tolist()
-        names = ("hard_loss", "soft_loss")
-        return {name: total / count for name, total, count in zip(names, sums, items, strict=True) if count}
+        means = [total / count if count else None for total, count in zip(sums, items, strict=True)]
+        named = {name: mean for name, mean in zip(("hard_loss", "soft_loss"), means, strict=False) if mean is not None}
+        if self._feature_weights and any(items[2:]):
+            named["feature_loss"] = sum(
+                weight * (mean or 0.0) for weight, mean in zip(self._feature_weights, means[2:], strict=True)
+            )
+        return named
+
+
+def real_positions(batch: Batch, own: int | None = None) -> tuple[Tensor, Tensor | None]:
+    """Which rows of a batch count, (B,), and which of its tokens, (B, T): those that are no padding; None without any.
+
+    Args:
+        own: of the first so many rows alone (of texts, where they are packed into one row); of all, if None.
+    """
+    first = next(each for each in batch.values() if isinstance(each, Tensor))
+    rows = torch.arange(len(first), device=first.device) < (len(first) if own is None or is_packed(batch) else own)
+    ids, mask = batch.get("input_ids"), batch.get("attention_mask")
+    if mask is None or mask.ndim != 2:  # noqa: PLR2004  (of whole attention, which says nothing of padding alone)
+        mask = None if ids is None else torch.ones_like(ids)
+    if mask is None:
+        return rows, None
+    tokens = mask.bool() & rows[:, None]
+    if own is not None and is_packed(batch):
+        tokens &= (batch["position_ids"] == 0).cumsum(dim=1) <= own
+    return rows, tokens
 
 
 def labels_of(batch: Batch, is_shifted: bool) -> Tensor | None:

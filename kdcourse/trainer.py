@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import PreTrainedTokenizerBase, Trainer, TrainingArguments
+from transformers import PreTrainedTokenizerBase, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from kdcourse.checkpoints import EpochOrder, require_whole, said_of_a_checkpoint
@@ -40,6 +40,8 @@ from kdcourse.compat import (
     vocabulary_of,
 )
 from kdcourse.counting import Averages, WrittenBatch, count_items, labels_of
+from kdcourse.feature_trainer import FeatureTrainer
+from kdcourse.features import Feature, Features
 from kdcourse.heads import HeadAside, ImplicitLogits, cut, implicit_lm_distillation_loss
 from kdcourse.loss import (
     DistillationLoss,
@@ -132,7 +134,7 @@ class DistillationArguments(TrainingArguments):
         return values | {"on_policy": asdict(self.own_text) if self.own_text else None}
 
 
-class DistillationTrainer(Trainer):
+class DistillationTrainer(FeatureTrainer):
     """Trains a classifier (of examples or of tokens) or a causal language model on labels and on a teacher.
 
     Args:
@@ -144,11 +146,13 @@ class DistillationTrainer(Trainer):
         data_collator: for a language model that has a tokenizer, `LanguageModelCollator` if you pass none: it pads
             labels with ids, and reads conversations.
         args: `DistillationArguments`.
+        features: layers of the student that learn from layers of the teacher, which is a model then; what they give is
+            added to the objective, Σ weight · loss (see `kdcourse.Feature`).
 
     A row whose label is -100 teaches a classifier by the teacher alone; a token without a label does not teach. The
     loss of an optimizer step is the same however it is cut into micro-batches and spread over processes: sums are
     divided by the rows of the whole step, not of each piece. `hard_loss` and `soft_loss` are logged beside `loss`, in
-    nats per labelled and per taught row.
+    nats per labelled and per taught row; and `feature_loss`, the sum that features add.
     """
 
     args: DistillationArguments
@@ -164,6 +168,7 @@ class DistillationTrainer(Trainer):
         *,
         teacher: nn.Module | Teacher | None = None,
         teacher_processing_class: PreTrainedTokenizerBase | None = None,
+        features: Sequence[Feature] = (),
         **kwargs: Any,
     ) -> None:
         if not isinstance(args, DistillationArguments):
@@ -178,6 +183,7 @@ class DistillationTrainer(Trainer):
             )
         super().__init__(model, args, **kwargs)
         self._teachers_tokenizer = tokenizer_of(teacher_processing_class)
+        self._pairs = features
         self._meet(self.model, teacher)
         tokenizer = tokenizer_of(self.processing_class)
         if tokenizer is not None and self._is_shifted and kwargs.get("data_collator") is None:
@@ -186,7 +192,7 @@ class DistillationTrainer(Trainer):
             teacher = ModelTeacher(placed(teacher, args.device), self._vocabulary)
         # An attribute of the trainer, not of the student: model.train() must not reach it, nor a checkpoint hold it.
         self.teacher: Teacher = ColumnTeacher(vocabulary_of(self.model)) if teacher is None else teacher
-        self._trained, self._evaluated = Averages(), Averages()
+        self._trained, self._evaluated = Averages(self.features.weights), Averages(self.features.weights)
         self._epoch_order = EpochOrder()
         self.add_callback(self._epoch_order)
 
@@ -217,6 +223,8 @@ class DistillationTrainer(Trainer):
         if self.args.own_text is not None:
             spread_by = "FSDP" if self.is_fsdp_enabled else "DeepSpeed" if self.is_deepspeed_enabled else None
             require_writer(self.args.own_text, student, teacher, self._task, spread_by)
+        self.features = Features(self._pairs, student, _model_of(teacher), self.args.seed)
+        self._require_one_place()
         self._counts_labels = task_of(student) in LABELLED_TASKS
         self._signature_columns = None
         self._has_looked_at_logits = False
@@ -227,7 +235,7 @@ class DistillationTrainer(Trainer):
         self.args.require_legal()
 
     def _inner_training_loop(self, *args: Any, **options: Any) -> TrainOutput:
-        self._trained = Averages()  # a training before it, or one that ran out of memory, may have left sums behind
+        self._trained = Averages(self.features.weights)  # one before it, or out of memory, may have left sums
         return super()._inner_training_loop(*args, **options)
 
     def compute_loss(
@@ -238,37 +246,53 @@ class DistillationTrainer(Trainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """The objective on one batch; with `num_items_in_batch` (labelled, taught), its share of an optimizer step."""
-        outputs, logits = self._ask_student(model, inputs, whole=return_outputs)
-        teacher_logits = self._teacher_logits(inputs, whole=isinstance(logits, Tensor))
+        with self.features.watched(model, "student") as ours:
+            outputs, logits = self._ask_student(model, inputs, whole=return_outputs)
+        with self._watched_teacher() as theirs:
+            teacher_logits = self._teacher_logits(inputs, whole=isinstance(logits, Tensor))
         labels, is_own = labels_of(inputs, self._is_shifted), isinstance(inputs, WrittenBatch)
         alpha = 0.0 if is_own else self.args.alpha
-        loss = self._objective(logits, teacher_logits, labels, num_items_in_batch, alpha)
+        num_items, of_features = self._split(num_items_in_batch)
+        loss = self._objective(logits, teacher_logits, labels, num_items, alpha)
         if is_own:
             loss = without_labels(loss, self.args.alpha)
-        total = loss.total + self._router_loss(outputs, inputs, num_items_in_batch)
+        total = loss.total + self._router_loss(outputs, inputs, num_items)
+        features = self._feature_losses(ours, theirs, inputs, of_features)
+        if features is not None:
+            total = total + self.features.weigh(features)
         if num_items_in_batch is not None:
-            self._trained.add_sums(loss, torch.as_tensor(num_items_in_batch))
+            self._trained.add_sums(loss, torch.as_tensor(num_items_in_batch), features)
             # The sums are divided by the rows of all processes, and then the processes' gradients are averaged.
             total = total * self.args.world_size
         return (total, outputs) if return_outputs else total
 
     def get_batch_samples(self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device) -> Any:
-        """The micro-batches of one optimizer step, and how many (labelled, taught) rows all processes' pieces hold."""
+        """The micro-batches of one optimizer step, and how many (labelled, taught) rows all processes' pieces hold; and
+        behind those two, what each feature is averaged over.
+        """
         batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         if is_own := self._is_on_own_text():  # before anything is counted: what is written has labels of its own
             batches = [self._written(batch, number) for number, batch in enumerate(batches)]
-        nothing = torch.zeros(2, dtype=torch.long, device=device)
-        counts = sum((count_items(batch, self._is_shifted).to(device) for batch in batches), nothing)
+        self.features.projections.zero_grad()  # the Trainer does so for the student's weights
+        nothing = torch.zeros(2 + len(self.features), dtype=torch.long, device=device)
+        counts = sum((self._count(batch).to(device) for batch in batches), nothing)
         self._trained.add_items(counts)
         if self.args.world_size > 1:
             counts = self.accelerator.gather(counts.unsqueeze(0)).sum(dim=0)
         settings = self.args.own_text
-        if batches and settings is not None and settings.share and not is_own and not counts.any():
+        if batches and settings is not None and settings.share and not is_own and not counts[:2].any():
             raise ValueError(
                 f"on_policy has share={settings.share}, so that this step is on the data's text, and its rows are "
                 "prompts alone: no token has a label. Take share=1, or add the column `completion`."
             )
         return batches, counts
+
+    def _count(self, batch: Batch) -> Tensor:
+        items = count_items(batch, self._is_shifted)
+        if not self.features:
+            return items
+        self._meet_layers(batch)
+        return torch.cat([items, self.features.counts(batch).to(items.device)])
 
     def _is_on_own_text(self) -> bool:
         """Whether the step that is about to begin is on what the student writes; all processes say the same."""
@@ -297,9 +321,13 @@ class DistillationTrainer(Trainer):
         inputs = self._prepare_inputs(inputs)
         labels = inputs.get("labels")
         with torch.no_grad(), self.compute_loss_context_manager():
-            _, logits = self._ask_student(model, inputs, whole=not prediction_loss_only)
-            teacher_logits = self._ask_teacher(inputs, whole=isinstance(logits, Tensor))
-            loss = self._evaluate_batch(logits, teacher_logits, self._own_labels(inputs), is_packed(inputs))
+            with self.features.watched(model, "student") as ours:
+                _, logits = self._ask_student(model, inputs, whole=not prediction_loss_only)
+            with self._watched_teacher() as theirs:
+                teacher_logits = self._ask_teacher(inputs, whole=isinstance(logits, Tensor))
+            own = self._own_rows(self.args.eval_batch_size if is_packed(inputs) else len(logits))
+            features = self._feature_losses(ours, theirs, inputs, None, own)
+            loss = self._evaluate_batch(logits, teacher_logits, inputs, features, own)
         return (loss, None, None) if prediction_loss_only else (loss, cast("Tensor", logits), labels)
 
     def evaluation_loop(
@@ -311,12 +339,13 @@ class DistillationTrainer(Trainer):
         metric_key_prefix: str = "eval",
     ) -> EvalLoopOutput:
         """As the Trainer's, with losses per row or token: the Trainer's own are means over the means of batches."""
-        self._evaluated = Averages()
+        self._evaluated = Averages(self.features.weights)
         output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
         metrics: dict[str, float] = output.metrics or {}
         means = self._evaluated.means(self.accelerator)
         if f"{metric_key_prefix}_loss" in metrics:
-            means["loss"] = mix(self.args.alpha, means.get("hard_loss", 0.0), means.get("soft_loss", 0.0))
+            logits_loss = mix(self.args.alpha, means.get("hard_loss", 0.0), means.get("soft_loss", 0.0))
+            means["loss"] = logits_loss + means.get("feature_loss", 0.0)
         metrics |= {f"{metric_key_prefix}_{name}": value for name, value in means.items()}
         return output._replace(metrics=metrics)
 
@@ -324,7 +353,7 @@ class DistillationTrainer(Trainer):
         """Add the two parts of the training loss, per labelled and per taught row since the last log."""
         if "loss" in logs:
             logs |= self._trained.means(self.accelerator)
-            self._trained = Averages()
+            self._trained = Averages(self.features.weights)
         super().log(logs, *args, **kwargs)
 
     def _ask_student(self, model: nn.Module, inputs: Batch, *, whole: bool) -> tuple[Any, StudentLogits]:
@@ -430,22 +459,36 @@ class DistillationTrainer(Trainer):
         return logits
 
     def _evaluate_batch(
-        self, logits: StudentLogits, teacher_logits: TeacherLogits | None, labels: Tensor | None, packed: bool
+        self,
+        logits: StudentLogits,
+        teacher_logits: TeacherLogits | None,
+        inputs: Batch,
+        features: Tensor | None,
+        own: int,
     ) -> Tensor | None:
-        """Count a batch towards the evaluation's losses, whichever of the two parts it has."""
-        rows = 1 if packed else self._own_rows(len(logits))
+        """Count a batch towards the evaluation's losses, whichever of the two parts it has.
+
+        Args:
+            own: how many of its rows count, or of its texts, if they are packed into one row.
+        """
+        labels = self._own_labels(inputs)
+        rows = 1 if is_packed(inputs) else own
         targets = torch.full(logits.shape[:-1], IGNORED_LABEL, device=logits.device) if labels is None else labels
         targets, logits = targets[:rows], logits[:rows]
         taught = teacher_logits is not None
-        own = logits if teacher_logits is None else teacher_logits[:rows]
-        loss = self._objective(logits, own, targets)
+        answers = logits if teacher_logits is None else teacher_logits[:rows]
+        loss = self._objective(logits, answers, targets)
         items = count_items({"labels": targets}, self._is_shifted) * torch.tensor(
             [1, int(taught)], device=targets.device
         )
-        self._evaluated.add_sums(loss, items)
+        if features is not None:
+            items = torch.cat([items, self.features.counts(inputs, own)])
+        self._evaluated.add_sums(loss, items, features)
         self._evaluated.add_items(items)
         is_whole = (taught or self.args.alpha == 1) and (labels is not None or self.args.alpha == 0)
-        return loss.total if is_whole else None
+        if not is_whole:
+            return None
+        return loss.total if features is None else loss.total + self.features.weigh(features)
 
     def _own_labels(self, inputs: Batch) -> Tensor | None:
         """The labels of an evaluation batch; of texts packed into one row, only those that do not fill the batch up."""
@@ -489,6 +532,11 @@ class DistillationTrainer(Trainer):
         theirs = [name for name in dataset.column_names if name.startswith(TEACHER_PREFIX)]
         self._signature_columns = SignatureColumns(dict.fromkeys([*self._signature_columns, *theirs]))
         return super()._remove_unused_columns(dataset, description)
+
+
+def _model_of(teacher: nn.Module | Teacher | None) -> Any:
+    """The model that a source of logits asks; what else it is, if it asks none."""
+    return teacher.model if isinstance(teacher, ModelTeacher) else teacher
 
 
 def without_labels(loss: DistillationLoss, alpha: float) -> DistillationLoss:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from distributed.feature_worker import train_features
 from distributed.worker import LOGGED, WRAPPED, train_all
 from shapes import SHAPES, make_model, weights_of
 
@@ -32,8 +33,8 @@ LAUNCHERS = {
 }  # fmt: skip
 
 
-def launch(launcher, out, *arguments):
-    command = [sys.executable, "-m", *LAUNCHERS[launcher], free_port(), str(TESTS / "distributed" / "worker.py")]
+def launch(launcher, out, *arguments, worker="worker.py"):
+    command = [sys.executable, "-m", *LAUNCHERS[launcher], free_port(), str(TESTS / "distributed" / worker)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(TESTS.parent), str(TESTS)]), "OMP_NUM_THREADS": "1"}
     run = subprocess.run(
         [*command, str(out), *map(str, arguments)],
@@ -70,3 +71,18 @@ def test_two_processes_make_the_step_of_one(alone, tmp_path, launcher, batch, ac
     assert ours["on_own_text"].tolist() == theirs["on_own_text"].tolist()
     assert set(theirs["on_own_text"].tolist()) == {True, False}
     assert together["packed"]["eval_loss"].item() == pytest.approx(alone["packed"]["eval_loss"].item(), rel=1e-5)
+
+
+@pytest.mark.parametrize(("batch", "accumulation"), [(4, 2), (8, 1)])
+def test_features_of_two_processes_are_those_of_one(tmp_path, batch, accumulation):
+    """Projections that each process learns for itself, or that are summed and not averaged; a norm that is clipped in
+    each process by its own gradient; features that a wrapper of the student hides."""
+    together = launch("torchrun", tmp_path / "out.pt", batch, accumulation, worker="feature_worker.py")
+    alone = train_features(tmp_path / "alone", 16, 1)
+    for shape, results in alone.items():
+        begun = weights_of(make_model(shape))
+        step = (results["weights"] - begun).norm()
+        assert step > 0
+        for name in ("weights", "projections"):
+            assert (together[shape][name] - results[name]).norm() / step < 1e-5, (shape, name)
+        assert torch.allclose(together[shape]["losses"], results["losses"], rtol=1e-5), shape
