@@ -63,10 +63,11 @@ class FeatureTrainer(Trainer):
         """
         if not self.features or (batch is not None and self.features.has_met):
             return
-        with undisturbed(), torch.no_grad(), in_eval_mode(self.model), self.compute_loss_context_manager():
+        student = cast("nn.Module", self.model)
+        with undisturbed(), torch.no_grad(), in_eval_mode(student), self.compute_loss_context_manager():
             batch = self._prepare_inputs(dict(batch) if batch is not None else self._few_rows())
-            with self.features.watched(self.model, "student") as ours:
-                self._ask_student(self.model, batch, whole=True)
+            with self.features.watched(student, "student") as ours:
+                self._ask_student(student, batch, whole=True)
             with self._watched_teacher() as theirs:
                 self._ask_teacher(batch, whole=True)
             self.features.meet(ours, theirs, batch)

@@ -171,8 +171,10 @@ class Features:
             return
         if not isinstance(teacher, nn.Module):
             given = "there is no teacher model" if teacher is None else f"the teacher is a {type(teacher).__name__}"
+            if isinstance(teacher, (list, tuple)):
+                given = f"there are {len(teacher)} teachers"
             raise MismatchError(
-                f"features names layers of the teacher, but {given}: it gives logits alone. Pass one model, "
+                f"features names layers of the teacher, but {given}, and a layer is of one model. Pass one model, "
                 "teacher=model, or leave features out."
             )
         for pair in self.pairs:

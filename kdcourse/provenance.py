@@ -112,8 +112,16 @@ def fingerprint_of_rows(dataset: Dataset, columns: Collection[str]) -> dict[str,
 
 def same_for_all_rows(stored: Mapping[str, str]) -> dict[str, str]:
     """The part of what is stored with logits that is the same for each piece of a dataset."""
-    of_rows = {"token ids", "attention mask", *stored.get(COLUMNS, "").split(", ")}
-    return {field: value for field, value in stored.items() if field not in of_rows | SAID_OF_A_FILE}
+    return {field: value for field, value in stored.items() if field not in _of_rows(stored) | SAID_OF_A_FILE}
+
+
+def said_of_rows(stored: Mapping[str, str]) -> dict[str, str]:
+    """The part of what is stored with logits that tells which rows of which dataset they are for."""
+    return {field: value for field, value in stored.items() if field in _of_rows(stored) | {COLUMNS}}
+
+
+def _of_rows(stored: Mapping[str, str]) -> set[str]:
+    return {"token ids", "attention mask", *stored.get(COLUMNS, "").split(", ")}
 
 
 def columns_read(dataset: Dataset, teacher: nn.Module | None) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -18,8 +19,6 @@ from kdcourse.checks import IGNORED_LABEL, MismatchError, require_logits, requir
 from kdcourse.collators import WRITTEN_OUT, LanguageModelCollator
 from kdcourse.columns import (
     LABELS,
-    LOGITS_COLUMN,
-    ROW_COLUMN,
     TEACHER_PREFIX,
     Batch,
     SignatureColumns,
@@ -32,6 +31,7 @@ from kdcourse.compat import (
     balance_weight,
     check_alone,
     check_fit,
+    positions_of,
     require_output_per_label,
     require_room,
     require_same_names,
@@ -53,7 +53,16 @@ from kdcourse.loss import (
 )
 from kdcourse.on_policy import OnPolicy, Writer, require_writer
 from kdcourse.tasks import LABELLED_TASKS, TASKS, Task, task_of
-from kdcourse.teacher import CachedTeacher, ColumnTeacher, ModelTeacher, Teacher, logits_of, placed
+from kdcourse.teacher import ColumnTeacher, ModelTeacher, Teacher, logits_of, placed
+from kdcourse.teachers import (
+    Teachers,
+    models_of,
+    nothing_from,
+    require_mixture,
+    require_teachers,
+    said_of,
+    sources_of,
+)
 from kdcourse.topk import Logits
 
 ROWS_AND_CLASSES = 2
@@ -64,6 +73,9 @@ OBJECTIVES: dict[Task, Callable[..., DistillationLoss]] = {
     "token classifier": token_distillation_loss,
     "language model": lm_distillation_loss,
 }
+
+Teaching = nn.Module | Teacher | Sequence[nn.Module | Teacher | None] | None
+"""A teacher, or several."""
 
 StudentLogits = Tensor | ImplicitLogits
 TeacherLogits = Logits | ImplicitLogits
@@ -96,6 +108,13 @@ class DistillationArguments(TrainingArguments):
         metadata={"help": "Of a language model, the share of steps on text that it writes itself, and how it does."},
     )
 
+    teacher_weights: list[float] | None = field(
+        default=None, metadata={"help": "Of several teachers, the weight of each; together 1. Equal ones if not said."}
+    )
+    teacher_mix: str = field(
+        default="probabilities", metadata={"help": "What of several teachers is averaged: probabilities or logits."}
+    )
+
     _VALID_DICT_FIELDS = [*TrainingArguments._VALID_DICT_FIELDS, "on_policy"]  # noqa: RUF012  (as they have it)
 
     def __post_init__(self) -> None:
@@ -118,6 +137,7 @@ class DistillationArguments(TrainingArguments):
             )
         resolve_divergence(self.divergence, self.beta)
         require_weights(self.class_weights or [])
+        require_mixture(self.teacher_weights, self.teacher_mix)
         if self.task not in (None, *TASKS):
             raise ValueError(
                 f"task is {self.task!r}; it can be {', '.join(TASKS)}, or None to go by the student's class."
@@ -140,9 +160,10 @@ class DistillationTrainer(FeatureTrainer):
     Args:
         teacher: a model that scores each batch; or a source of logits, such as `kdcourse.teacher.CachedTeacher`; or
             None if the examples carry them in the column `teacher_logits` (see `kdcourse.teacher.add_logits`), or a
-            top k from elsewhere (`add_top_k`).
-        teacher_processing_class: the teacher's tokenizer. It is compared with the student's `processing_class`, which
-            is needed where the two models' vocabularies have different sizes.
+            top k from elsewhere (`add_top_k`). A list of several teachers is mixed (see `kdcourse.teachers`), by
+            `teacher_weights` and `teacher_mix` of the arguments; each is checked as one alone would be.
+        teacher_processing_class: the teacher's tokenizer, or those of several. It is compared with the student's
+            `processing_class`, which is needed where the two models' vocabularies have different sizes.
         data_collator: for a language model that has a tokenizer, `LanguageModelCollator` if you pass none: it pads
             labels with ids, and reads conversations.
         args: `DistillationArguments`.
@@ -166,8 +187,8 @@ class DistillationTrainer(FeatureTrainer):
         model: nn.Module | None = None,
         args: DistillationArguments | None = None,
         *,
-        teacher: nn.Module | Teacher | None = None,
-        teacher_processing_class: PreTrainedTokenizerBase | None = None,
+        teacher: Teaching = None,
+        teacher_processing_class: PreTrainedTokenizerBase | Sequence[PreTrainedTokenizerBase] | None = None,
         features: Sequence[Feature] = (),
         **kwargs: Any,
     ) -> None:
@@ -177,21 +198,20 @@ class DistillationTrainer(FeatureTrainer):
             )
         if kwargs.get("compute_loss_func") is not None:
             raise ValueError("compute_loss_func would replace the objective of distillation; leave it out.")
-        if isinstance(teacher, str):
-            raise TypeError(
-                f"teacher is the name {teacher!r}; load the model that it names, as the student was, and pass that."
-            )
+        readers = sources_of(teacher_processing_class)
+        require_teachers(teacher, args, readers)
+        teacher = teacher[0] if isinstance(teacher, Sequence) and len(teacher) == 1 else teacher
         super().__init__(model, args, **kwargs)
-        self._teachers_tokenizer = tokenizer_of(teacher_processing_class)
+        self._teachers_tokenizers = [tokenizer_of(reader) for reader in readers]
         self._pairs = features
         self._meet(self.model, teacher)
         tokenizer = tokenizer_of(self.processing_class)
         if tokenizer is not None and self._is_shifted and kwargs.get("data_collator") is None:
             self.data_collator = LanguageModelCollator(tokenizer)  # the Trainer's own does not pad labels
-        if isinstance(teacher, nn.Module):
-            teacher = ModelTeacher(placed(teacher, args.device), self._vocabulary)
+        self._given = teacher
         # An attribute of the trainer, not of the student: model.train() must not reach it, nor a checkpoint hold it.
-        self.teacher: Teacher = ColumnTeacher(vocabulary_of(self.model)) if teacher is None else teacher
+        sources = [self._source(each) for each in sources_of(teacher)]
+        self.teacher: Teacher = sources[0] if len(sources) == 1 else Teachers(sources, args)
         self._trained, self._evaluated = Averages(self.features.weights), Averages(self.features.weights)
         self._epoch_order = EpochOrder()
         self.add_callback(self._epoch_order)
@@ -200,35 +220,47 @@ class DistillationTrainer(FeatureTrainer):
         """A new student for each training, which is looked at as the first one was."""
         student = super().call_model_init(trial)
         if hasattr(self, "teacher"):  # the first one comes before its teacher
-            if isinstance(self.teacher, ModelTeacher):
-                self._meet(student, self.teacher.model)
-                self.teacher.vocabulary = self._vocabulary
-            else:
-                self._meet(student, self.teacher)
+            self._meet(student, self._given)
+            for given, source in zip(sources_of(self._given), sources_of(self.teacher), strict=True):
+                if isinstance(given, nn.Module):
+                    cast("ModelTeacher", source).vocabulary = self._vocabulary
         return student
 
-    def _meet(self, student: Any, teacher: nn.Module | Teacher | None) -> None:
-        """Refuse a student that cannot learn from this teacher; else keep what a step has to know of the two."""
-        tokenizer = tokenizer_of(self.processing_class)
+    def _meet(self, student: Any, teacher: Teaching) -> None:
+        """Refuse a student that cannot learn from these teachers; else keep what a step has to know of them."""
         self._task: Task | None = cast("Task | None", self.args.task) or task_of(student)
         self._vocabulary: int | None = None
         self._not_the_students: frozenset[str] = frozenset()
-        if isinstance(teacher, nn.Module):
-            self._task = self._task or task_of(teacher)
-            self._vocabulary = check_fit(student, teacher, tokenizer, self._teachers_tokenizer)
-            self._not_the_students = only_read_by(teacher, student)
-        else:
-            check_alone("student", student, tokenizer)
-            require_same_names(student, getattr(teacher, "label_names", []))
-        if self.args.own_text is not None:
-            spread_by = "FSDP" if self.is_fsdp_enabled else "DeepSpeed" if self.is_deepspeed_enabled else None
-            require_writer(self.args.own_text, student, teacher, self._task, spread_by)
+        sources = sources_of(teacher)
+        readers = self._teachers_tokenizers * (len(sources) // len(self._teachers_tokenizers))
+        for number, (source, reader) in enumerate(zip(sources, readers, strict=True)):
+            with said_of(number, len(sources)):
+                self._meet_one(student, source, reader)
         self.features = Features(self._pairs, student, _model_of(teacher), self.args.seed)
         self._require_one_place()
         self._counts_labels = task_of(student) in LABELLED_TASKS
         self._signature_columns = None
         self._has_looked_at_logits = False
         self.students_head, self.teachers_head = HeadAside("student"), HeadAside("teacher")
+
+    def _meet_one(self, student: Any, teacher: Any, teachers_tokenizer: PreTrainedTokenizerBase | None) -> None:
+        tokenizer = tokenizer_of(self.processing_class)
+        if isinstance(teacher, nn.Module):
+            self._task = self._task or task_of(teacher)
+            shared = check_fit(student, teacher, tokenizer, teachers_tokenizer)
+            self._vocabulary = shared if self._vocabulary is None else self._vocabulary
+            self._not_the_students |= only_read_by(teacher, student)
+        else:
+            check_alone("student", student, tokenizer)
+            require_same_names(student, getattr(teacher, "label_names", []))
+        if self.args.own_text is not None:
+            spread_by = "FSDP" if self.is_fsdp_enabled else "DeepSpeed" if self.is_deepspeed_enabled else None
+            require_writer(self.args.own_text, student, teacher, self._task, spread_by)
+
+    def _source(self, teacher: nn.Module | Teacher | None) -> Teacher:
+        if isinstance(teacher, nn.Module):
+            return ModelTeacher(placed(teacher, self.args.device), self._vocabulary)
+        return ColumnTeacher(vocabulary_of(self.model)) if teacher is None else teacher
 
     def _hp_search_setup(self, trial: Any) -> None:
         super()._hp_search_setup(trial)
@@ -310,7 +342,8 @@ class DistillationTrainer(FeatureTrainer):
         step = (self.args.seed, self.state.global_step)
         rows = range(first + 1, first + 1 + len(batch["input_ids"]))  # 0 is the draw of the step itself
         student = self.accelerator.unwrap_model(self.model, keep_torch_compile=False)
-        teacher = self.teacher.model if isinstance(self.teacher, ModelTeacher) else None
+        # The teacher with the shortest table of positions, if one has a table.
+        teacher = min(models_of(self.teacher), key=lambda model: positions_of(model) or math.inf, default=None)
         writer = Writer(student, settings, tokenizer_of(self.processing_class), self._vocabulary, teacher)
         return writer.write(batch, [(*step, row) for row in rows])
 
@@ -436,8 +469,9 @@ class DistillationTrainer(FeatureTrainer):
         return self._task or "classifier"
 
     def _ask_teacher(self, inputs: Batch, *, whole: bool) -> TeacherLogits | None:
-        if not self._has_looked_at_logits and isinstance(self.teacher, ModelTeacher):
-            require_segments(self.teacher.model, inputs, tokenizer_of(self.processing_class))
+        if not self._has_looked_at_logits:
+            for model in models_of(self.teacher):
+                require_segments(model, inputs, tokenizer_of(self.processing_class))
         if whole or not isinstance(self.teacher, ModelTeacher):
             return self.teacher.logits(inputs)
         _, logits = self.teacher.answer(inputs, self.teachers_head.ask)
@@ -446,16 +480,7 @@ class DistillationTrainer(FeatureTrainer):
     def _teacher_logits(self, inputs: Batch, *, whole: bool) -> TeacherLogits:
         logits = self._ask_teacher(inputs, whole=whole)
         if logits is None:
-            if isinstance(self.teacher, CachedTeacher):
-                raise ValueError(
-                    f"The batch has {sorted(inputs)} and no {ROW_COLUMN}, by which the cache finds a row's logits; "
-                    "train on the dataset that add_rows(dataset) of the cached teacher gives, with a collator that "
-                    "keeps the column (kdcourse.collators.LanguageModelCollator does, packed=True or not)."
-                )
-            raise ValueError(
-                "There is no teacher: pass teacher=..., or add its logits to the dataset as column "
-                f"'{LOGITS_COLUMN}'. This batch has {sorted(inputs)}."
-            )
+            raise ValueError(nothing_from(self.teacher, inputs))
         return logits
 
     def _evaluate_batch(
