@@ -4,16 +4,21 @@ projections between them, as the Trainer does with the student's own weights (le
 
 from __future__ import annotations
 
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer
 
 from kdcourse.columns import Batch
-from kdcourse.features import Features, Seen, require_one_place, undisturbed
+from kdcourse.features import Features, require_one_place
+from kdcourse.layers import Seen
 from kdcourse.teacher import in_eval_mode
 
 FEW_ROWS = 2
@@ -126,3 +131,15 @@ class FeatureTrainer(Trainer):
         super()._save_optimizer_and_scheduler(output_dir)
         if self.args.should_save:
             self.features.save(Path(output_dir))
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Whatever is drawn meanwhile, random numbers go on as they were."""
+    own, of_numpy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(own)
+        np.random.set_state(of_numpy)

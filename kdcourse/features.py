@@ -8,19 +8,14 @@ student, is kept in its checkpoints, and is no part of it.
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
-import random
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import safetensors.torch
 import torch
 import torch.nn.functional as F  # noqa: N812  (the name that everybody knows it by)
@@ -29,9 +24,10 @@ from torch import Tensor, nn
 
 from kdcourse.checkpoints import CheckpointError, said_of_a_checkpoint
 from kdcourse.checks import MismatchError
-from kdcourse.columns import TEACHER_PREFIX, Batch, unwrapped
+from kdcourse.columns import TEACHER_PREFIX, Batch
 from kdcourse.counting import real_positions
 from kdcourse.files import written_whole
+from kdcourse.layers import Seen, require_layer, watched
 from kdcourse.temperature import at_least_float32
 
 PROJECTIONS = "features.safetensors"
@@ -40,19 +36,11 @@ PROJECTIONS = "features.safetensors"
 PROJECTED = ("auto", "always", "never")
 """When a projection stands between two layers: where their widths differ, or as it says."""
 
-OUTPUT = re.compile(r"(hidden_states|attentions)\.(\d+)")
-"""Names of what a model of transformers gives beside its logits."""
-
-CLOSE_NAMES = 3
-
 PAIRS, POSITIONS, PIXELS = 2, 3, 4
 """Dimensions of a layer's answer: (B, H), (B, T, H), or (B, H, height, width)."""
 
 OWN_STEPS = ("lomo", "adalomo", "layerwise")
 """In the names of optimizers that step within the backward pass, and through the student's weights alone."""
-
-Seen = Mapping[str, Tensor]
-"""What each layer that was asked for has given, by its name."""
 
 
 def squared_error(student: Tensor, teacher: Tensor) -> Tensor:
@@ -178,8 +166,8 @@ class Features:
                 "teacher=model, or leave features out."
             )
         for pair in self.pairs:
-            _require_layer("student", student, pair.student)
-            _require_layer("teacher", teacher, pair.teacher)
+            require_layer("student", student, pair.student)
+            require_layer("teacher", teacher, pair.teacher)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -197,14 +185,8 @@ class Features:
     def watched(self, model: nn.Module, role: str) -> Iterator[dict[str, Tensor]]:
         """What the layers of a model give in the last of its calls meanwhile; it is there at the end."""
         names = [pair.student if role == "student" else pair.teacher for pair in self.pairs]
-        seen: dict[str, Tensor] = {}
-        if not names:
+        with watched(model, names, role) as seen:
             yield seen
-            return
-        with _calls_of(model, names) as calls:
-            yield seen
-        for name in names:
-            seen[name] = _answer(role, model, name, calls.get(name, []))
 
     def meet(self, ours: Seen, theirs: Seen, batch: Batch) -> None:
         """Look at what the layers give for one batch, and make the projections that are needed.
@@ -385,99 +367,6 @@ def require_one_place(ways: Mapping[str, bool]) -> None:
                 f"There are features, and {name} is on, under which a student's layers cannot be seen as they are; "
                 "train in one process, or with plain data parallelism (torchrun), or leave features out."
             )
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Whatever is drawn meanwhile, random numbers go on as they were."""
-    own, of_numpy = random.getstate(), np.random.get_state()
-    try:
-        with torch.random.fork_rng():
-            yield
-    finally:
-        random.setstate(own)
-        np.random.set_state(of_numpy)
-
-
-def _require_layer(role: str, model: Any, name: str) -> None:
-    from transformers import PreTrainedModel
-
-    model = unwrapped(model)
-    is_known = isinstance(model, PreTrainedModel)
-    if is_known and OUTPUT.fullmatch(name):
-        return
-    names = [each for each, _ in model.named_modules() if each]
-    if name in names:
-        return
-    close = difflib.get_close_matches(name, names, CLOSE_NAMES) or names[:CLOSE_NAMES]
-    outputs = ", or take 'hidden_states.0', 'attentions.0' and so on" if is_known else ""
-    raise MismatchError(
-        f"features names {name!r}, but the {role} ({type(model).__name__}) has no such module; it has "
-        f"{', '.join(map(repr, close))} … See model.named_modules(){outputs}."
-    )
-
-
-@contextmanager
-def _calls_of(model: nn.Module, names: Sequence[str]) -> Iterator[dict[str, list[Any]]]:
-    """What the modules, and the model itself, have answered in its last call, in the order of their calls."""
-    calls: dict[str, list[Any]] = {}
-    outputs = {name: found for name in names if (found := _output(model, name))}
-    modules = dict(unwrapped(model).named_modules())
-
-    def begin(_: nn.Module, arguments: Any, keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        calls.clear()
-        return arguments, keywords | {f"output_{kind}": True for kind, _ in outputs.values()}
-
-    def keep(name: str, _: nn.Module, arguments: Any, answer: Any) -> None:
-        calls.setdefault(name, []).append(answer)
-
-    def end(_: nn.Module, arguments: Any, answer: Any) -> None:
-        for name, (kind, number) in outputs.items():
-            given = getattr(answer, kind, None) or ()
-            calls[name] = [given[number]] if number < len(given) else []
-
-    handles = [model.register_forward_pre_hook(begin, with_kwargs=True), model.register_forward_hook(end)]
-    handles += [modules[name].register_forward_hook(partial(keep, name)) for name in set(names) if name not in outputs]
-    try:
-        yield calls
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _output(model: nn.Module, name: str) -> tuple[str, int] | None:
-    """Of a model of transformers, which of its tuples of outputs, and which of those."""
-    from transformers import PreTrainedModel
-
-    found = OUTPUT.fullmatch(name)
-    if found is None or not isinstance(unwrapped(model), PreTrainedModel):
-        return None
-    return found[1], int(found[2])
-
-
-def _answer(role: str, model: nn.Module, name: str, answers: Sequence[Any]) -> Tensor:
-    """The tensor that a layer has given."""
-    what = f"{name!r} of the {role} ({type(unwrapped(model)).__name__})"
-    if not answers:
-        advice = (
-            "it gives fewer of them, or none: attentions take attn_implementation='eager' when a model is loaded"
-            if _output(model, name)
-            else "it did not run, or was compiled before it was watched; name a layer that runs in each forward pass"
-        )
-        raise MismatchError(f"features asks for {what}, and nothing came: {advice}.")
-    if len(answers) > 1:
-        raise MismatchError(
-            f"features asks for {what}, which runs {len(answers)} times in one forward pass; name a layer that runs "
-            "once, or 'hidden_states.i' of a model of transformers."
-        )
-    (answer,) = answers
-    if isinstance(answer, Mapping):
-        answer = tuple(answer.values())
-    while isinstance(answer, (tuple, list)) and answer:
-        answer = answer[0]
-    if not isinstance(answer, Tensor) or not answer.is_floating_point():
-        raise MismatchError(f"features asks for {what}, which gives {type(answer).__name__}, and no vectors.")
-    return answer
 
 
 def _vectors(name: str, answer: Tensor) -> Tensor:
