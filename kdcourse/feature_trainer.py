@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from transformers import Trainer
 
 from kdcourse.columns import Batch
-from kdcourse.features import Features, require_one_place
+from kdcourse.features import PROJECTIONS, Features, require_one_place
 from kdcourse.layers import Seen
 from kdcourse.teacher import in_eval_mode
 
@@ -125,7 +125,9 @@ class FeatureTrainer(Trainer):
 
     def _load_best_model(self) -> None:
         super()._load_best_model()
-        self.features.load(Path(cast("str", self.state.best_model_checkpoint)))
+        best = Path(cast("str", self.state.best_model_checkpoint))
+        if (best / PROJECTIONS).exists():  # save_only_model=True keeps none
+            self.features.load(best)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         super()._save_optimizer_and_scheduler(output_dir)

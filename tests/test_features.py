@@ -381,6 +381,16 @@ def test_the_best_student_comes_back_with_its_projections(tmp_path):
     assert trainer.evaluate()["eval_feature_loss"] == pytest.approx(best, rel=1e-6)
 
 
+def test_the_best_student_of_checkpoints_without_projections(tmp_path):
+    """Projections that are dropped, because `save_only_model` keeps none, and an evaluation that ends in an error."""
+    trainer = with_dropout(
+        tmp_path, eval_strategy="steps", eval_steps=3, load_best_model_at_end=True, save_only_model=True
+    )
+    trainer.train()
+    assert not (tmp_path / "checkpoint-3" / PROJECTIONS).exists()
+    assert trainer.evaluate()["eval_feature_loss"] > 0
+
+
 def test_the_fused_loss_and_whole_logits_are_the_same_step(tmp_path):
     """Hidden states of a trial of the head, in the place of the step's."""
     trainers = [trainer_of("gpt2, tokens", tmp_path, fused=fused) for fused in (True, False)]
