@@ -559,7 +559,7 @@ class DistillationTrainer(FeatureTrainer):
         return super()._remove_unused_columns(dataset, description)
 
 
-def _model_of(teacher: nn.Module | Teacher | None) -> Any:
+def _model_of(teacher: Teaching) -> Any:
     """The model that a source of logits asks; what else it is, if it asks none."""
     return teacher.model if isinstance(teacher, ModelTeacher) else teacher
 
