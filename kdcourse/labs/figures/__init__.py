@@ -55,6 +55,7 @@ from kdcourse.labs.figures.lesson08 import (
 )
 from kdcourse.labs.figures.lesson09 import differences_in_nats, divergence_by_position, score_against_cost
 from kdcourse.labs.figures.lesson10 import Bill, Holding, bills, held_at_once
+from kdcourse.labs.figures.lesson12 import accuracy_by_labels, detectable_by_seeds, family_of_comparisons
 from kdcourse.labs.figures.lesson13 import between_the_ends, distance_by_step, memory_over_a_step
 from kdcourse.labs.figures.picture import Picture
 from kdcourse.labs.figures.style import BLUE, GREEN, GREY, ORANGE, STYLE
@@ -77,6 +78,7 @@ __all__ = [
     "TokenGrid",
     "Voices",
     "accumulation",
+    "accuracy_by_labels",
     "accuracy_by_steps",
     "alpha_by_temperature",
     "alpha_sweep",
@@ -88,12 +90,14 @@ __all__ = [
     "columns_at_stops",
     "covering_and_seeking",
     "cuts_of_a_sentence",
+    "detectable_by_seeds",
     "differences_in_nats",
     "distance_by_step",
     "divergence_by_position",
     "divergence_terms",
     "divergences_in_training",
     "doubts_of_teacher_and_people",
+    "family_of_comparisons",
     "forest_of_comparisons",
     "gradient_against_temperature",
     "held_at_once",
