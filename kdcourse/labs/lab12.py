@@ -4,10 +4,10 @@ Two tasks, small enough to be asked eight questions with twenty seeds. *Digits*:
 up to eight networks of 128, 600 labelled pictures of which a student is given some. *Reviews*: students of 16 hidden
 units that read the mean of a sentence's word vectors, and the review teacher's stored answers.
 
-An arm is what a student is to say about which rows. A seed draws everything that an arm could have had otherwise: which
-rows have labels, their order, the student's first weights, the teacher (that of the reviews is one for all). Two arms of
-one seed share what they can, so they are compared pair by pair. Each arm tries the same number of settings (`RATES`,
-its three `KNOBS`, and five moments to stop) with other seeds, and validation rows choose.
+An arm is what a student is to say about which rows. A seed draws everything that an arm could have had otherwise:
+which rows have labels, their order, the student's first weights, the teacher (that of the reviews is one for all). Two
+arms of one seed share what they can, so they are compared pair by pair. Each arm tries the same number of settings
+(`RATES`, its three `KNOBS`, and five moments to stop) with other seeds, and validation rows choose.
 
     python -m kdcourse.labs.lab12    # all arms, some ten minutes of one core; goes on where it was stopped
 """
@@ -377,16 +377,14 @@ def one_hot(labels: Tensor, classes: int) -> Tensor:
     return F.one_hot(labels.clamp_min(0), classes).float() * (labels >= 0)[..., None]
 
 
-def aims_of(ground: Ground, arm: Arm, knob: float, seeds: Sequence[int], answers: Tensor | None) -> Tensor:
+def aims_of(ground: Ground, arm: Arm, knob: float, seeds: Sequence[int], answers: Tensor) -> Tensor:
     """What the students of an arm are to say, (seeds, N, classes)."""
     if arm.aims == "soft":
-        assert answers is not None
         return (answers / knob).softmax(-1)
     said = one_hot(torch.stack([flipped_labels(ground, seed, arm.flipped) for seed in seeds]), ground.classes)
     if arm.aims == "smoothed":
         return (1 - knob) * said + knob / ground.classes
     if arm.aims == "named":
-        assert answers is not None
         named = one_hot(answers.argmax(-1), ground.classes)
         for number, seed in enumerate(seeds):
             unlabelled = order_of_rows(ground, seed)[arm.labelled :]
@@ -394,10 +392,10 @@ def aims_of(ground: Ground, arm: Arm, knob: float, seeds: Sequence[int], answers
     return said
 
 
-def answers_for(ground: Ground, arm: Arm, seeds: Sequence[int], asked: Callable[[str], Tensor]) -> Tensor | None:
-    """The teacher's logits as the arm reads them, with its noise."""
+def answers_for(ground: Ground, arm: Arm, seeds: Sequence[int], asked: Callable[[str], Tensor]) -> Tensor:
+    """The teacher's logits as the arm reads them, with its noise; empty if it asks no teacher."""
     if arm.aims not in ("soft", "named"):
-        return None
+        return torch.empty(0)
     answers = asked(arm.teacher)
     if not arm.noise:
         return answers
@@ -430,7 +428,7 @@ def right_of(
     knob: float,
     steps: Sequence[int],
     seeds: Sequence[int],
-    answers: Tensor | None,
+    answers: Tensor,
     judged: Tensor,
 ) -> dict[int, np.ndarray]:
     """Which of the `judged` rows each seed's student gets right after so many steps: (seeds, rows), true or false."""

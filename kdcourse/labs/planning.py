@@ -1,8 +1,8 @@
 """What can a comparison of two arms show for its price (lesson 12)?
 
 Two arms are run with the same seeds and judged on the same test examples; the difference of each seed and example is
-that of the arms, plus what chance adds: something for the seed, for the example, and for both together. Over S seeds and
-N examples its mean has the standard error
+that of the arms, plus what chance adds: something for the seed, for the example, and for both together. Over S seeds
+and N examples its mean has the standard error
 
     sqrt(seed_sd² / S + example_sd² / N)
 
@@ -42,8 +42,9 @@ def spread_of(first: ArrayLike, second: ArrayLike) -> Spread:
     Args:
         first, second: what each seed of an arm did on each example, (seeds, examples), at least two of both.
 
-    A mean over few seeds also holds what is left of their own chance at each example. That is taken out of `example_sd`,
-    as in an analysis of variance of two ways (Searle, Casella and McCulloch 1992, *Variance Components*, chapter 4).
+    A mean over few seeds also holds what is left of their own chance at each example. That is taken out of
+    `example_sd`, as in an analysis of variance of two ways (Searle, Casella and McCulloch 1992, *Variance
+    Components*, chapter 4).
 
     Raises:
         ValueError: the shapes differ, or there are fewer than two seeds or examples.
@@ -65,8 +66,8 @@ def spread_of(first: ArrayLike, second: ArrayLike) -> Spread:
 def cautious(sd: float, seeds: int, confidence: float = 0.8) -> float:
     """The standard deviation that a pilot of so many seeds leaves possible: the upper end of its one-sided interval.
 
-    A handful of seeds says little of its own spread. Who plans with `sd` as it is finds out half of the time that it was
-    more.
+    A handful of seeds says little of its own spread. Who plans with `sd` as it is finds out half of the time that it
+    was more.
 
     Raises:
         ValueError: there are fewer than two seeds.

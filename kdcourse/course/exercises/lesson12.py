@@ -114,8 +114,8 @@ UNFAIR = NameTheFault(
         Misconception(
             "test-is-validation",
             taking(_name_unfair, "chosen on test", "fair"),
-            "You overlook by which rows the rate was chosen. Compute the mean over the 3 tuning seeds for each rate, on "
-            "validation and on test rows, and see which of them the report has followed.",
+            "You overlook by which rows the rate was chosen. Compute the mean over the 3 tuning seeds for each rate, "
+            "on validation and on test rows, and see which of them the report has followed.",
             "section 2",
         ),
         Misconception(
@@ -195,9 +195,12 @@ def _decide_unpaired(run: Train, budget: int) -> bool:
 
 def _remark(purse: Purse) -> str:
     seeds = {seed for _, seed in purse.paid}
-    return (
-        f"{len(seeds)} seeds and {EXAMPLES} examples; whoever asks the same {EXAMPLES} again gets the same luck again"
-    )
+    return f"{len(seeds)} seeds and {EXAMPLES} examples; whoever asks the same {EXAMPLES} again gets the same luck"
+
+
+def _practice(seed: int, differs: bool) -> Purse:
+    """A world to try a design in, none of those that it is judged by."""
+    return DECIDE.play(seed, differs)
 
 
 DECIDE = DesignTheExperiment(
@@ -210,20 +213,21 @@ DECIDE = DesignTheExperiment(
     power=0.6,
     reference=_decide,
     remark=_remark,
-    material=lambda seed, differs: DECIDE.play(seed, differs),
+    material=_practice,
     misconceptions=[
         Misconception(
             "seeds-alone",
             _decide_over_seeds,
-            "Your interval covers other seeds and no other examples. All 8 seeds are asked the same 300 examples, and an "
-            "arm that happens to like them is better with every seed: 16% of the worlds without a difference show one.",
+            "Your interval covers other seeds and no other examples. All 8 seeds are asked the same 300 examples, and "
+            "an arm that happens to like them is better with every seed: 16% of the worlds without a difference "
+            "show one.",
             "section 3",
         ),
         Misconception(
             "pooled",
             _decide_pooled,
-            "You count 2,400 answers as if they were 2,400 examples. They are 300, each asked 8 times, and the 8 answers "
-            "are nearly the same: a false alarm in 26% of the worlds.",
+            "You count 2,400 answers as if they were 2,400 examples. They are 300, each asked 8 times, and the 8 "
+            "answers are nearly the same: a false alarm in 26% of the worlds.",
             "section 3",
         ),
         Misconception(
@@ -235,8 +239,8 @@ DECIDE = DesignTheExperiment(
         Misconception(
             "unpaired",
             _decide_unpaired,
-            "Your design raises no false alarm and finds 50% of the differences; the same runs, paired, find 81%: what is "
-            "hard for one arm is hard for the other. Subtract example by example.",
+            "Your design raises no false alarm and finds 50% of the differences; the same runs, paired, find 81%: what "
+            "is hard for one arm is hard for the other. Subtract example by example.",
             "section 3",
         ),
     ],

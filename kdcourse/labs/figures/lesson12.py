@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 
+from kdcourse.labs.figures.lesson07 import POINTS
 from kdcourse.labs.figures.picture import Picture
 from kdcourse.labs.figures.scores import Scores, in_percent, spread
 from kdcourse.labs.figures.style import BLUE, GREEN, GREY, ORANGE, STYLE
@@ -26,7 +27,7 @@ Family = Mapping[str, Mapping[str, "tuple[Verdict, float]"]]
 def family_of_comparisons(family: Family) -> Picture:
     """All comparisons under their headings: the difference in points, with its 95% interval.
 
-    Filled where the p-value after Holm is below 5%; half filled where the interval leaves out 0 and Holm does not agree.
+    Filled where the p-value after Holm is below 5%; half filled where only the interval leaves out 0.
     """
     rows: list[tuple[str, tuple[Verdict, float] | None]] = []
     for heading, comparisons in family.items():
@@ -66,7 +67,8 @@ def _describe_family(family: Family) -> str:
     said = ". ".join(
         f"{heading}: "
         + "; ".join(
-            f"{name} {100 * each.difference:+.1f} ({100 * each.low:+.1f} to {100 * each.high:+.1f}), {FILLS[fill_of(each, p)]}"
+            f"{name} {POINTS.show(each.difference)} ({POINTS.show(each.low)} to {POINTS.show(each.high)}), "
+            f"{FILLS[fill_of(each, p)]}"
             for name, (each, p) in comparisons.items()
         )
         for heading, comparisons in family.items()
@@ -138,6 +140,6 @@ def detectable_by_seeds(
     return Picture(
         figure,
         f"The smallest difference in points that is found with 80% power, by seeds of each arm. {said}. The test "
-        f"examples leave {100 * lowest:.1f} open with any number of seeds; {100 * wanted:.1f} is wanted, and {afforded} "
-        "seeds are afforded.",
+        f"examples leave {100 * lowest:.1f} open with any number of seeds; {100 * wanted:.1f} is wanted, and "
+        f"{afforded} seeds are afforded.",
     )
