@@ -98,6 +98,7 @@ class Teacher:
 
 TEACHERS = {
     "128": Teacher(),
+    "half": Teacher(rows=300),
     "16": Teacher(width=16),
     "1024": Teacher(width=1024),
     "eight": Teacher(members=8),
@@ -142,7 +143,9 @@ def _by_rows(counts: Iterable[int]) -> dict[str, Arm]:
 
 DIGITS = _by_rows((50, 100, 200, 400, 600)) | {
     "smoothed 100": Arm("smoothed labels of 100 rows", "smoothed", 100),
-    "named 600": Arm("labels of 100 rows, named classes on 500", "named", 600, labelled=100),
+    "soft 100 of half": Arm("soft answers on 100 rows, of a teacher of 300", "soft", 100, teacher="half"),
+    "named 600 of half": Arm("labels of 100 rows, its named classes on 500", "named", 600, 100, teacher="half"),
+    "soft 600 of half": Arm("its soft answers on 600 rows", "soft", 600, teacher="half"),
     "soft 600 of 16": Arm("a teacher of width 16", "soft", 600, teacher="16"),
     "soft 600 of 1024": Arm("a teacher of width 1,024", "soft", 600, teacher="1024"),
     "soft 600 of eight": Arm("eight teachers' mean", "soft", 600, teacher="eight"),
@@ -200,9 +203,9 @@ COMPARISONS = (
     Comparison(7, "a teacher of wrong labels for a right one", "soft 600", "soft 600 of flipped"),
     Comparison(7, "its answers for the wrong labels", "labels 600, flipped", "soft 600 of flipped"),
     Comparison(7, "noise on the answers", "soft 600", "soft 600, noised"),
-    Comparison(8, "more rows, hard", "labels 100", "named 600"),
-    Comparison(8, "more rows, soft", "soft 100", "soft 600"),
-    Comparison(8, "soft for hard, on more rows", "named 600", "soft 600"),
+    Comparison(8, "more rows, hard", "labels 100", "named 600 of half"),
+    Comparison(8, "more rows, soft", "soft 100 of half", "soft 600 of half"),
+    Comparison(8, "soft for hard, on more rows", "named 600 of half", "soft 600 of half"),
     Comparison(4, "smoothed labels for labels", "labels 8000", "smoothed 8000", "reviews"),
     Comparison(4, "answers for smoothed labels", "smoothed 8000", "soft 8000", "reviews"),
     Comparison(6, "answers for 250 labels", "labels 250", "soft 250", "reviews"),
@@ -572,10 +575,10 @@ def measure(
         if name in by_task["right"]:
             continue
         began = time.process_time()
-        setting, tried = tune(ground, arm, asked[TUNING_SEEDS])
+        setting, tried = tune(ground, arm, asked[TUNING_SEEDS], TUNING_SEEDS)
         answers_for(ground, arm, SEEDS, asked[SEEDS])  # so that the teacher is no part of the arm's seconds
         judging = time.process_time()
-        right = judge(ground, arm, setting, asked[SEEDS])
+        right = judge(ground, arm, setting, asked[SEEDS], SEEDS)
         by_task["seconds"][name] = time.process_time() - judging
         by_task["settings"][name], by_task["tried"][name] = asdict(setting), tried
         if arm.aims in ("soft", "named"):
