@@ -142,7 +142,7 @@ class Plan:
 
     def __str__(self) -> str:
         affords = f"{self.arms} arms × {self.seeds} seeds, {_count(self.comparisons, 'comparison')}"
-        finds = f"{affords}: finds {self.detectable:.4g} and more"
+        finds = f"{affords}: finds {self.detectable:.4g} and more" if self.seeds else f"{affords}: finds nothing"
         if self.is_enough:
             return f"{finds}, so {self.difference:.4g} as well. With up to {self.most_arms} arms it still would."
         if self.needed_seeds is None:

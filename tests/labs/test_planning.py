@@ -144,6 +144,7 @@ def test_a_budget_of_one_seed_shows_nothing():
     found = plan(3, 1.0, 1.0, 1.0)
     assert (found.seeds, found.detectable) == (0, math.inf)
     assert not found.is_enough
+    assert str(found).startswith("2 arms × 0 seeds, 1 comparison: finds nothing. 1 cannot be shown: it needs")
 
 
 def test_arms_that_are_one_and_the_same_differ_in_nothing():

@@ -41,8 +41,8 @@ def family_of_comparisons(family: Family) -> Picture:
         axes.set_yticks(range(len(rows)), [name for name, _ in rows], fontsize=9)
         for label, (_, found) in zip(axes.get_yticklabels(), rows, strict=True):
             label.set_fontweight("bold" if found is None else "normal")
-        key = "filled: p after Holm below 5%; half: the interval alone leaves out 0; empty: no difference shown"
-        axes.set(xlabel=f"difference in points, 95% interval\n({key})", ylim=(len(rows) - 0.4, -0.6))
+        key = "filled: shown, p (Holm) below 5%\nhalf: the interval alone leaves out 0"
+        axes.set(xlabel=f"difference in points, 95% interval\n{key}", ylim=(len(rows) - 0.4, -0.6))
         axes.grid(axis="y", visible=False)
     return Picture(figure, _describe_family(family))
 
@@ -127,7 +127,7 @@ def detectable_by_seeds(
             )  # fmt: skip
         axes.axhline(100 * lowest, color="black", linestyle=":", label="floor of the test examples")
         axes.axhline(100 * wanted, color="black", linewidth=1, label="wanted")
-        axes.axvline(afforded, color=GREY, linewidth=1, label="afforded")
+        axes.axvline(afforded, color="black", linestyle="-.", linewidth=1, label="afforded")
         axes.set(xlabel="seeds of each arm", ylabel="detectable difference (points)", xscale="log", ylim=(0, None))
         ticks = sorted({count for by_seeds in curves.values() for count in by_seeds})
         axes.set_xticks(ticks, list(map(str, ticks)))
