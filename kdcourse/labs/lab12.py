@@ -167,7 +167,7 @@ REVIEWS = _by_rows((250, 1000, 8000)) | {
 }
 
 ARMS = {"digits": DIGITS, "reviews": {name: replace(arm, longer=0.5) for name, arm in REVIEWS.items()}}
-"""By task. Of the reviews, labels are learned by heart after 200 steps, so half of `STEPS` are enough to choose from."""
+"""By task. Of the reviews, labels are learned by heart after 200 steps, so half of the `STEPS` are enough."""
 
 Gain = tuple[str, str]
 
