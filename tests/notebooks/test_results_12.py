@@ -38,7 +38,7 @@ def gains(stored, comparison):
     return 100 * (sides[1] - sides[0])
 
 
-def interval_by_force(values, draws=1500):
+def interval_by_force(values, draws=700):
     """Seeds and rows drawn one by one, and never narrower than Student's."""
     random, (seeds, rows) = np.random.default_rng(11), values.shape
     drawn = [
