@@ -129,16 +129,18 @@ FULL = Plan(
 )
 QUICK = Plan(
     teacher_width=128,
-    widths={"student": 64, "small": 32, "tiny": 8},
-    teacher=Recipe(steps=1_500, rate=5e-3, batch_size=64, jitter=1, max_norm=3.5),
-    steps={"student": 600, "small": 600, "tiny": 600},
-    rates=(3e-3, 1e-2),
-    trial=0.5,
+    widths={"student": 16, "small": 12, "tiny": 8},
+    teacher=Recipe(steps=1_200, rate=5e-3, batch_size=64, max_norm=3.5),
+    steps={"student": 500, "small": 500, "tiny": 500},
+    rates=(1e-2, 3e-2),
+    trial=1.0,
     held_out=300,
     seeds=3,
+    temperature=2.5,
     input_dropout=0.1,
     dropout=0.3,
 )
+"""Chosen on 300 of the training digits. There is no jitter: a shift by a pixel of eight makes the teacher worse."""
 PROFILES = {"full": FULL, "quick": QUICK}
 
 
@@ -153,11 +155,12 @@ def arms_of(plan: Plan) -> dict[str, Arm]:
         "only 7s and 8s": Arm("student", **taught, pictures="only 7s and 8s", length=0.25),
         "plain, 3%": Arm("student", alpha=1.0, pictures="3%", length=0.25),
         "distilled, 3%": Arm("student", **taught, pictures="3%", length=0.25),
-        "plain, jittered": Arm("student", alpha=1.0, length=0.5, jitter=True),
-        "distilled, jittered": Arm("student", **taught, length=0.5, jitter=True),
         "plain, a quarter of the steps": Arm("student", alpha=1.0, length=0.25),
         "distilled, a quarter of the steps": Arm("student", **taught, length=0.25),
     }
+    if plan.teacher.jitter:
+        arms["plain, jittered"] = Arm("student", alpha=1.0, length=0.5, jitter=True)
+        arms["distilled, jittered"] = Arm("student", **taught, length=0.5, jitter=True)
     for size in ("small", "tiny"):
         arms[f"plain, {size}"] = Arm(size, alpha=1.0)
         for temperature in plan.temperatures:
@@ -431,7 +434,7 @@ def load_task(folder: Path, plan: Plan, pictures: Path | None = None) -> Task:
         return Task(folder, plan, mnist.load("train", pictures), mnist.load("test", pictures))
     images, labels = digits.load()
     images = images.reshape(-1, 8, 8)
-    cut = 2 * len(images) // 3
+    cut = len(images) // 2
     return Task(folder, plan, Pictures(images[:cut], labels[:cut]), Pictures(images[cut:], labels[cut:]))
 
 
@@ -556,12 +559,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--profile", choices=PROFILES, default="quick")
     parser.add_argument("--folder", type=Path, default=Path("build/lab11"), help="keeps what is finished")
     parser.add_argument("--mnist", type=Path, help="a folder that has MNIST's four files; the asset if none is named")
-    parser.add_argument("--arms", nargs="+", metavar="ARM", choices=arms_of(FULL), default=list(arms_of(FULL)))
+    parser.add_argument("--arms", nargs="+", metavar="ARM", help="names; all of the profile if none is named")
     parser.add_argument("--seeds", nargs="+", type=int, help="numbers; all of the profile if none is named")
     chosen = parser.parse_args(arguments)
+    known = arms_of(PROFILES[chosen.profile])
+    if unknown := [name for name in chosen.arms or () if name not in known]:
+        parser.error(f"the profile {chosen.profile} has no arm {unknown[0]!r}; it has {', '.join(known)}")
     torch.set_num_threads(1)  # networks this small are not faster with more, and a second process is
     task = load_task(chosen.folder / chosen.profile, PROFILES[chosen.profile], chosen.mnist)
-    results = run_all(task, chosen.arms, chosen.seeds or ())
+    results = run_all(task, chosen.arms or (), chosen.seeds or ())
     results.save(task.folder / "results.json")
     print(f"{task.folder / 'results.json'} has what was measured.")
     return 0
