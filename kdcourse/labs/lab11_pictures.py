@@ -29,6 +29,8 @@ from transformers import (
     PrinterCallback,
     ResNetConfig,
     ResNetForImageClassification,
+    Trainer,
+    TrainingArguments,
     ViTImageProcessor,
     default_data_collator,
 )
@@ -163,17 +165,20 @@ def trained(
     student: nn.Module, rows: Dataset, plan: Plan, seed: int, *, alpha: float, most: int = 0, teacher: Any = None,
     features: Sequence[Feature] = (),
 ) -> nn.Module:  # fmt: skip
-    """A student after its training by `DistillationTrainer`, in eval mode."""
+    """A student after its training, in eval mode; on labels alone (`alpha` 1, no features) by transformers' Trainer."""
     with tempfile.TemporaryDirectory() as folder:
-        arguments = DistillationArguments(
-            folder, alpha=alpha, temperature=plan.temperature, max_steps=plan.steps, learning_rate=plan.rate,
-            per_device_train_batch_size=plan.batch_size, lr_scheduler_type="cosine", warmup_steps=plan.steps // 10,
-            seed=seed, report_to="none", save_strategy="no", logging_strategy="no", disable_tqdm=True, use_cpu=True,
-        )  # fmt: skip
-        more = {"features": features} if features else {}
-        trainer = DistillationTrainer(
-            student, arguments, teacher=teacher, train_dataset=rows, data_collator=Moving(most), **more
-        )
+        settings: Any = {
+            "output_dir": folder, "max_steps": plan.steps, "learning_rate": plan.rate, "seed": seed, "use_cpu": True,
+            "per_device_train_batch_size": plan.batch_size, "lr_scheduler_type": "cosine",
+            "warmup_steps": plan.steps // 10, "report_to": "none", "save_strategy": "no", "logging_strategy": "no",
+            "disable_tqdm": True,
+        }  # fmt: skip
+        given: Any = {"train_dataset": rows, "data_collator": Moving(most)}
+        if alpha == 1 and not features:
+            trainer = Trainer(student, TrainingArguments(**settings), **given)
+        else:
+            arguments = DistillationArguments(**settings, alpha=alpha, temperature=plan.temperature)
+            trainer = DistillationTrainer(student, arguments, teacher=teacher, features=features, **given)
         trainer.remove_callback(PrinterCallback)
         trainer.train()
     return student.eval()
@@ -245,7 +250,9 @@ class Lab:
 
     def mixed(self, logits: Sequence[Tensor], how: str) -> Tensor:
         """What the specialists say together."""
-        return mean_of_probabilities(logits, self.plan.temperature) if how == "probabilities" else mean_of_logits(logits)
+        return (
+            mean_of_probabilities(logits, self.plan.temperature) if how == "probabilities" else mean_of_logits(logits)
+        )
 
     def answers(self, arm: Arm, seed: int, weight: float = 0.0, held_out: int = 0) -> dict[str, Tensor]:
         """A student's logits for the test pictures (N, 10), `as they are` and `shifted`, and for those held out."""
@@ -276,7 +283,6 @@ class Lab:
             weight: errors(self.answers(arm, 99, weight, held_out)["held out"], labels) for weight in self.plan.weights
         }
 
-    @torch.no_grad()
     def apart(self, draws: int = 8) -> dict[str, float]:
         """How far the teacher's answer to a training picture is from the one to the same, shifted."""
         kl, other = [], []
@@ -290,7 +296,6 @@ class Lab:
                 other.append((kept_logits.argmax(-1) != asked.argmax(-1)).float().mean().item())
         return {"KL, nats": float(np.mean(kl)), "another digit": float(np.mean(other))}
 
-    @torch.no_grad()
     def teachers_errors(self) -> dict[str, int]:
         """On the test pictures, of each teacher and of the two ways to mix the specialists."""
         images, labels = self.test

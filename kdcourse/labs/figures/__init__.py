@@ -56,6 +56,12 @@ from kdcourse.labs.figures.lesson08 import (
 from kdcourse.labs.figures.lesson09 import differences_in_nats, divergence_by_position, score_against_cost
 from kdcourse.labs.figures.lesson10 import Bill, Holding, bills, held_at_once
 from kdcourse.labs.figures.lesson12 import accuracy_by_labels, detectable_by_seeds, family_of_comparisons
+from kdcourse.labs.figures.lesson11 import (
+    answers_by_temperature,
+    errors_by_shift,
+    errors_by_temperature,
+    misread_pictures,
+)
 from kdcourse.labs.figures.lesson13 import between_the_ends, distance_by_step, memory_over_a_step
 from kdcourse.labs.figures.picture import Picture
 from kdcourse.labs.figures.style import BLUE, GREEN, GREY, ORANGE, STYLE
@@ -83,6 +89,7 @@ __all__ = [
     "alpha_by_temperature",
     "alpha_sweep",
     "answers_by_class",
+    "answers_by_temperature",
     "between_the_ends",
     "bills",
     "bytes_and_error",
@@ -98,6 +105,8 @@ __all__ = [
     "divergences_in_training",
     "doubts_of_teacher_and_people",
     "family_of_comparisons",
+    "errors_by_shift",
+    "errors_by_temperature",
     "forest_of_comparisons",
     "gradient_against_temperature",
     "held_at_once",
@@ -113,6 +122,7 @@ __all__ = [
     "losses_of_runs",
     "memory_of_steps",
     "memory_over_a_step",
+    "misread_pictures",
     "missing_digit",
     "pairs_of_seeds",
     "perplexity_by_domain",
