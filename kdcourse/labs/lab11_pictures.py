@@ -44,6 +44,7 @@ from kdcourse.labs.kept import kept
 from kdcourse.labs.lab11 import CLASSES, Pictures, errors, shifted, wrong_answers
 from kdcourse.labs.verdict import Verdict, compare_paired
 from kdcourse.teacher import add_logits, cache_logits, score
+from kdcourse.teachers import mix_logits
 
 RESULTS = Path(str(importlib.resources.files("kdcourse.labs"))) / "resources" / "lab11_pictures.json"
 """What was measured."""
@@ -69,7 +70,7 @@ class Plan:
     """Pixels by which a picture is shifted at most: one of the 8 × 8."""
     copies: int = 8
     """Shifts of each picture, where answers are kept for (picture, seed)."""
-    weights: tuple[float, ...] = (0.01, 0.1, 1.0)
+    weights: tuple[float, ...] = (0.1, 1.0, 10.0)
     """Of the layer's loss, tried on pictures that are held out."""
     held_out: int = 300
     seeds: int = 5
@@ -148,17 +149,6 @@ def as_rows(pixel_values: Tensor, labels: Tensor) -> Dataset:
     """A dataset for the trainer."""
     columns = {"pixel_values": pixel_values.numpy(), "labels": labels.numpy()}
     return Dataset.from_dict(columns).with_format("torch")
-
-
-def mean_of_probabilities(logits: Sequence[Tensor], temperature: float) -> Tensor:
-    """Logits whose softmax at T is the mean of the teachers' at T."""
-    softened = torch.stack([(each / temperature).log_softmax(-1) for each in logits])
-    return temperature * (softened.logsumexp(0) - torch.tensor(len(logits)).log())
-
-
-def mean_of_logits(logits: Sequence[Tensor]) -> Tensor:
-    """At any T, the normalised geometric mean of the teachers' probabilities."""
-    return torch.stack(list(logits)).mean(0)
 
 
 def trained(
@@ -250,9 +240,7 @@ class Lab:
 
     def mixed(self, logits: Sequence[Tensor], how: str) -> Tensor:
         """What the specialists say together."""
-        return (
-            mean_of_probabilities(logits, self.plan.temperature) if how == "probabilities" else mean_of_logits(logits)
-        )
+        return mix_logits(logits, [1 / len(logits)] * len(logits), self.plan.temperature, how)
 
     def answers(self, arm: Arm, seed: int, weight: float = 0.0, held_out: int = 0) -> dict[str, Tensor]:
         """A student's logits for the test pictures (N, 10), `as they are` and `shifted`, and for those held out."""

@@ -182,12 +182,29 @@ def columns(draw):
     return names, draw.one_of(*forwards), draw.one_of([], ["labels"], ["start_positions", "text"])
 
 
+def biases(draw):
+    classes = draw.integer(2, 6)
+    logits = 3 * torch.randn(draw.integer(1, 30), classes, generator=draw.generator, dtype=torch.float64)
+    missing = draw.integer(0, classes - 1)
+    labels = (logits + torch.randn(logits.shape, generator=draw.generator)).argmax(-1)
+    logits[:, missing] -= draw.one_of(0.0, 2.0, 5.0)
+    shifts = [draw.one_of(0.0, draw.uniform(-6, 6), float(draw.integer(-4, 8))) for _ in range(draw.integer(1, 6))]
+    return logits.to(draw.dtype()), labels, missing, shifts
+
+
+def teachers(draw):
+    count, shape = draw.integer(1, 4), draw.shape(2)
+    logits = draw.logits((count, *shape), draw.dtype(), (0.0, 0.1, 1.0, 3.0, 30.0, 600.0))
+    return logits, draw.temperature()
+
+
 DOMAINS = {
     "00.soft_label": soft_label, "00.one_sentence": one_sentence, "01.forward_kl": forward_kl, "01.gradient": any_pair,
     "02.kl_per_row": far_pair, "03.soft_gradient": soft_gradient,
     "03.objective": objective, "04.semi": semi, "05.collate": rows, "05.share": share,
     "06.labels": texts, "06.token_mean": divergences,
-    "07.interval": interval, "10.budget": plans, "13.masked_kl": masked, "13.kept": columns,
+    "07.interval": interval, "10.budget": plans, "11.bias": biases, "11.mix": teachers,
+    "13.masked_kl": masked, "13.kept": columns,
 }  # fmt: skip
 
 

@@ -86,11 +86,12 @@ INDEPENDENT = {
     "05.share": lambda logits, labels, items, steps: surprise(logits, labels).sum() / items,
     "06.token_mean": token_mean,
     "07.interval": interval,
+    "11.mix": lambda logits, t: np.exp(log_softmax(array(logits) / t)).mean(0),
     "13.masked_kl": lambda s, t, allowed: rows_of(array(s)[:, allowed.numpy()], array(t)[:, allowed.numpy()]),
 }
 """In float64, row by row, without PyTorch."""
 
-OF_PARTS = {"03.soft_gradient", "05.collate", "06.labels", "10.budget", "13.kept"}
+OF_PARTS = {"03.soft_gradient", "05.collate", "06.labels", "10.budget", "11.bias", "13.kept"}
 """Held to something else below, or to the rewrites alone, which are written from the task."""
 
 
