@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -31,7 +31,6 @@ from transformers import (
     ResNetForImageClassification,
     Trainer,
     TrainingArguments,
-    ViTImageProcessor,
     default_data_collator,
 )
 
@@ -45,6 +44,9 @@ from kdcourse.labs.lab11 import CLASSES, Pictures, errors, shifted, wrong_answer
 from kdcourse.labs.verdict import Verdict, compare_paired
 from kdcourse.teacher import add_logits, cache_logits, score
 from kdcourse.teachers import mix_logits
+
+if TYPE_CHECKING:
+    from transformers import ViTImageProcessor
 
 RESULTS = Path(str(importlib.resources.files("kdcourse.labs"))) / "resources" / "lab11_pictures.json"
 """What was measured."""
@@ -106,6 +108,8 @@ ARMS = {
 
 def image_processor() -> ViTImageProcessor:
     """For pictures of ink from 0 to 255, with one channel: 16 × 16 pixels, from −1 to 1. Nothing is downloaded."""
+    from transformers import ViTImageProcessor  # where torchvision is missing, its import says so
+
     return ViTImageProcessor(size={"height": SIDE, "width": SIDE}, image_mean=[0.5], image_std=[0.5])
 
 

@@ -27,8 +27,8 @@ def misread_pictures(images: Sequence[Any], meant: Sequence[int], taken_for: Seq
     with plt.rc_context(STYLE):
         figure, row = plt.subplots(1, len(images), figsize=(1.5 * len(images), 2.1), squeeze=False)
         for axes, image, own, other in zip(row[0], images, meant, taken_for, strict=True):
-            _draw(axes, image, f"a {own}, taken for {other}")
-    said = "; ".join(f"a {own} taken for a {other}" for own, other in zip(meant, taken_for, strict=True))
+            _draw(axes, image, f"{own}, taken for {other}")
+    said = "; ".join(f"{own} taken for {other}" for own, other in zip(meant, taken_for, strict=True))
     return Picture(figure, f"{len(images)} pictures of digits that a teacher got wrong: {said}.")
 
 
@@ -42,7 +42,7 @@ def answers_by_temperature(
             width_ratios=[1] + [2.4] * len(answers),
         )  # fmt: skip
         for number, (row, image, own) in enumerate(zip(table, images, meant, strict=True)):
-            _draw(row[0], image, f"a {own}")
+            _draw(row[0], image, str(own))
             for axes, (name, rows) in zip(row[1:], answers.items(), strict=True):
                 bars = axes.bar(range(len(rows[number])), rows[number], color=GREY)
                 bars[own].set(color=BLUE, hatch="//")
@@ -53,7 +53,7 @@ def answers_by_temperature(
                 if number == 0:
                     axes.set_title(name, loc="left", fontsize=11)
     said = "; ".join(
-        f"a {own}: " + ", ".join(f"at {name} {_likeliest(rows[number])}" for name, rows in answers.items())
+        f"{own}: " + ", ".join(f"at {name} {_likeliest(rows[number])}" for name, rows in answers.items())
         for number, own in enumerate(meant)
     )
     return Picture(figure, f"What a teacher says of {len(images)} digits; the hatched bar is what was meant. {said}.")

@@ -11,9 +11,9 @@ IMAGES = np.eye(4).reshape(2, 2, 4)
 def test_a_misread_picture_says_what_it_was_and_what_it_was_taken_for():
     """The two digits exchanged; a picture under the name of its neighbour."""
     picture = figures.misread_pictures(IMAGES, [3, 9], [8, 4])
-    assert [axes.get_title() for axes in picture.figure.axes] == ["a 3, taken for 8", "a 9, taken for 4"]
+    assert [axes.get_title() for axes in picture.figure.axes] == ["3, taken for 8", "9, taken for 4"]
     assert np.array_equal(picture.figure.axes[1].images[0].get_array(), IMAGES[1])
-    assert "a 3 taken for a 8; a 9 taken for a 4" in picture.alt
+    assert "3 taken for 8; 9 taken for 4" in picture.alt
 
 
 def test_an_answer_stands_beside_its_picture():
@@ -23,7 +23,7 @@ def test_an_answer_stands_beside_its_picture():
     axes = np.array(picture.figure.axes).reshape(2, 3)
     assert [bar.get_height() for bar in axes[1, 2].patches] == answers["T = 20"][1]
     assert [bar.get_hatch() is not None for bar in axes[1, 1].patches] == [False, False, True]
-    assert "a 0: at T = 1 0 90%, 1 10%, 2 0%, at T = 20 0 50%, 1 30%, 2 20%; a 2:" in picture.alt
+    assert "0: at T = 1 0 90%, 1 10%, 2 0%, at T = 20 0 50%, 1 30%, 2 20%; 2:" in picture.alt
 
 
 def test_errors_by_temperature_show_each_seed_and_their_mean():
