@@ -18,6 +18,10 @@ ARMS = {
     "800 units, labels": "plain", "800 units, taught": "distilled", "300 units, labels": "plain, small",
     "300 units, taught at T = 20": "T = 20, small", "30 units, labels": "plain, tiny",
     "30 units, taught at T = 20": "T = 20, tiny", "30 units, taught at T = 2.5": "T = 2.5, tiny",
+    "800 units, labels, jittered pictures": "plain, jittered",
+    "800 units, taught, jittered pictures": "distilled, jittered",
+    "800 units, labels, four times the steps": "plain, four times the steps",
+    "800 units, taught, four times the steps": "distilled, four times the steps",
     "3% of the pictures, labels": "plain, 3%", "3% of the pictures, taught": "distilled, 3%",
 }  # fmt: skip
 READINGS = {"": "as it is", ", corrected by the test pictures": "by the test pictures",
