@@ -24,13 +24,17 @@ export MALLOC_MMAP_THRESHOLD_ := 1073741824
 CELL_SECONDS ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help setup course full lab test test-quick test-deep census test-faults test-versions notebooks results teacher bench dist lock clean
+.PHONY: help setup course site full lab test test-quick test-deep census test-faults test-versions notebooks results teacher bench dist lock clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-course: setup ## Run every lesson on real data and write build/course/index.html
+course: setup ## Run every lesson on real data and build the site from it: build/site/index.html
 	$(RUN) kdcourse run --out build/course
+	$(BIN)/python docs/make_site.py
+
+site: $(VENV)/.ready ## Build build/site/index.html from the notebooks as they are and docs/, without running any
+	$(BIN)/python docs/make_site.py
 
 full: setup ## Run every lesson in the full profile on a GPU and write build/full
 	$(RUN) kdcourse run --profile full --device cuda --out build/full

@@ -1,0 +1,89 @@
+// What a page of the course does beside Sphinx: how far somebody has read, links to answers, boxes that the keyboard can
+// scroll, a filter for long tables. All of it stays in this browser.
+"use strict";
+
+const store = {
+  get(key) {
+    try {
+      return localStorage.getItem(key);
+    } catch {
+      return null; // a browser may keep nothing for a file
+    }
+  },
+  set(key, value) {
+    try {
+      localStorage.setItem(key, value);
+    } catch {
+      // the page still works
+    }
+  },
+};
+
+function letTheKeyboardScroll() {
+  for (const box of document.querySelectorAll("article pre, .table-wrapper, .formula")) {
+    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
+  }
+}
+
+function rememberHowFar(bar) {
+  const key = `kdcourse-read-${bar.dataset.lesson}`;
+  const article = document.querySelector("article");
+  const note = () => {
+    const seen = (window.innerHeight - article.getBoundingClientRect().top) / article.offsetHeight;
+    const percent = Math.round(100 * Math.min(1, Math.max(0, seen)));
+    if (percent > Number(store.get(key))) store.set(key, String(percent));
+  };
+  let waiting = 0;
+  addEventListener("scroll", () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(note, 200);
+  }, { passive: true });
+}
+
+function showHowFar(card) {
+  const predictions = card.dataset.predictions.split(" ").filter(Boolean);
+  const guessed = predictions.filter((name) => store.get(`kdcourse-guess-${name}`) !== null).length;
+  const read = Number(store.get(`kdcourse-read-${card.dataset.lesson}`));
+  if (!guessed && !read) return;
+  const bar = card.querySelector("progress");
+  bar.hidden = false;
+  bar.value = read;
+  card.querySelector(".progress").textContent = ` · ${read}% read, ${guessed} of ${predictions.length} predicted`;
+}
+
+function leadToTheAnswer(form) {
+  const answer = document.getElementById(`answer-${form.dataset.prediction}`);
+  if (!answer) return;
+  const said = document.createElement("p");
+  said.className = "kept";
+  said.setAttribute("role", "status");
+  form.querySelector("fieldset").append(said);
+  const show = () => {
+    if (said.firstChild) return;
+    const link = document.createElement("a");
+    link.href = `#${answer.id}`;
+    link.textContent = "the answer, where it is measured";
+    said.append("Kept in this browser. Read on, or go to ", link, ".");
+  };
+  form.addEventListener("change", show);
+  if (store.get(`kdcourse-guess-${form.dataset.prediction}`) !== null) show();
+}
+
+function filterRows(input) {
+  const rows = [...document.querySelectorAll("article table tbody tr")];
+  input.addEventListener("input", () => {
+    const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
+    for (const row of rows) row.hidden = !words.every((word) => row.textContent.toLowerCase().includes(word));
+  });
+}
+
+letTheKeyboardScroll();
+addEventListener("resize", letTheKeyboardScroll);
+document.addEventListener("toggle", letTheKeyboardScroll, true);
+document.querySelectorAll(".lesson-bar").forEach(rememberHowFar);
+document.querySelectorAll(".cards li").forEach(showHowFar);
+document.querySelectorAll(".kdcourse-predict").forEach(leadToTheAnswer);
+document.querySelectorAll(".filter input").forEach(filterRows);
+addEventListener("beforeprint", () => {
+  for (const image of document.images) image.loading = "eager";
+});

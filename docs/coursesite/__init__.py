@@ -1,0 +1,44 @@
+"""The Sphinx extension of the site: formulas as MathML, terms that say what they mean, and what Sphinx has to copy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from docutils import nodes
+
+from coursesite.glossary import ExplainTerms
+from kdcourse.course.formulas import mathml
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    """Called by Sphinx."""
+    app.add_html_math_renderer("mathml", (_inline_formula, None), (_formula, None))
+    app.add_post_transform(ExplainTerms)
+    app.connect("builder-inited", _copy_extras)
+    app.connect("html-page-context", _name_folds)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _inline_formula(translator: Any, node: nodes.math) -> None:
+    translator.body.append(mathml(node.astext(), "inline"))
+    raise nodes.SkipNode
+
+
+def _formula(translator: Any, node: nodes.math_block) -> None:
+    translator.body.append(f'<div class="formula">{mathml(node.astext(), "block")}</div>')
+    raise nodes.SkipNode
+
+
+def _copy_extras(app: Sphinx) -> None:
+    """Pictures and editions lie ready as they are to be served."""
+    app.config.html_extra_path = [str(Path(app.srcdir) / "extra")]
+
+
+def _name_folds(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    """A fold is called what it shows; MyST-NB calls each of them the same for those who listen to a page."""
+    if "body" in context:
+        context["body"] = context["body"].replace('<summary aria-label="Toggle hidden content">', "<summary>")
