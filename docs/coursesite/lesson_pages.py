@@ -8,7 +8,7 @@ import copy
 import html
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -17,6 +17,7 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell, new_output
 
+from coursesite.turns import Turn
 from kdcourse.course.claims import METADATA_KEY
 from kdcourse.course.lessons import Lesson
 
@@ -43,6 +44,8 @@ class LessonPage:
     executed: NotebookNode
     pages: Mapping[str, str]
     """The file name of each lesson, by its number."""
+    turns: Sequence[Turn] = ()
+    """What can be turned without a kernel, each after its cell."""
     pictures: dict[str, bytes] = field(default_factory=dict)
     """File name to PNG, filled by `notebook`."""
     covers: list[str] = field(default_factory=list)
@@ -68,6 +71,7 @@ class LessonPage:
             source = self._with_links(cell.source)
             cell.source = f"{source}\n\n{self._bar()}" if is_header else f"{anchor}\n\n{source}"
             yield cell
+            yield from self._turns_after(cell)
             return
         yield new_markdown_cell(anchor, id=f"{cell.id}-anchor"[:64])
         if fold := _fold_of(cell):
@@ -75,6 +79,12 @@ class LessonPage:
             cell.metadata["mystnb"] = {"code_prompt_show": fold[1], "code_prompt_hide": fold[1]}
         cell.outputs = list(self._outputs(cell))
         yield cell
+        yield from self._turns_after(cell)
+
+    def _turns_after(self, cell: NotebookNode) -> Iterator[NotebookNode]:
+        for turn in self.turns:
+            if turn.cell == cell.id:
+                yield new_markdown_cell(f"```{{raw}} html\n{turn.markup('../_static')}\n```", id=f"turn-{turn.name}")
 
     def _bar(self) -> str:
         parts = {"predictions": self.predictions, "exercises": self.lesson.exercises}
@@ -155,6 +165,8 @@ def _fold_of(cell: NotebookNode) -> tuple[str, str] | None:
         return "hide-cell", "Solution"
     if "parameters" in tags:
         return "hide-input", "Parameters"
+    if "skip-execution" in tags:
+        return "hide-input", "For a kernel"
     if "prediction" in tags:
         return "hide-input", "The cell that asks"
     if _begins_with_imports(cell.source):

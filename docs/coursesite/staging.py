@@ -14,6 +14,8 @@ import nbformat
 from coursesite.glossary import with_anchors
 from coursesite.landing import landing_page
 from coursesite.lesson_pages import LessonPage, executed_or_stored
+from coursesite.reference import command_page, module_pages, symptoms_page
+from coursesite.turns import all_turns, turns_page
 from kdcourse.course.editions import write_editions
 from kdcourse.course.html_pages import TEMPLATES
 from kdcourse.course.lessons import Lesson, lessons_in
@@ -54,11 +56,30 @@ def stage(folder: Path, executed: Path) -> None:
     write_editions(lessons, folder / "extra" / "editions")
     (folder / "extra" / "_static").mkdir(parents=True)
     shutil.copy(TEMPLATES / "predict.js", folder / "extra" / "_static" / "predict.js")
+    written = written_pages({lesson.number: lesson for lesson in lessons})
+    for name, text in written.items():
+        _write(folder / name, text)
     chapters = [
         Chapter("Lessons", [f"notebooks/{lesson.name}" for lesson in lessons]),
+        Chapter("Reference", [name.removesuffix(".md") for name in written if "kdcourse." not in name]),
         Chapter("Documentation", [name.removesuffix(".md") for name in documents]),
     ]
     _write(folder / "index.md", landing_page(pages) + "\n".join(map(_contents, chapters)))
+
+
+def written_pages(lessons: Mapping[str, Lesson]) -> dict[str, str]:
+    """Pages that no file holds, by their paths from the root."""
+    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    modules = module_pages(contributing, ROOT / "kdcourse", lessons)
+    listed = "\n".join(f"- [kdcourse.{name}](kdcourse.{name}.md)" for name in modules)
+    tree = "\n".join(["```{toctree}", ":hidden:", "", *(f"kdcourse.{name}" for name in modules), "```"])
+    return {
+        "reference/turns.md": turns_page({number: lesson.path.name for number, lesson in lessons.items()}),
+        "reference/symptoms.md": symptoms_page(lessons),
+        "reference/command-line.md": command_page(),
+        "reference/modules.md": f"# Modules\n\nWhat `pip install kdcourse` brings.\n\n{listed}\n\n{tree}\n",
+        **{f"reference/kdcourse.{name}.md": text for name, text in modules.items()},
+    }
 
 
 def mapped_pages() -> list[str]:
@@ -72,7 +93,16 @@ def mapped_pages() -> list[str]:
 
 
 def _lesson_page(lesson: Lesson, lessons: Sequence[Lesson], executed: Path) -> LessonPage:
-    return LessonPage(lesson, executed_or_stored(lesson, executed), {each.number: each.path.name for each in lessons})
+    """
+    Raises:
+        ValueError: something to turn is to stand after a cell that the lesson does not have.
+    """
+    turns = [turn for turn in all_turns() if turn.lesson == lesson.number]
+    for turn in turns:
+        if turn.cell not in {cell["id"] for cell in lesson.cells}:
+            raise ValueError(f"turns.toml puts {turn.name} after {turn.cell}, which is no cell of {lesson.path.name}.")
+    pages = {each.number: each.path.name for each in lessons}
+    return LessonPage(lesson, executed_or_stored(lesson, executed), pages, turns)
 
 
 def _write_lesson(page: LessonPage, folder: Path) -> None:
