@@ -114,7 +114,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt requirements.lock
 
 $(VENV)/.test-ready: $(VENV)/.ready tests/node/package-lock.json
 	mkdir -p $(VENV)/node && cp tests/node/package.json tests/node/package-lock.json $(VENV)/node
-	npm ci --silent --ignore-scripts --prefix $(VENV)/node || echo "No npm: the workflow files are not linted."
+	npm ci --silent --ignore-scripts --prefix $(VENV)/node || echo "No npm: the workflow files are not linted, and axe does not look at the site."
 	@touch $@
 
 lock: ## Write requirements.lock and tests/node/package-lock.json anew, after a change of constraints.txt or package.json

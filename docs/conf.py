@@ -32,6 +32,7 @@ pygments_dark_style = "coursesite.colours.Dark"
 html_theme = "furo"
 html_theme_options = {"top_of_page_buttons": []}
 html_static_path = ["_static"]
+html_favicon = "_static/icon.svg"
 html_extra_path = []  # coursesite adds pictures and editions
 html_css_files = ["course.css"]
 html_js_files = [(script, {"defer": "defer"}) for script in ("course.js", "predict.js", "turn/parts.js")]

@@ -77,7 +77,33 @@ function filterRows(input) {
   });
 }
 
+/** Sphinx finds pages that hold every word; behind these come pages that hold most of what a question is made of. */
+function findQuestionsInOtherWords(search) {
+  const withAll = search.performTermsSearch;
+  search.performTermsSearch = (words, excluded) => {
+    const found = withAll(words, excluded);
+    const names = new Set(found.map(([name]) => name));
+    const others = new Map();
+    let most = 0;
+    for (const word of words) {
+      const hits = withAll(new Set([word]), excluded);
+      if (!hits.length) continue;
+      const weight = Math.log(1 + search._index.docnames.length / hits.length); // a rare word says more
+      most += weight;
+      for (const hit of hits) {
+        const known = others.get(hit[0]) ?? { hit, weight: 0 };
+        known.weight += weight;
+        others.set(hit[0], known);
+      }
+    }
+    const near = [...others.values()].filter(({ hit, weight }) => !names.has(hit[0]) && weight > most / 2);
+    for (const { hit, weight } of near) hit[4] = (4 * weight) / most; // below a page with every word
+    return [...found, ...near.map(({ hit }) => hit)];
+  };
+}
+
 letTheKeyboardScroll();
+if (typeof Search !== "undefined") findQuestionsInOtherWords(Search);
 addEventListener("resize", letTheKeyboardScroll);
 document.addEventListener("toggle", letTheKeyboardScroll, true);
 document.querySelectorAll(".lesson-bar").forEach(rememberHowFar);

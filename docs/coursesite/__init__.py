@@ -19,7 +19,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_html_math_renderer("mathml", (_inline_formula, None), (_formula, None))
     app.add_post_transform(ExplainTerms)
     app.connect("builder-inited", _copy_extras)
-    app.connect("html-page-context", _name_folds)
+    app.connect("html-page-context", _say_what_is_missing, priority=900)  # behind the theme
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -38,7 +38,11 @@ def _copy_extras(app: Sphinx) -> None:
     app.config.html_extra_path = [str(Path(app.srcdir) / "extra")]
 
 
-def _name_folds(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
-    """A fold is called what it shows; MyST-NB calls each of them the same for those who listen to a page."""
-    if "body" in context:
-        context["body"] = context["body"].replace('<summary aria-label="Toggle hidden content">', "<summary>")
+def _say_what_is_missing(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
+    """What those who listen to a page need: a fold has its own name, and a heading of the contents its level."""
+    for part, said, missing in (
+        ("body", '<summary aria-label="Toggle hidden content">', "<summary>"),
+        ("furo_navigation_tree", 'class="caption" role="heading"', 'class="caption" role="heading" aria-level="2"'),
+    ):
+        if part in context:
+            context[part] = context[part].replace(said, missing)

@@ -49,7 +49,7 @@ class LessonPage:
     pictures: dict[str, bytes] = field(default_factory=dict)
     """File name to PNG, filled by `notebook`."""
     covers: list[str] = field(default_factory=list)
-    """The pictures that stand for the lesson, best first."""
+    """The pictures that can stand for the lesson: wide, and the answer to no prediction."""
 
     @property
     def predictions(self) -> list[str]:
@@ -130,7 +130,7 @@ class LessonPage:
         name = f"{self.lesson.name}-{cell.id}-{len(self.pictures)}.png"
         self.pictures[name] = png
         width, height = struct.unpack(">II", png[16:24])
-        if width > 1.2 * height:
+        if width > height and REVEAL not in str(cell.outputs):
             self.covers.append(name)
         alt = html.escape(output.get("metadata", {}).get("image/png", {}).get("alt", ""), quote=True)
         return _as_html(

@@ -1,6 +1,8 @@
 // A teacher with two peaks, a student with one: forward and reverse KL while the peaks are dragged.
 "use strict";
 
+globalThis.kdcourse ??= { turns: {}, parts: {} };
+
 kdcourse.turns.directions = {
   grid: Array.from({ length: 121 }, (_, place) => -6 + place / 10),
 
@@ -35,7 +37,7 @@ kdcourse.turns.directions = {
       parts.shape(svg, "path", { d: line(teacher), fill: "none", stroke: "currentColor", "stroke-width": 2.5, class: "teacher" });
       parts.shape(svg, "path", { d: line(student), fill: "none", stroke: "currentColor", "stroke-width": 2.5, "stroke-dasharray": "7 4", class: "student" });
       parts.shape(svg, "text", { x: 8, y: 16, class: "teacher" }, "teacher —");
-      parts.shape(svg, "text", { x: 90, y: 16, class: "student" }, "student - -");
+      parts.shape(svg, "text", { x: 130, y: 16, class: "student" }, "student - -");
       const words = `Forward KL(teacher ‖ student) ${this.forward(student, teacher).toFixed(2)} nats, reverse KL(student ‖ teacher) ${this.reverse(student, teacher).toFixed(2)} nats.`;
       say(words);
       tell(words);

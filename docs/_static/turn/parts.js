@@ -1,9 +1,9 @@
 // What the things to turn share: sliders, drawings, and sums that do not overflow. A page loads this first.
 "use strict";
 
-const kdcourse = { turns: {} };
+globalThis.kdcourse ??= { turns: {}, parts: {} };
 
-kdcourse.parts = {
+Object.assign(kdcourse.parts, {
   /** log Σ exp(x) */
   logSumExp(values) {
     const largest = Math.max(...values);
@@ -70,7 +70,7 @@ kdcourse.parts = {
   },
 
   percent: (share) => `${(100 * share).toFixed(share > 0.0995 ? 0 : 1)}%`,
-};
+});
 
 addEventListener("DOMContentLoaded", () => {
   for (const place of document.querySelectorAll("[data-turn]")) kdcourse.turns[place.dataset.turn].mount(place);

@@ -1,6 +1,8 @@
 // Five seeds, and five others: how far a difference moves by luck alone.
 "use strict";
 
+globalThis.kdcourse ??= { turns: {}, parts: {} };
+
 kdcourse.turns.seeds = {
   T_OF_FOUR: 2.7764451051977987, // Student's t, 97.5%, 4 degrees of freedom: five pairs
 
@@ -25,7 +27,7 @@ kdcourse.turns.seeds = {
     const tell = parts.said(place);
     const all = measured.flatMap(({ values }) => values);
     const [lowest, highest] = [Math.min(...all) - 1.5, Math.max(...all) + 1.5];
-    const x = (value) => 110 + (470 * (value - lowest)) / (highest - lowest);
+    const x = (value) => 130 + (450 * (value - lowest)) / (highest - lowest);
     const show = (drawn, source) => {
       clear();
       for (let tick = Math.ceil(lowest); tick <= highest; tick += 1) {

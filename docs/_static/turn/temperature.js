@@ -1,6 +1,8 @@
 // What a temperature does to a teacher's answer, its entropy, and the gradient of the soft term.
 "use strict";
 
+globalThis.kdcourse ??= { turns: {}, parts: {} };
+
 kdcourse.turns.temperature = {
   entropy: (logits, temperature) =>
     -kdcourse.parts.logSoftmax(logits, temperature).reduce((sum, each) => sum + Math.exp(each) * each, 0),

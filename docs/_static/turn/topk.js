@@ -1,6 +1,8 @@
 // The k likeliest classes of a teacher, and the rest as one bucket: what forward KL still sees.
 "use strict";
 
+globalThis.kdcourse ??= { turns: {}, parts: {} };
+
 kdcourse.turns.topk = {
   /** Log-probabilities of the k likeliest classes of the teacher, and of the rest if there is one, for both models. */
   buckets(student, teacher, k) {
@@ -38,8 +40,8 @@ kdcourse.turns.topk = {
         });
         parts.shape(svg, "text", { x: x + width / 2, y: 160, "text-anchor": "middle", class: "quiet" }, name);
       });
-      parts.shape(svg, "text", { x: 440, y: 18, class: "teacher" }, "■ teacher");
-      parts.shape(svg, "text", { x: 520, y: 18, class: "student" }, "■ student");
+      parts.shape(svg, "text", { x: 370, y: 18, class: "teacher" }, "■ teacher");
+      parts.shape(svg, "text", { x: 480, y: 18, class: "student" }, "■ student");
       const [seen, whole] = [this.divergence(student, teacher, k), this.divergence(student, teacher, teacher.length)];
       const rest = k < teacher.length ? Math.exp(cut.teacher[k]) : 0;
       const words = `k = ${k} of ${teacher.length}: the teacher's rest is ${parts.percent(rest)}, and forward KL over the buckets ${seen.toFixed(3)} of ${whole.toFixed(3)} nats.`;
