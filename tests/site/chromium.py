@@ -12,7 +12,8 @@ NODE_MODULES = Path(os.environ.get("KDCOURSE_NODE_MODULES", ROOT / ".venv" / "no
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "msedge")
 CHANNELS = ("chrome", "msedge")
 """What Playwright finds where Windows and macOS keep programs."""
-FOR_ROOT = ("--no-sandbox", "--disable-gpu")
+ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1")
+"""The first is for root, the last keeps every other server out of reach."""
 
 
 class NoChromiumError(Exception):
@@ -26,14 +27,14 @@ def launch(playwright):
         NoChromiumError: neither the machine nor npm has one.
     """
     if found := next(filter(None, map(shutil.which, NAMES)), None):
-        return playwright.chromium.launch(executable_path=found, args=FOR_ROOT)
+        return playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
     for channel in CHANNELS:
         try:
-            return playwright.chromium.launch(channel=channel)
+            return playwright.chromium.launch(channel=channel, args=ARGUMENTS)
         except Error:
             continue
     if found := _from_npm():
-        return playwright.chromium.launch(executable_path=found, args=(*FOR_ROOT, "--no-zygote", "--single-process"))
+        return playwright.chromium.launch(executable_path=found, args=(*ARGUMENTS, "--no-zygote", "--single-process"))
     raise NoChromiumError("No Chromium: install one, or let `make test` fetch npm's @sparticuz/chromium.")
 
 
