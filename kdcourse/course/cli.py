@@ -446,6 +446,47 @@ def editions(
         say(f"{changed} had been changed; that version is now {kept.name}", "note")
 
 
+@app.command(
+    rich_help_panel=TEACH,
+    epilog=_examples("kdcourse grade handed-in --out grades", "kdcourse grade handed-in --out grades --workers 1"),
+)
+def grade(
+    folder: Annotated[Path, typer.Argument(help="What was handed in: notebooks, folders, zip archives.")],
+    out: Annotated[Path, typer.Option(help="Folder for grades.html, grades.csv and grades.json.")] = Path("grades"),
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="How many notebooks at a time; as many as there are cores.")
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=1, help="The most that one notebook may take.")] = 600.0,
+    call_seconds: Annotated[float, typer.Option(min=0.1, help="The most that one call of a function may take.")] = 5.0,
+    memory: Annotated[float, typer.Option(min=0.1, help="GiB for a learner's process, beyond what torch takes.")] = 2.0,
+) -> None:
+    """Grade a room's notebooks with this installation's exercises: nobody's notebook is run, nor does it grade itself.
+
+    Learners' functions are called in processes of their own. What these are held to on this system is said first. What
+    is finished is kept in OUT, so the same command goes on after a crash.
+    """
+    from kdcourse.course.doctor import cores
+    from kdcourse.course.terminal import busy, say
+
+    with busy("Getting ready …"):
+        from kdcourse.course.grading.confine import RULES, enforced
+        from kdcourse.course.grading.room import Granted, grade_room
+
+        held = enforced()
+    for name, words in RULES.items():
+        say(words, "ok") if held[name] else say(f"Not held here: {words}.", "note")
+
+    def tell(file: str, found: dict[str, Any], place: int, count: int) -> None:
+        verdicts = [each["verdict"] for each in found["exercises"].values()]
+        said = f"{verdicts.count('passed')} of {len(verdicts)} passed" if verdicts else found["message"]
+        say(in_one_line(f"{place} of {count}  {file}  {said}"))
+
+    granted = Granted(seconds, call_seconds, int(memory * 2**30))
+    rows = grade_room(folder, out, granted, workers or cores(), tell)
+    refused = sum(row.status == "refused" for row in rows)
+    say(f"{len(rows)} files, {refused} of them not graded. Open {out.resolve() / 'grades.html'}.", "ok")
+
+
 def _call(command: str, folder: Path) -> str:
     """The command for this folder, which goes without saying where it is the usual one."""
     return command if folder == Path(COPY) else command_for(command, folder)

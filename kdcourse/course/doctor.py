@@ -156,10 +156,15 @@ def _kernel() -> Finding:
     return Finding("kernel", "ok", "python3, of this environment")
 
 
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _cores() -> Finding:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if cores > 1:
-        return Finding("cores", "ok", str(cores))
+    count = cores()
+    if count > 1:
+        return Finding("cores", "ok", str(count))
     return Finding("cores", "note", "1", "Lessons take about twice as long as they say.")
 
 

@@ -46,12 +46,12 @@ def write_reports(outcomes: Sequence[Outcome], out: Path, device: str) -> None:
 
 def write_index(outcomes: Sequence[Outcome], out: Path) -> Path:
     """Write `index.html`, which leads to the lessons' pages; returns its path."""
-    return _render("index.html", out, outcomes=outcomes)
+    return render("index.html", out, outcomes=outcomes)
 
 
 def write_report(outcomes: Sequence[Outcome], out: Path, device: str) -> Path:
     """Write `report.html`: what ran, how long, which claims held, what failed in which cell, what is not compared."""
-    return _render(
+    return render(
         "report.html",
         out,
         outcomes=outcomes,
@@ -83,7 +83,8 @@ def policy(script: str = "") -> str:
     return POLICY + "; script-src " + (f"'sha256-{digest}'" if script else "'none'")
 
 
-def _render(name: str, out: Path, **content: Any) -> Path:
+def render(name: str, out: Path, **content: Any) -> Path:
+    """Write a page from its template; whatever stands in the content is shown, and does nothing else."""
     template = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,

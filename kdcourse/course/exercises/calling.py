@@ -80,7 +80,12 @@ class Result:
 
     @property
     def line(self) -> str:
-        """The line of the answer that raised its error, as it is written; empty if nobody can see it."""
+        """The line of the answer that raised its error, as it is written; empty if nobody can see it.
+
+        An error that comes from another process brings its line along.
+        """
+        if hasattr(self.error, "line_of_answer"):
+            return str(self.error.line_of_answer)
         frames = traceback.extract_tb(self.error.__traceback__) if self.error else []
         own = [frame for frame in frames if HERE not in Path(frame.filename).parents]
         return (own[0].line or "") if own else ""
