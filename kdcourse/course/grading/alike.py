@@ -10,7 +10,7 @@ from typing import Any
 
 from kdcourse.hashing import hash_text
 
-SMALL = 60
+SMALL = 50
 """Nodes of syntax below which two people write the same without knowing of each other."""
 
 

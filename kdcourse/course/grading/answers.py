@@ -1,7 +1,7 @@
 """A learner's functions in a notebook, each with what it needs: imports, helpers, constants. Nothing is run here.
 
-Which function answers which exercise is said by the learner's own `exercises.check("03.objective", kd_loss)`; where that
-line is gone, by the cell's id, which is still the one that was handed out.
+Which function answers which exercise is said by the learner's own `exercises.check("03.objective", kd_loss)`; where
+that line is gone, by the cell's id, which is still the one that was handed out.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import re
+import symtable
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -237,5 +238,18 @@ def _binds(statement: ast.stmt) -> Iterator[str]:
 
 
 def _reads(node: ast.AST) -> set[str]:
-    """Every name in it."""
-    return {each.id for each in ast.walk(node) if isinstance(each, ast.Name)}
+    """The names that it takes from around it: not its own arguments and variables, which may be called the same."""
+    changed = {node.target.id} if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name) else set()
+    try:
+        return changed | set(_taken(symtable.symtable(ast.unparse(node), "<cell>", "exec")))
+    except (SyntaxError, ValueError, RecursionError):
+        return set()
+
+
+def _taken(table: symtable.SymbolTable) -> Iterator[str]:
+    is_top = table.get_type() == "module"
+    yield from (
+        each.get_name() for each in table.get_symbols() if each.is_referenced() and (is_top or each.is_global())
+    )
+    for inner in table.get_children():
+        yield from _taken(inner)

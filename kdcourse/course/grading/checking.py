@@ -171,8 +171,8 @@ class Session:
 class Clock:
     """The seconds that a process and its children have computed or slept; not those that they waited for a core.
 
-    A room's notebooks are graded on a laptop that does other things, too: by the clock on the wall, a right answer would
-    be out of time there.
+    A room's notebooks are graded on a laptop that does other things, too: by the clock on the wall, a right answer
+    would be out of time there.
     """
 
     def __init__(self, processes: list[psutil.Process]) -> None:

@@ -271,10 +271,10 @@ CALLS = {
          41, 105, 273, 194, 186, 190),
     ),
 }  # fmt: skip
-"""For each machine: its mark, the number of `clone`, and what is refused: fork, vfork, execve, execveat; socket, connect,
-bind; ptrace, mount, umount, unshare, setns, memfd_create, bpf, reading and writing other processes; keyrings; kill and
-tkill; open_by_handle_at, perf_event_open, userfaultfd; chroot, pivot_root, swap, reboot, modules; memory, messages and
-semaphores of System V."""
+"""For each machine: its mark, the number of `clone`, and what is refused: fork, vfork, execve, execveat; socket,
+connect, bind; ptrace, mount, umount, unshare, setns, memfd_create, bpf, reading and writing other processes; keyrings;
+kill and tkill; open_by_handle_at, perf_event_open, userfaultfd; chroot, pivot_root, swap, reboot, modules; memory,
+messages and semaphores of System V."""
 CLONE3 = 435
 CLONE_THREAD = 0x10000
 EPERM, ENOSYS = 1, 38
@@ -323,7 +323,7 @@ def _is_refused(act: Callable[[], object], errors: tuple[type[Exception], ...] =
 
 def _forks() -> None:
     if not hasattr(os, "fork"):
-        subprocess.run([sys.executable, "-c", ""], check=True)  # noqa: S603
+        subprocess.run([sys.executable, "-c", ""], check=True)
     elif os.fork() == 0:
         os._exit(0)
 

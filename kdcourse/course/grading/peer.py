@@ -34,9 +34,7 @@ SOURCE = "<answer>"
 """What that code is called in tracebacks."""
 LONG = 2_000
 """Characters of an error's message."""
-KINDS = {
-    name: kind for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, Exception)
-}
+KINDS = {name: kind for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, Exception)}
 
 
 class GoneError(Exception):
@@ -296,7 +294,7 @@ def told_of(error: BaseException) -> dict[str, Any]:
 
 
 def error_from(told: dict[str, Any]) -> Exception:
-    """An error of the type that it had, or of the nearest that Python has, with the same message; `line` is its line."""
+    """An error of the type that it had, or of the nearest that Python has, with the same message and line."""
     kinds = told.get("kinds")
     known = [str(kind) for kind in kinds if str(kind) in KINDS] if isinstance(kinds, list) else []
     kind = KINDS[known[0]] if known else RuntimeError
@@ -313,6 +311,7 @@ def error_from(told: dict[str, Any]) -> Exception:
 
 def watched(function: Function, met: set[str]) -> Function:
     """The function, which notes what it calls of torch and of this package, as `module.name`."""
+
     def listen(frame: Any, event: str, argument: Any) -> None:
         module = str(frame.f_globals.get("__name__", ""))
         if event == "call" and module.partition(".")[0] in ("kdcourse", "torch"):

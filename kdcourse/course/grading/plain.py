@@ -58,7 +58,7 @@ def pack(value: Any, on_function: OnFunction | None = None) -> tuple[Any, list[T
     return _pack(value, tensors, on_function, DEEP), tensors
 
 
-def _pack(value: Any, tensors: list[Tensor], on_function: OnFunction | None, depth: int) -> Any:  # noqa: PLR0911
+def _pack(value: Any, tensors: list[Tensor], on_function: OnFunction | None, depth: int) -> Any:  # noqa: PLR0911, PLR0912  (one for each kind of value)
     kind = type(value)
     if depth == 0:
         raise MessageError("it is nested too deeply")

@@ -1,14 +1,13 @@
 """Exercises whose answer and check share a process: a training loop is watched from the networks that it trains.
 
 So the code of such an answer is read before it is run. It may use torch and mathematics, and what Python has for
-computing; nothing that looks behind an object, replaces a function, or reaches a file. Python was not made to be held in
-this way: it is the one place where a verdict rests on reading code, and the documentation says so.
+computing; nothing that looks behind an object, replaces a function, or reaches a file. Python was not made to be held
+in this way: it is the one place where a verdict rests on reading code, and the documentation says so.
 """
 
 from __future__ import annotations
 
 import ast
-import builtins
 import importlib
 import json
 import linecache
@@ -18,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from kdcourse.course.grading.confine import Limits, enter
-from kdcourse.course.grading.peer import NAME, SOURCE
+from kdcourse.course.grading.peer import KINDS, NAME, SOURCE
 
 ROOTS = {"torch", "math", "numpy", "typing", "__future__", "collections", "itertools", "functools", "contextlib"}
 PACKAGES = {
@@ -31,8 +30,8 @@ BUILTINS = {
     "abs", "all", "any", "bool", "complex", "dict", "divmod", "enumerate", "filter", "float", "frozenset", "int",
     "isinstance", "iter", "len", "list", "map", "max", "min", "next", "object", "pow", "print", "range", "reversed",
     "round", "set", "slice", "sorted", "str", "sum", "super", "tuple", "zip", "staticmethod", "classmethod", "property",
-    "hasattr", "Ellipsis", "NotImplemented",
-} | {name for name, value in vars(builtins).items() if isinstance(value, type) and issubclass(value, Exception)}  # fmt: skip
+    "hasattr", "Ellipsis", "NotImplemented", *KINDS,
+}  # fmt: skip
 METHODS = {"__init__", "__call__", "__len__", "__getitem__", "__iter__", "__enter__", "__exit__"}
 """Of a learner's own classes."""
 CLOSED = {
@@ -89,8 +88,8 @@ def _import_objection(node: ast.Import | ast.ImportFrom) -> str:
 def _modules_of(node: ast.Import | ast.ImportFrom) -> dict[str, str]:
     """Names that stand for modules, and which."""
     if isinstance(node, ast.Import):
-        return {alias.asname or alias.name.partition(".")[0]: alias.name if alias.asname else alias.name.partition(".")[0]
-                for alias in node.names}  # fmt: skip
+        names = [(alias.asname, alias.name, alias.name.partition(".")[0]) for alias in node.names]
+        return {other or root: name if other else root for other, name, root in names}
     return {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names
             if isinstance(_loaded(f"{node.module}.{alias.name}"), ModuleType)}  # fmt: skip
 

@@ -100,7 +100,9 @@ def _rows(submissions: Sequence[Submission], found: dict[str, dict[str, Any]]) -
     for each in submissions:
         of_it = {"status": "refused", "message": each.refused, "exercises": {}} if each.refused else found[each.digest]
         rows.append(
-            Row(each.file, each.learner, of_it["status"], of_it["message"], of_it["exercises"], notes.get(each.file, []))
+            Row(
+                each.file, each.learner, of_it["status"], of_it["message"], of_it["exercises"], notes.get(each.file, [])
+            )
         )
     return rows
 
@@ -120,9 +122,9 @@ def _graded(
             if known["checked_with"] == checked_with:
                 found[digest] = known["graded"]
     done = 0
-    for digest in found:
+    for digest, graded in found.items():
         done += 1
-        on_graded(to_grade[digest].file, found[digest], done, len(to_grade))
+        on_graded(to_grade[digest].file, graded, done, len(to_grade))
     left = [each for digest, each in to_grade.items() if digest not in found]
     hidden = hidden_folders(folder, own.folder)
     for submission, graded in _in_parallel(left, own.unfinished, granted.told() | {"hidden": hidden}, workers):
@@ -223,7 +225,7 @@ class Checker:
 def _start_checker() -> subprocess.Popen[bytes]:
     root = str(Path(kdcourse.__file__).parents[1])
     paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH", "")])])
-    return subprocess.Popen(  # noqa: S603
+    return subprocess.Popen(
         [sys.executable, "-P", "-m", "kdcourse.course.grading.checking"], stdin=subprocess.PIPE,
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
         env=os.environ | {"PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "PYTHONUTF8": "1"},

@@ -92,7 +92,7 @@ def _is_left_out(name: str) -> bool:
 
 def _read(path: Path) -> bytes | None:
     """What a file holds; nothing of a pipe, on which one would wait for ever, or of one that is too large."""
-    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | _NO_WAIT)) as file:  # noqa: PTH123
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | _NO_WAIT)) as file:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):
             return None

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 PASSED, NOT_ATTEMPTED = "passed", "not attempted"
 MARKS = {
-    PASSED: "✓", NOT_ATTEMPTED: "·", "misconception": "✗", "different": "✗", "error": "!", "timed out": "⏱", "refused": "–",
+    PASSED: "✓", NOT_ATTEMPTED: "·", "misconception": "✗", "different": "✗", "error": "!", "timed out": "⏱",
+    "refused": "–",
 }  # fmt: skip
 COLUMNS = ("assignment", "student_id", "file", "exercise", "title", "verdict", "score", "max_score", "misconception",
            "message", "notes")  # fmt: skip

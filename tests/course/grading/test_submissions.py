@@ -1,0 +1,87 @@
+"""What is taken for a submission, and what is refused: nothing outside the folder is read, nothing is unpacked."""
+
+import json
+import os
+import sys
+import zipfile
+
+import pytest
+from handed_in import archive, handed_in
+
+from kdcourse.course.grading.submissions import FolderError, collect
+
+NOTEBOOK = json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": []})
+
+
+def collected(folder, apart=None):
+    return {each.file: each for each in collect(folder, apart or folder / "grades")}
+
+
+def test_notebooks_are_found_wherever_they_are(tmp_path):
+    """A learner who is forgotten because of a folder, an archive, or a name that a mail program has made."""
+    handed_in(
+        tmp_path,
+        {"anna/03.ipynb": NOTEBOOK, "b.IPYNB": NOTEBOOK, "c (1).ipynb.txt": NOTEBOOK, "notes.txt": "{hello}",
+         "grades/old.ipynb": NOTEBOOK, "anna/.ipynb_checkpoints/03-checkpoint.ipynb": NOTEBOOK},
+    )  # fmt: skip
+    archive(tmp_path / "class.zip", {"dora/01.ipynb": NOTEBOOK, "__MACOSX/dora/01.ipynb": "x", "read.me": "hello"})
+    inner = tmp_path / "grades" / "inner.zip"
+    archive(inner, {"emil.ipynb": NOTEBOOK})
+    with zipfile.ZipFile(tmp_path / "outer.zip", "w") as outer:
+        outer.write(inner, "frida/inner.zip")
+    found = collected(tmp_path)
+    assert {name: each.learner for name, each in found.items()} == {
+        "anna/03.ipynb": "anna", "b.IPYNB": "b.IPYNB", "c (1).ipynb.txt": "c (1).ipynb.txt",
+        "class.zip/dora/01.ipynb": "class", "outer.zip/frida/inner.zip/emil.ipynb": "outer",
+    }  # fmt: skip
+    assert all(each.data == NOTEBOOK.encode() and not each.refused for each in found.values())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+def test_a_link_is_not_followed(tmp_path):
+    """A submission that shows what the instructor alone may read."""
+    secret = tmp_path / "secret"
+    handed_in(secret, {"key.ipynb": NOTEBOOK})
+    folder = tmp_path / "handed-in"
+    folder.mkdir()
+    (folder / "mine.ipynb").symlink_to(secret / "key.ipynb")
+    (folder / "all").symlink_to(secret, target_is_directory=True)
+    found = collected(folder)
+    assert {name: (each.data, "link" in each.refused) for name, each in found.items()} == {
+        "mine.ipynb": (b"", True), "all": (b"", True),
+    }  # fmt: skip
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_nobody_waits_for_a_pipe(tmp_path):
+    """A grading that hangs on a file that never says anything."""
+    os.mkfifo(tmp_path / "pipe.ipynb")
+    assert "no file" in collected(tmp_path)["pipe.ipynb"].refused
+
+
+def test_an_archive_leads_nowhere_else(tmp_path):
+    """Zip slip: a member that is written over the installation. Nothing is written at all, and each is named."""
+    archive(
+        tmp_path / "slip.zip",
+        {"../../out.ipynb": NOTEBOOK, "/etc/out.ipynb": NOTEBOOK, "..\\out.ipynb": NOTEBOOK, "link.ipynb": None,
+         "C:/out.ipynb": NOTEBOOK, "good.ipynb": NOTEBOOK},
+    )  # fmt: skip
+    (tmp_path / "broken.zip").write_bytes(b"PK\x03\x04 and nothing else")
+    found = collected(tmp_path)
+    assert [name for name, each in found.items() if not each.refused] == ["slip.zip/good.ipynb"]
+    assert len(found) == 7
+    assert sum("leads out" in each.refused for each in found.values()) == 4
+    assert {path.name for path in tmp_path.iterdir()} == {"slip.zip", "broken.zip"}
+
+
+def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
+    """A disk or a memory that is full of zeros."""
+    monkeypatch.setattr("kdcourse.course.grading.submissions.MOST_BYTES", 1000)
+    archive(tmp_path / "bomb.zip", {"a.ipynb": "0" * 2000})
+    assert "more than anybody" in collected(tmp_path)["bomb.zip"].refused
+
+
+def test_a_folder_that_is_none_is_said(tmp_path):
+    """A traceback for a name that was mistyped."""
+    with pytest.raises(FolderError, match="is no folder"):
+        collected(tmp_path / "nothing")
