@@ -465,6 +465,10 @@ def grade(
     Learners' functions are called in processes of their own. What these are held to on this system is said first. What
     is finished is kept in OUT, so the same command goes on after a crash.
     """
+    for name, value in (("--seconds", seconds), ("--call-seconds", call_seconds), ("--memory", memory)):
+        if not math.isfinite(value):
+            raise typer.BadParameter(f"{name} is {value}; it is a number, such as 10.")
+
     from kdcourse.course.doctor import cores
     from kdcourse.course.terminal import busy, say
 

@@ -110,15 +110,17 @@ class Asked:
 def _asked_in(cells: Sequence[Cell]) -> Iterator[tuple[str, Asked]]:
     """Exercises by id; what a learner has checked last comes last."""
     handed = _handed_out()
-    by_cell = {cell: (name, function) for name, (cell, function, _) in handed.items()}
-    for place, cell in enumerate(cells):
-        found = [] if SOLUTION in cell.tags else list(_checks_in(cell))
-        if cell.id in by_cell and not any(name == by_cell[cell.id][0] for name, _ in found):
-            name, function = by_cell[cell.id]
+    found = [[] if SOLUTION in cell.tags else list(_checks_in(cell)) for cell in cells]
+    lessons = {name.partition(".")[0] for checks in found for name, _ in checks}
+    for place, (cell, checks) in enumerate(zip(cells, found, strict=True)):
+        known = [(name, expression) for name, expression in checks if name in handed]
+        lost = [(name, function) for name, (of, function, _) in handed.items() if of == cell.id and not known]
+        if len(lost) > 1:  # two lessons have a cell of this name
+            lost = [(name, function) for name, function in lost if name.partition(".")[0] in lessons]
+        for name, function in lost:
             yield name, Asked(place, ast.Name(function, ast.Load()))
-        for name, expression in found:
-            if name in handed:
-                yield name, Asked(place, expression)
+        for name, expression in known:
+            yield name, Asked(place, expression)
 
 
 def _checks_in(cell: Cell) -> Iterator[tuple[str, ast.expr | None]]:

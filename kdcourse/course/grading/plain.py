@@ -5,11 +5,13 @@ A value is packed into a tree for JSON, and the tensors in it, each of which the
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import struct
 from collections import UserDict
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import IO, Any
 
 import numpy as np
@@ -87,6 +89,9 @@ def _pack(value: Any, tensors: list[Tensor], on_function: OnFunction | None, dep
     if kind in (dict, UserDict):
         pairs = [[_pack(part, tensors, on_function, depth - 1) for part in pair] for pair in value.items()]
         return {"is": kind.__name__, "of": pairs}
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):  # it arrives with its fields alone
+        fields = [[each.name, getattr(value, each.name)] for each in dataclasses.fields(value)]
+        return {"is": "record", "of": [[name, _pack(part, tensors, on_function, depth - 1)] for name, part in fields]}
     if isinstance(value, torch.dtype) and _name(value) in DTYPES:
         return {"is": "dtype", "as": _name(value)}
     if on_function is not None and callable(value):
@@ -138,6 +143,8 @@ def _unpack(tree: Any, tensors: Sequence[Tensor], on_function: OnFunction | None
     if kind in ("dict", "UserDict"):
         pairs = [(_unpack(key, tensors, on_function), _unpack(part, tensors, on_function)) for key, part in tree["of"]]
         return dict(pairs) if kind == "dict" else UserDict(pairs)
+    if kind == "record":
+        return SimpleNamespace(**{str(name): _unpack(part, tensors, on_function) for name, part in tree["of"]})
     if kind == "float":
         return float(tree["as"])
     if kind == "complex":

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 PASSED, NOT_ATTEMPTED = "passed", "not attempted"
 MARKS = {
-    PASSED: "✓", NOT_ATTEMPTED: "·", "misconception": "✗", "different": "✗", "error": "!", "timed out": "⏱",
+    PASSED: "✓", NOT_ATTEMPTED: "·", "misconception": "✗", "different": "✗", "error": "!", "timed out": "∞",
     "refused": "–",
 }  # fmt: skip
 COLUMNS = ("assignment", "student_id", "file", "exercise", "title", "verdict", "score", "max_score", "misconception",
@@ -132,7 +132,7 @@ class Room:
         found = []
         for row in self.graded:
             verdicts = [each["verdict"] for each in row.exercises.values()]
-            tried = sum(verdict != NOT_ATTEMPTED for verdict in verdicts)
+            tried = sum(verdict not in (NOT_ATTEMPTED, "refused") for verdict in verdicts)
             solved = verdicts.count(PASSED)
             if 2 * solved < max(tried, 1):
                 found.append((row, solved, tried))

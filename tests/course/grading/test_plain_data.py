@@ -4,6 +4,7 @@ import io
 import os
 import threading
 from collections import UserDict
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -51,6 +52,18 @@ def test_what_is_no_plain_data_arrives_as_words():
     assert str(across(float("nan"))) == "nan"
     assert "bits" in across(10**5000)
     assert "sparse" in across(torch.eye(2).to_sparse())
+
+
+def test_a_record_arrives_with_its_fields():
+    """An exercise whose function is given an object, of which nothing is left."""
+    arrived = across(Look(torch.tensor([1, -100]), 0.5))
+    assert (arrived.labels.tolist(), arrived.accuracy) == ([1, -100], 0.5)
+
+
+@dataclass(frozen=True)
+class Look:
+    labels: torch.Tensor
+    accuracy: float
 
 
 @pytest.mark.parametrize(
