@@ -84,8 +84,8 @@ class Result:
 
         An error that comes from another process brings its line along.
         """
-        if hasattr(self.error, "line_of_answer"):
-            return str(self.error.line_of_answer)
+        if (told := getattr(self.error, "line_of_answer", None)) is not None:
+            return str(told)
         frames = traceback.extract_tb(self.error.__traceback__) if self.error else []
         own = [frame for frame in frames if HERE not in Path(frame.filename).parents]
         return (own[0].line or "") if own else ""

@@ -55,8 +55,8 @@ def notes(digests: Mapping[str, str], answers: Mapping[str, Mapping[str, Mapping
         by_digest[digest].append(file)
     for files in by_digest.values():
         for file in files if len(files) > 1 else ():
-            others = ", ".join(other for other in files if other != file)
-            said[file].append(f"The same file, byte for byte, as {others}.")
+            twins = ", ".join(other for other in files if other != file)
+            said[file].append(f"The same file, byte for byte, as {twins}.")
     for group in _groups(answers):
         for file in group:
             others = [other for other in group if digests[other] != digests[file]]

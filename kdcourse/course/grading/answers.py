@@ -216,11 +216,11 @@ def _needed(expression: ast.expr, cells: Sequence[Cell], place: int, lesson: Seq
     kept = {at for at in places.get("*", []) if len(ours) <= at < last}
     wanted = [(name, last) for name in _reads(expression)]
     while wanted:
-        at = find(*wanted.pop())
-        if at is not None and at not in kept:
-            kept.add(at)
-            is_later = isinstance(order[at], ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-            wanted += [(name, last if is_later or at >= last else at) for name in _reads(order[at])]
+        found = find(*wanted.pop())
+        if found is not None and found not in kept:
+            kept.add(found)
+            is_later = isinstance(order[found], ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+            wanted += [(name, last if is_later or found >= last else found) for name in _reads(order[found])]
     return [order[at] for at in sorted(kept)]
 
 

@@ -16,7 +16,7 @@ import sys
 import traceback
 from collections import UserDict
 from collections.abc import Callable, Sequence
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import torch
 from torch import Tensor
@@ -34,7 +34,11 @@ SOURCE = "<answer>"
 """What that code is called in tracebacks."""
 LONG = 2_000
 """Characters of an error's message."""
-KINDS = {name: kind for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, Exception)}
+KINDS = {
+    name: kind
+    for name, kind in vars(builtins).items()
+    if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, BaseExceptionGroup)
+}
 
 
 class GoneError(Exception):
@@ -241,7 +245,14 @@ class _Crossing(torch.autograd.Function):
         return (None, None, None, None, *found, *[None] * ctx.others)
 
 
-def proxy(peer: Peer, number: int, signature: Any) -> Function:
+class Caller(Protocol):
+    """What a proxy needs of a peer."""
+
+    def call(self, number: int, given: Sequence[Any], named: dict[str, Any]) -> Any:
+        """See `Peer.call`."""
+
+
+def proxy(peer: Caller, number: int, signature: Any) -> Function:
     """A function of the other side, with the signature that it has there."""
 
     def function(*given: Any, **named: Any) -> Any:
@@ -302,7 +313,8 @@ def error_from(told: dict[str, Any]) -> Exception:
     if told.get("bare") and name == kind.__name__ == "NotImplementedError":
         error: Exception = NotImplementedError()
     else:
-        made = type(name if name.isidentifier() else "Error", (kind,), {"__str__": lambda self: message})
+        words = {"__str__": lambda self: message}
+        made: type[Exception] = type(name if name.isidentifier() else "Error", (kind,), words)
         error = made.__new__(made)
         error.args = (message,)
     error.line_of_answer = str(told.get("line", ""))[:200]  # type: ignore[attr-defined]

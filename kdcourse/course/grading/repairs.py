@@ -56,7 +56,7 @@ def objection(code: str) -> str:
         tree = ast.parse(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return f"its code cannot be parsed ({type(error).__name__})"
-    modules = {}
+    modules: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             if said := _import_objection(node):

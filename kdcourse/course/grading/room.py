@@ -98,12 +98,11 @@ def _rows(submissions: Sequence[Submission], found: dict[str, dict[str, Any]]) -
     notes = alike.notes(digests, {each.file: found[each.digest]["answers"] for each in read})
     rows = []
     for each in submissions:
-        of_it = {"status": "refused", "message": each.refused, "exercises": {}} if each.refused else found[each.digest]
-        rows.append(
-            Row(
-                each.file, each.learner, of_it["status"], of_it["message"], of_it["exercises"], notes.get(each.file, [])
-            )
-        )
+        row = Row(each.file, each.learner, "refused", each.refused, notes=notes.get(each.file, []))
+        if not each.refused:
+            of_it = found[each.digest]
+            row.status, row.message, row.exercises = of_it["status"], of_it["message"], of_it["exercises"]
+        rows.append(row)
     return rows
 
 

@@ -150,7 +150,8 @@ def room(tmp_path_factory, harmed, listener):
 
 
 EXPECTED = {
-    "tampers": "error", "forges": ("error", "different"), "steals": "error", "lies": ("different", "error", "misconception"),
+    "tampers": "error", "forges": ("error", "different"), "steals": "error",
+    "lies": ("different", "error", "misconception"),
     "endless": "timed out", "asleep": "timed out", "eats": "error", "prints": "passed", "returns": "error",
     "leaves": "error", "patches": "error", "right": "passed",
 }  # fmt: skip
