@@ -1,6 +1,7 @@
 """Values and calls between two processes: what arrives is what was sent, gradients too, and nothing is run."""
 
 import io
+import json
 import os
 import threading
 from collections import UserDict
@@ -9,6 +10,9 @@ from dataclasses import dataclass
 import pytest
 import torch
 
+from kdcourse.course.exercises import Exercise, all_exercises
+from kdcourse.course.exercises.diagnosis import edges_of, inputs_of
+from kdcourse.course.exercises.kinds.faults import NameTheFault
 from kdcourse.course.grading.peer import ANSWER, GoneError, Peer, proxy, signature_of
 from kdcourse.course.grading.plain import MessageError, pack, receive, send, unpack
 
@@ -58,6 +62,25 @@ def test_a_record_arrives_with_its_fields():
     """An exercise whose function is given an object, of which nothing is left."""
     arrived = across(Look(torch.tensor([1, -100]), 0.5))
     assert (arrived.labels.tolist(), arrived.accuracy) == ([1, -100], 0.5)
+
+
+def gives(exercise):
+    """What an exercise calls an answer with."""
+    if isinstance(exercise, Exercise):
+        return [*inputs_of(exercise), *edges_of(exercise)]
+    if isinstance(exercise, NameTheFault):
+        return [(exercise.run(fault, exercise.seeds[0]),) for fault in exercise.faults]
+    return []
+
+
+@pytest.mark.parametrize(
+    "exercise", [each for each in all_exercises().values() if gives(each)], ids=lambda each: each.id
+)
+def test_what_an_exercise_gives_reaches_a_learners_process(exercise):
+    """A right answer that is an error where it is graded: an object of a kind that does not cross."""
+    for given in gives(exercise):
+        tree, _ = pack(given, lambda function: "function")
+        assert "written" not in json.dumps(tree)
 
 
 @dataclass(frozen=True)
