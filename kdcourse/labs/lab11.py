@@ -9,9 +9,10 @@ kind of student by pictures that are held out of the training set, and test pict
 Each finished training is kept under a name that ends in a fingerprint of all that it depends on, and one on its way is
 saved every few epochs, so that a run that was interrupted goes on where it was.
 
-    python -m kdcourse.labs.lab11 --profile full --folder build/lab11                # real MNIST, an hour and a half of one core
-    python -m kdcourse.labs.lab11 --profile full --folder build/lab11 --mnist FOLDER # with the four files in a folder
-    python -m kdcourse.labs.lab11                                                    # 8 × 8 digits, a minute
+    python -m kdcourse.labs.lab11 --profile full --folder build/lab11    # MNIST, an hour and a half of one core
+    python -m kdcourse.labs.lab11                                        # 8 × 8 digits, a minute
+
+`--mnist FOLDER` takes MNIST's four files from a folder.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -146,21 +147,21 @@ PROFILES = {"full": FULL, "quick": QUICK}
 
 def arms_of(plan: Plan) -> dict[str, Arm]:
     """The students of an experiment, by name."""
-    taught = {"alpha": plan.alpha, "temperature": plan.temperature}
+    taught = partial(Arm, "student", plan.alpha, plan.temperature)
     arms = {
         "plain": Arm("student", alpha=1.0),
-        "distilled": Arm("student", **taught),
-        "no threes": Arm("student", **taught, pictures="no threes"),
+        "distilled": taught(),
+        "no threes": taught(pictures="no threes"),
         "plain, no threes": Arm("student", alpha=1.0, pictures="no threes"),
-        "only 7s and 8s": Arm("student", **taught, pictures="only 7s and 8s"),
+        "only 7s and 8s": taught(pictures="only 7s and 8s"),
         "plain, 3%": Arm("student", alpha=1.0, pictures="3%"),
-        "distilled, 3%": Arm("student", **taught, pictures="3%"),
+        "distilled, 3%": taught(pictures="3%"),
         "plain, four times the steps": Arm("student", alpha=1.0, length=4.0),
-        "distilled, four times the steps": Arm("student", **taught, length=4.0),
+        "distilled, four times the steps": taught(length=4.0),
     }
     if plan.teacher.jitter:
         arms["plain, jittered"] = Arm("student", alpha=1.0, length=2.0, jitter=True)
-        arms["distilled, jittered"] = Arm("student", **taught, length=2.0, jitter=True)
+        arms["distilled, jittered"] = taught(length=2.0, jitter=True)
     for size in ("small", "tiny"):
         arms[f"plain, {size}"] = Arm(size, alpha=1.0)
         for temperature in plan.temperatures:
@@ -417,12 +418,9 @@ class Task:
         arm = Arm(arm.size, arm.alpha, arm.temperature)
         held_out = self.plan.held_out
         images, labels = (part[-held_out:] for part in self.train)
-        return {
-            rate: errors(
-                answers(self.student(arm, rate, 99, held_out=held_out, length=self.plan.trial[arm.size]), images), labels
-            )
-            for rate in self.plan.rates
-        }  # fmt: skip
+        length = self.plan.trial[arm.size]
+        tried = {rate: self.student(arm, rate, 99, held_out=held_out, length=length) for rate in self.plan.rates}
+        return {rate: errors(answers(student, images), labels) for rate, student in tried.items()}
 
 
 def load_task(folder: Path, plan: Plan, pictures: Path | None = None) -> Task:

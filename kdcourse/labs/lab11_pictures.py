@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -40,7 +40,8 @@ from kdcourse.hashing import hash_json
 from kdcourse.labs import lab11
 from kdcourse.labs.experiments import versions
 from kdcourse.labs.kept import kept
-from kdcourse.labs.lab11 import CLASSES, Pictures, errors, shifted, wrong_answers
+from kdcourse.labs.lab11 import CLASSES, errors, shifted, wrong_answers
+from kdcourse.labs.mnist import Pictures
 from kdcourse.labs.verdict import Verdict, compare_paired
 from kdcourse.teacher import add_logits, cache_logits, score
 from kdcourse.teachers import mix_logits
@@ -125,7 +126,7 @@ def classifier(width: int, seed: int) -> ResNetForImageClassification:
     return ResNetForImageClassification(
         ResNetConfig(
             num_channels=1, embedding_size=width, hidden_sizes=[width, 2 * width], depths=[1, 1], layer_type="basic",
-            num_labels=CLASSES,
+            num_labels=CLASSES,  # type: ignore[call-arg]  # every configuration takes it
         )
     )  # fmt: skip
 
@@ -242,7 +243,8 @@ class Lab:
             dataset = as_rows(copies, labels.repeat(self.plan.copies))
         with tempfile.TemporaryDirectory() as folder:
             cached = cache_logits(Path(folder) / "answers", self.teacher, None, dataset)
-            return add_logits(dataset, torch.stack([cached.cache[row] for row in range(len(dataset))])), None
+            answers = [cast("Tensor", cached.cache[row]) for row in range(len(dataset))]  # whole: there is no k
+            return add_logits(dataset, torch.stack(answers)), None
 
     def mixed(self, logits: Sequence[Tensor], how: str) -> Tensor:
         """What the specialists say together."""

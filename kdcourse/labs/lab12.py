@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -243,7 +243,8 @@ def load_reviews() -> Ground:
     answers = [
         load_logits(models.TEACHER_LOGITS, name, fingerprint(digest, tokenizer, rows)) for name, rows in sets.items()
     ]
-    vectors = models.load_untrained_teacher().get_input_embeddings().weight.detach()
+    embeddings = cast("nn.Embedding", models.load_untrained_teacher().get_input_embeddings())
+    vectors = embeddings.weight.detach()
     inputs = torch.cat([_mean_vectors(vectors, rows["input_ids"][:]) for rows in sets.values()])
     labels = [torch.tensor(rows["label"][:]) for name, rows in sets.items() if name != "transfer"]
     of_set = dict(zip(sets, torch.arange(len(inputs)).split([len(rows) for rows in sets.values()]), strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812  (the name that everybody knows it by)
@@ -14,7 +15,7 @@ AUTOGRAD = (torch.autograd.grad, Tensor.backward, torch.autograd.backward)
 """What differentiates, and is not called where a gradient is to be written in closed form."""
 
 
-def float64(values: Sequence[float] | Sequence[Sequence[float]]) -> Tensor:
+def float64(values: Sequence[Any]) -> Tensor:
     return torch.tensor(values, dtype=torch.float64)
 
 

@@ -55,13 +55,13 @@ from kdcourse.labs.figures.lesson08 import (
 )
 from kdcourse.labs.figures.lesson09 import differences_in_nats, divergence_by_position, score_against_cost
 from kdcourse.labs.figures.lesson10 import Bill, Holding, bills, held_at_once
-from kdcourse.labs.figures.lesson12 import accuracy_by_labels, detectable_by_seeds, family_of_comparisons
 from kdcourse.labs.figures.lesson11 import (
     answers_by_temperature,
     errors_by_shift,
     errors_by_temperature,
     misread_pictures,
 )
+from kdcourse.labs.figures.lesson12 import accuracy_by_labels, detectable_by_seeds, family_of_comparisons
 from kdcourse.labs.figures.lesson13 import between_the_ends, distance_by_step, memory_over_a_step
 from kdcourse.labs.figures.picture import Picture
 from kdcourse.labs.figures.style import BLUE, GREEN, GREY, ORANGE, STYLE
@@ -104,9 +104,9 @@ __all__ = [
     "divergence_terms",
     "divergences_in_training",
     "doubts_of_teacher_and_people",
-    "family_of_comparisons",
     "errors_by_shift",
     "errors_by_temperature",
+    "family_of_comparisons",
     "forest_of_comparisons",
     "gradient_against_temperature",
     "held_at_once",
