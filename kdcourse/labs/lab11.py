@@ -108,11 +108,13 @@ class Plan:
     held_out: int
     """Pictures of the training set that choose the rate."""
     seeds: int
+    """Of each student; the tiny ones, which are cheap and differ more, have `tiny_seeds`."""
     alpha: float = 0.1
     """Weight of the labels where a teacher is heard, too."""
     temperature: float = 20.0
     temperatures: tuple[float, ...] = (1.0, 2.5, 4.0, 8.0, 20.0)
     """Tried for the small students."""
+    tiny_seeds: int = 3
     input_dropout: float = 0.1
     dropout: float = 0.4
     """Of the teacher."""
@@ -127,6 +129,7 @@ FULL = Plan(
     trial={"student": 1.0, "small": 0.3, "tiny": 0.3},
     held_out=10_000,
     seeds=3,
+    tiny_seeds=8,
 )
 QUICK = Plan(
     teacher_width=128,
@@ -521,7 +524,7 @@ def run_all(
     task: Task, names: Sequence[str] = (), seeds: Sequence[int] = (), announce: Callable[[str], object] = print
 ) -> Results:
     """Train, or fetch, all students of a task, and judge them."""
-    arms, seeds = arms_of(task.plan), list(seeds) or list(range(task.plan.seeds))
+    arms, plan = arms_of(task.plan), task.plan
     names = list(names) or list(arms)
     images, labels = task.test
     wrong: dict[str, list[list[list[int]]]] = {}
@@ -535,7 +538,8 @@ def run_all(
         if kind not in trials:
             trials[kind] = task.try_rates(replace(arm, temperature=task.plan.temperature) if arm.alpha < 1 else arm)
         rate = min(trials[kind], key=trials[kind].__getitem__)
-        logits = [answers(task.student(arm, rate, seed), images) for seed in seeds]
+        own = list(seeds) or range(plan.tiny_seeds if arm.size == "tiny" else plan.seeds)
+        logits = [answers(task.student(arm, rate, seed), images) for seed in own]
         wrong[name] = [wrong_answers(each, labels) for each in logits]
         if name in OMITTED:
             corrected[name] = [judge_corrected(each, labels, OMITTED[name]) for each in logits]

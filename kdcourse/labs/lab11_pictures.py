@@ -279,14 +279,19 @@ class Lab:
             weight: errors(self.answers(arm, 99, weight, held_out)["held out"], labels) for weight in self.plan.weights
         }
 
-    def apart(self, draws: int = 8) -> dict[str, float]:
-        """How far the teacher's answer to a training picture is from the one to the same, shifted."""
+    def apart(self, most: int | None = None, draws: int = 8) -> dict[str, float]:
+        """How far the teacher's answer to a training picture is from the one to the same, shifted.
+
+        Args:
+            most: pixels; None takes those of the plan.
+        """
+        most = self.plan.most if most is None else most
         kl, other = [], []
         kept_logits = self.teacher(pixel_values=self.train.images).logits
         with torch.random.fork_rng():
             torch.manual_seed(0)
             for _ in range(draws):
-                asked = self.teacher(pixel_values=moved(self.train.images, self.plan.most)).logits
+                asked = self.teacher(pixel_values=moved(self.train.images, most)).logits
                 both = [(each / self.plan.temperature).log_softmax(-1) for each in (kept_logits, asked)]
                 kl.append(forward_kl(*both).mean().item())
                 other.append((kept_logits.argmax(-1) != asked.argmax(-1)).float().mean().item())
