@@ -326,7 +326,7 @@ def bytes_of_each_token(teacher, student, tokens, epochs, vocabulary, k, disk):
 def by_counting(logits, labels, missing, shifts):
     best, fewest = None, math.inf
     for shift in shifts:
-        raised = np.array(logits.detach(), dtype=np.float64)
+        raised = logits.detach().double().numpy().copy()
         raised[:, missing] += shift
         wrong = sum(int(said) != int(meant) for said, meant in zip(raised.argmax(1), labels, strict=True))
         if wrong < fewest:
