@@ -269,6 +269,8 @@ NO_LOSSES = {
     "09.witness": "It is about which tokens are judged. A loss is told that, and cannot know which should be.",
     "08.perplexity": "It is about a number that is computed after training, of batches whose losses are right.",
     "08.curve": "It is about the log of a run, in which a loss has one number for each step.",
+    "11.bias": "It is about a number that is added after training.",
+    "11.mix": "It is about what teachers say together, before a loss is told of it.",
     "12.unfair": "It is about the log of a comparison, whose runs are over.",
     "12.decide": "It is about which runs to make, and what they show.",
     "13.kept": "It is about the columns of a data set, before there is a batch.",
