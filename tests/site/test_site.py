@@ -231,6 +231,14 @@ def axe():
     return source.read_text(encoding="utf-8")
 
 
+def barriers(page):
+    """What axe finds serious, after the next two frames, with the first three places of each."""
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    serious = [problem for problem in result["violations"] if problem["impact"] in ("serious", "critical")]
+    return {problem["id"]: [node["html"][:150] for node in problem["nodes"]][:3] for problem in serious}
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_serious_barrier(visit, address, scheme):
     """Grey on grey; a control without a name; a region that no key can scroll."""
@@ -240,10 +248,9 @@ def test_no_serious_barrier(visit, address, scheme):
         page.goto(address + path)
         page.evaluate("for (const fold of document.querySelectorAll('article details')) fold.open = true")
         page.evaluate(script)
-        result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-        for problem in result["violations"]:
-            if problem["impact"] in ("serious", "critical"):
-                found[path, problem["id"]] = [node["html"][:150] for node in problem["nodes"]][:3]
+        # Under load, a fold that has just been opened may be looked at before it is painted; a barrier is there twice.
+        if barriers(page) and (there := barriers(page)):
+            found[path] = there
     assert found == {}
 
 
