@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
@@ -13,7 +15,7 @@ from torch import Tensor
 from kdcourse.files import set_aside, written_whole
 from kdcourse.hashing import hash_tensors
 
-DIGEST = "sha256"
+DIGEST, SECONDS = "sha256", "seconds"
 
 
 def kept(path: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -29,6 +31,17 @@ def kept(path: Path, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]
         with written_whole(path) as unfinished:
             save_sealed(tensors, unfinished)
     return tensors
+
+
+def kept_with_seconds(path: Path, make: Callable[[], dict[str, Tensor]]) -> tuple[dict[str, Tensor], float]:
+    """The tensors of `kept`, and how many CPU seconds they took when they were computed."""
+
+    def timed() -> dict[str, Tensor]:
+        started = time.process_time()
+        return {**make(), SECONDS: torch.tensor(time.process_time() - started)}
+
+    tensors = kept(path, timed)
+    return tensors, float(tensors.pop(SECONDS))
 
 
 def save_sealed(tensors: dict[str, Tensor], path: Path) -> None:

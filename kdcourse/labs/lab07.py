@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import base64
 import importlib.resources
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 from statistics import mean
@@ -19,10 +18,10 @@ from torch import Tensor
 
 from kdcourse.cache import fingerprint, load_logits
 from kdcourse.checks import IGNORED_LABEL
-from kdcourse.files import write_whole
 from kdcourse.labs import assets, data, models
 from kdcourse.labs.experiments import Arm, Budget, Experiment, Run, versions
 from kdcourse.labs.metrics import measure
+from kdcourse.labs.record import Record, five_places
 from kdcourse.labs.verdict import Verdict, compare_paired
 from kdcourse.teacher import add_logits, cache_logits
 
@@ -75,11 +74,14 @@ Measured = dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True)
-class Results:
+class Results(Record):
     """What an experiment measured: the teacher once, each arm once for each seed in order; and what it took.
 
     `arms` has all of `ARMS` with each number of steps, under the names that `names_by_steps` gives them.
     """
+
+    stored = RESULTS
+    rounded = five_places
 
     teacher: Measured
     arms: dict[str, list[Measured]]
@@ -109,12 +111,6 @@ class Results:
         """The accuracy of two arms, over other seeds and other sentences; `steps` as in `right_after`."""
         return compare_paired(self.right_after(steps, first, where), self.right_after(steps, second, where))
 
-    def save(self, path: Path) -> None:
-        """Whole or not at all, with as many digits as mean anything."""
-        rounded = json.loads(json.dumps(asdict(self)), parse_float=lambda number: round(float(number), 5))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(rounded, indent=1) + "\n")
-
     def by_steps(self, arm: str, metric: str = "accuracy", where: str = "validation") -> dict[int, list[float]]:
         """The scores of an arm for each number of steps that it was tried with."""
         names = names_by_steps(arm, self.budget["steps"])
@@ -128,11 +124,6 @@ class Results:
     def at_best(self, arm: str, metric: str = "accuracy", where: str = "test") -> list[float]:
         """The scores of an arm with the number of steps that the validation sentences choose."""
         return self.by_steps(arm, metric, where)[self.best_steps(arm)]
-
-    @classmethod
-    def load(cls, path: Path = RESULTS) -> Results:
-        """What `save` wrote."""
-        return cls(**json.loads(path.read_text(encoding="utf-8")))
 
 
 def pack(right: Iterable[bool]) -> str:

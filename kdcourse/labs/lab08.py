@@ -45,6 +45,7 @@ from kdcourse.labs import data, models
 from kdcourse.labs.experiments import Progress, from_last_checkpoint, versions
 from kdcourse.labs.kept import kept, save_sealed, undamaged
 from kdcourse.labs.metrics.calibration_error import BINS
+from kdcourse.labs.record import COMPACT, Record, five_places
 from kdcourse.labs.verdict import Verdict, compare_paired
 from kdcourse.trainer import DistillationArguments, DistillationTrainer
 
@@ -611,8 +612,12 @@ def writes(model: Any, task: Task, tokens: int = 48) -> str:
 
 
 @dataclass(frozen=True)
-class Results:
+class Results(Record):
     """What an experiment measured; see `Run`. `losses` and the like have one entry per seed, in order."""
+
+    stored = RESULTS
+    rounded = five_places
+    layout = COMPACT
 
     teacher: dict[str, dict[str, Any]]
     """By set: `loss` per text, `bins`."""
@@ -654,17 +659,6 @@ class Results:
     def compare(self, first: str, second: str, where: str = "test") -> Verdict:
         """By how many nats per token the second arm is better than the first, over other seeds and other texts."""
         return compare_paired(-self.losses(first, where), -self.losses(second, where))
-
-    def save(self, path: Path) -> None:
-        """Whole or not at all, with as many digits as mean anything."""
-        rounded = json.loads(json.dumps(asdict(self)), parse_float=lambda number: round(float(number), 5))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(rounded, separators=(",", ":")) + "\n")
-
-    @classmethod
-    def load(cls, path: Path = RESULTS) -> Results:
-        """What `save` wrote."""
-        return cls(**json.loads(path.read_text(encoding="utf-8")))
 
 
 def collect(

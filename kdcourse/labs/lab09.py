@@ -15,7 +15,6 @@ import argparse
 import base64
 import copy
 import importlib.resources
-import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,9 +33,9 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from kdcourse.costs import model_costs
 from kdcourse.divergence import DIVERGENCES
-from kdcourse.files import write_whole
 from kdcourse.labs import data, models
 from kdcourse.labs.experiments import versions
+from kdcourse.labs.record import Record, five_digits
 from kdcourse.labs.verdict import Verdict, compare_paired
 from kdcourse.on_policy import OnPolicy, Writer
 
@@ -314,8 +313,11 @@ def judge(ground: Ground, student: Any, seed: int, texts: Tensor | None = None) 
 
 
 @dataclass(frozen=True)
-class Results:
+class Results(Record):
     """What was measured, at each cost of the plan."""
+
+    stored = RESULTS
+    rounded = five_digits
 
     plan: dict[str, Any]
     seconds: dict[str, float]
@@ -351,17 +353,6 @@ class Results:
     def compare(self, first: str, second: str, judge: str, cost: str = "seconds") -> Verdict:
         """How much *less* the second arm has of what is judged: `better` is what is below."""
         return compare_paired(-self.of(first, judge, cost), -self.of(second, judge, cost))
-
-    def save(self, path: Path) -> None:
-        """Whole or not at all, with as many digits as mean anything."""
-        rounded = json.loads(json.dumps(asdict(self)), parse_float=lambda number: float(f"{float(number):.5g}"))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(rounded, indent=1) + "\n")
-
-    @classmethod
-    def load(cls, path: Path = RESULTS) -> Results:
-        """What `save` wrote."""
-        return cls(**json.loads(path.read_text(encoding="utf-8")))
 
 
 def pack(values: Any) -> str:

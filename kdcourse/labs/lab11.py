@@ -19,9 +19,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.resources
-import json
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
@@ -36,12 +34,13 @@ from torch import Tensor, nn
 from transformers import get_cosine_schedule_with_warmup
 
 from kdcourse import distillation_loss
-from kdcourse.files import write_whole, written_whole
+from kdcourse.files import written_whole
 from kdcourse.hashing import hash_json, hash_tensors
 from kdcourse.labs import digits, mnist
 from kdcourse.labs.experiments import versions
-from kdcourse.labs.kept import kept
+from kdcourse.labs.kept import kept_with_seconds
 from kdcourse.labs.mnist import Pictures
+from kdcourse.labs.record import COMPACT, Record
 from kdcourse.labs.verdict import Verdict, compare_paired
 
 RESULTS = Path(str(importlib.resources.files("kdcourse.labs"))) / "resources" / "lab11.json"
@@ -58,8 +57,8 @@ PAPER = {
 }  # fmt: skip
 """Test errors that section 3 of the paper reports; the last two in percent."""
 
-Objective = Callable[[Tensor, Tensor], Tensor]
-"""`objective(logits, rows)`: what is minimized on a batch; `rows` (B,) says which pictures it holds."""
+Objective = Callable[[nn.Module, Tensor, Tensor], Tensor]
+"""`objective(model, images, rows)`: what is minimized on a batch (B, S, S), as jitter left it, of these rows (B,)."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +106,8 @@ class Plan:
     """Share of its steps for which a student tries each rate, by size."""
     held_out: int
     """Pictures of the training set that choose the rate."""
+    batch_size: int
+    """Of the students."""
     seeds: int
     """Of each student; the tiny ones, which are cheap and differ more, have `tiny_seeds`."""
     alpha: float = 0.1
@@ -128,6 +129,7 @@ FULL = Plan(
     rates=(1e-3, 2e-3, 4e-3, 8e-3),
     trial={"student": 1.0, "small": 0.3, "tiny": 0.3},
     held_out=10_000,
+    batch_size=128,
     seeds=3,
     tiny_seeds=8,
 )
@@ -139,6 +141,7 @@ QUICK = Plan(
     rates=(1e-2, 3e-2),
     trial={"student": 1.0, "small": 1.0, "tiny": 1.0},
     held_out=300,
+    batch_size=64,
     seeds=3,
     temperature=2.5,
     input_dropout=0.1,
@@ -200,14 +203,17 @@ def limit_norms(model: nn.Sequential, most: float) -> None:
 
 
 def train(
-    model: nn.Sequential, images: Tensor, objective: Callable[[nn.Module, Tensor, Tensor], Tensor], recipe: Recipe,
-    seed: int, unfinished: Path | None = None,
-) -> nn.Sequential:  # fmt: skip
+    model: nn.Sequential,
+    images: Tensor,
+    objective: Objective,
+    recipe: Recipe,
+    seed: int,
+    unfinished: Path | None = None,
+) -> nn.Sequential:
     """Train a network in place; it comes back in eval mode.
 
     Args:
         images: (N, S, S).
-        objective: `objective(model, images, rows)` of a batch (B, S, S), as it is after jitter, and its rows (B,).
         seed: of the order, jitter and dropout. They are drawn anew at each epoch from the seed and its number, so that
             a training that goes on is the one that was interrupted.
         unfinished: a file to which the training is saved every few epochs, and from which it goes on.
@@ -244,6 +250,11 @@ def _restore(parts: Mapping[str, Any], unfinished: Path | None) -> tuple[int, in
     for name, part in parts.items():
         part.load_state_dict(states[name])
     return states["at"]
+
+
+def labels_alone(labels: Tensor) -> Objective:
+    """The cross-entropy with `labels` (N,)."""
+    return lambda model, images, rows: F.cross_entropy(model(images), labels[rows])
 
 
 @torch.no_grad()
@@ -301,6 +312,8 @@ class Task:
     plan: Plan
     train: Pictures
     test: Pictures
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Of one core, by training; of one that was interrupted, those since."""
 
     @property
     def side(self) -> int:
@@ -317,16 +330,13 @@ class Task:
         """Dropout, limited norms, jittered pictures and their labels."""
         plan = self.plan
 
-        def fit(unfinished: Path) -> nn.Sequential:
-            torch.manual_seed(0)
-            model = network(self.side, plan.teacher_width, plan.input_dropout, plan.dropout)
-            return train(model, self.train.images, self._labels_alone, plan.teacher, 0, unfinished)
+        def fit(model: nn.Sequential, unfinished: Path) -> None:
+            train(model, self.train.images, labels_alone(self.train.labels), plan.teacher, 0, unfinished)
 
-        settings = {"width": plan.teacher_width, "dropout": [plan.input_dropout, plan.dropout]}
-        weights = self._kept("teacher", settings | asdict(plan.teacher), lambda file: fit(file).state_dict())
+        torch.manual_seed(0)
         model = network(self.side, plan.teacher_width, plan.input_dropout, plan.dropout)
-        model.load_state_dict({name: weights[name] for name in model.state_dict()})
-        return model.eval().requires_grad_(False)
+        settings = {"width": plan.teacher_width, "dropout": [plan.input_dropout, plan.dropout]}
+        return self._trained("teacher", settings | asdict(plan.teacher), model, fit).requires_grad_(False)
 
     @cached_property
     def teachers_answers(self) -> Tensor:
@@ -349,68 +359,52 @@ class Task:
         recipe = Recipe(
             steps=round(self.plan.steps[arm.size] * arm.length * length),
             rate=rate,
-            batch_size=128 if self.side == mnist.SIDE else 64,
+            batch_size=self.plan.batch_size,
             jitter=self.plan.teacher.jitter if arm.jitter else 0,
         )
         own = {name: value for name, value in asdict(arm).items() if name != "length"}  # the recipe counts the steps
         settings = {**own, **asdict(recipe), "width": self.plan.widths[arm.size], "held out": held_out}
         settings |= {"teacher": "" if arm.alpha == 1 else hash_tensors(dict(self.teacher.state_dict()))}
 
-        def fit(unfinished: Path) -> nn.Sequential:
-            torch.manual_seed(1_000 + seed)
-            model = network(self.side, self.plan.widths[arm.size])
-            return train(model, pictures.images[rows], self._objective(arm, rows), recipe, seed, unfinished)
+        def fit(model: nn.Sequential, unfinished: Path) -> None:
+            train(model, pictures.images[rows], self._objective(arm, rows), recipe, seed, unfinished)
 
-        name = "-".join([arm.size, f"alpha{arm.alpha:g}", arm.pictures.replace(" ", ""), str(seed)])
-        weights = self._kept(name, settings | {"seed": seed}, lambda file: fit(file).state_dict())
+        torch.manual_seed(1_000 + seed)
         model = network(self.side, self.plan.widths[arm.size])
-        model.load_state_dict({name: weights[name] for name in model.state_dict()})
-        return model.eval()
+        name = "-".join([arm.size, f"alpha{arm.alpha:g}", arm.pictures.replace(" ", ""), str(seed)])
+        return self._trained(name, settings | {"seed": seed}, model, fit)
 
-    def _labels_alone(self, model: nn.Module, images: Tensor, rows: Tensor) -> Tensor:
-        return F.cross_entropy(model(images), self.train.labels[rows])
-
-    def _objective(self, arm: Arm, chosen: Tensor) -> Callable[[nn.Module, Tensor, Tensor], Tensor]:
+    def _objective(self, arm: Arm, chosen: Tensor) -> Objective:
         """What an arm minimizes on a batch of its pictures, `chosen` of all."""
         labels = self.train.labels[chosen]
-        cached = torch.empty(0) if arm.alpha == 1 or arm.jitter else self.teachers_answers[chosen]
+        if arm.alpha == 1:
+            return labels_alone(labels)
+        cached = None if arm.jitter else self.teachers_answers[chosen]
 
         def minimized(model: nn.Module, images: Tensor, rows: Tensor) -> Tensor:
-            logits = model(images)
-            if arm.alpha == 1:
-                return F.cross_entropy(logits, labels[rows])
-            if arm.jitter:
-                with torch.no_grad():
-                    taught = self.teacher(images)
-            else:
-                taught = cached[rows]
+            taught = answers(self.teacher, images) if cached is None else cached[rows]
             return distillation_loss(
-                logits, taught, labels[rows], alpha=arm.alpha, temperature=arm.temperature
+                model(images), taught, labels[rows], alpha=arm.alpha, temperature=arm.temperature
             ).total  # fmt: skip
 
         return minimized
 
-    def _kept(
-        self, name: str, settings: Mapping[str, Any], make: Callable[[Path], Mapping[str, Tensor]]
-    ) -> dict[str, Tensor]:
-        """Weights that were trained before, or are trained now; `seconds` says how long it took."""
+    def _trained(
+        self, name: str, settings: Mapping[str, Any], model: nn.Sequential,
+        fit: Callable[[nn.Sequential, Path], object],
+    ) -> nn.Sequential:  # fmt: skip
+        """The model with the weights that `fit(model, unfinished)` gives it, now or in an earlier call."""
         stem = f"{name}-{hash_json({'task': self.digest, **settings})[:16]}"
         unfinished = self.folder / f".{stem}.unfinished"
 
-        def timed() -> dict[str, Tensor]:
-            started = time.process_time()
-            weights = dict(make(unfinished))
-            return weights | {"seconds": torch.tensor(time.process_time() - started)}
+        def weights() -> dict[str, Tensor]:
+            fit(model, unfinished)
+            return dict(model.state_dict())
 
-        tensors = kept(self.folder / f"{stem}.safetensors", timed)
+        trained, self.seconds[stem] = kept_with_seconds(self.folder / f"{stem}.safetensors", weights)
         unfinished.unlink(missing_ok=True)
-        self.seconds[stem] = float(tensors["seconds"])
-        return tensors
-
-    @cached_property
-    def seconds(self) -> dict[str, float]:
-        """Of one core, by training; of one that was interrupted, those since."""
-        return {}
+        model.load_state_dict(trained)
+        return model.eval()
 
     def kind(self, arm: Arm) -> str:
         """Arms of a kind take one learning rate: those of a size that hear a teacher, and those that do not."""
@@ -440,9 +434,20 @@ def load_task(folder: Path, plan: Plan, pictures: Path | None = None) -> Task:
     return Task(folder, plan, Pictures(images[:cut], labels[:cut]), Pictures(images[cut:], labels[cut:]))
 
 
+def right_but_for(wrong: Sequence[Sequence[int]], pictures: int) -> np.ndarray:
+    """1 where a student was right and 0 where it was wrong, (seeds, pictures), of the numbers of those it got wrong."""
+    right = np.ones((len(wrong), pictures))
+    for row, indices in zip(right, wrong, strict=True):
+        row[list(indices)] = 0
+    return right
+
+
 @dataclass
-class Results:
+class Results(Record):
     """What an experiment measured."""
+
+    stored = RESULTS
+    layout = COMPACT
 
     labels: list[int]
     """Of the test pictures, how many there are of each digit."""
@@ -469,11 +474,7 @@ class Results:
 
     def right(self, arm: str) -> np.ndarray:
         """Whether each student was right about each test picture, (seeds, pictures)."""
-        wrong = self._wrong(arm)
-        right = np.ones((len(wrong), self.pictures))
-        for row, pairs in zip(right, wrong, strict=True):
-            row[[index for index, _ in pairs]] = 0
-        return right
+        return right_but_for([[index for index, _ in pairs] for pairs in self._wrong(arm)], self.pictures)
 
     def compare(self, first: str, second: str) -> Verdict:
         """By which share of the pictures the second arm is right more often, over other seeds and other pictures."""
@@ -485,16 +486,6 @@ class Results:
 
     def _wrong(self, arm: str) -> list[list[list[int]]]:
         return [self.teacher] if arm == "teacher" else self.arms[arm]
-
-    def save(self, path: Path) -> None:
-        """Whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(asdict(self), separators=(",", ":")) + "\n")
-
-    @classmethod
-    def load(cls, path: Path = RESULTS) -> Results:
-        """What `save` wrote."""
-        return cls(**json.loads(path.read_text(encoding="utf-8")))
 
 
 def judge_corrected(logits: Tensor, labels: Tensor, classes: Sequence[int]) -> dict[str, float]:

@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import argparse
 import importlib.resources
-import json
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -35,13 +33,13 @@ from transformers import (
 )
 
 from kdcourse import DistillationArguments, DistillationTrainer, Feature, forward_kl
-from kdcourse.files import write_whole
 from kdcourse.hashing import hash_json
 from kdcourse.labs import lab11
 from kdcourse.labs.experiments import versions
-from kdcourse.labs.kept import kept
-from kdcourse.labs.lab11 import CLASSES, errors, shifted, wrong_answers
+from kdcourse.labs.kept import kept_with_seconds
+from kdcourse.labs.lab11 import CLASSES, errors, right_but_for, shifted, wrong_answers
 from kdcourse.labs.mnist import Pictures
+from kdcourse.labs.record import COMPACT, Record
 from kdcourse.labs.verdict import Verdict, compare_paired
 from kdcourse.teacher import add_logits, cache_logits, score
 from kdcourse.teachers import mix_logits
@@ -185,6 +183,8 @@ class Lab:
 
     folder: Path
     plan: Plan = Plan()
+    seconds: dict[str, float] = field(default_factory=dict)
+    """Of one core, by what was computed."""
 
     @cached_property
     def train(self) -> Pictures:
@@ -308,25 +308,17 @@ class Lab:
 
     def _kept(self, name: str, settings: Mapping[str, Any], make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         digest = hash_json({"plan": asdict(self.plan), "versions": versions(), "name": name, **settings})[:16]
-
-        def timed() -> dict[str, Tensor]:
-            started = time.process_time()
-            tensors = make()
-            return tensors | {"seconds": torch.tensor(time.process_time() - started)}
-
-        tensors = kept(self.folder / f"{name.replace(' ', '-')}-{digest}.safetensors", timed)
-        self.seconds[digest] = float(tensors.pop("seconds"))
+        path = self.folder / f"{name.replace(' ', '-')}-{digest}.safetensors"
+        tensors, self.seconds[digest] = kept_with_seconds(path, make)
         return tensors
-
-    @cached_property
-    def seconds(self) -> dict[str, float]:
-        """Of one core, by what was computed."""
-        return {}
 
 
 @dataclass
-class Results:
+class Results(Record):
     """What was measured."""
+
+    stored = RESULTS
+    layout = COMPACT
 
     pictures: int
     """That judge."""
@@ -346,25 +338,11 @@ class Results:
 
     def right(self, arm: str, judge: str = "as they are") -> np.ndarray:
         """Whether each student was right about each test picture, (seeds, pictures)."""
-        wrong = self.arms[arm][judge]
-        right = np.ones((len(wrong), self.pictures))
-        for row, indices in zip(right, wrong, strict=True):
-            row[indices] = 0
-        return right
+        return right_but_for(self.arms[arm][judge], self.pictures)
 
     def compare(self, first: str, second: str, judge: str = "as they are") -> Verdict:
         """By which share of the pictures the second arm is right more often, over other seeds and other pictures."""
         return compare_paired(self.right(first, judge), self.right(second, judge))
-
-    def save(self, path: Path) -> None:
-        """Whole or not at all."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(asdict(self), separators=(",", ":")) + "\n")
-
-    @classmethod
-    def load(cls, path: Path = RESULTS) -> Results:
-        """What `save` wrote."""
-        return cls(**json.loads(path.read_text(encoding="utf-8")))
 
 
 def run_all(lab: Lab, announce: Callable[[str], object] = print) -> Results:

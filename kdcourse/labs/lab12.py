@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import importlib.resources
 import itertools
-import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,10 +31,10 @@ import torch.nn.functional as F  # noqa: N812  (the name that everybody knows it
 from torch import Tensor, nn
 
 from kdcourse.cache import fingerprint, load_logits
-from kdcourse.files import write_whole
 from kdcourse.labs import data, digits, models
 from kdcourse.labs.experiments import versions
 from kdcourse.labs.lab07 import pack, unpack
+from kdcourse.labs.record import Record, five_digits
 from kdcourse.labs.verdict import Verdict, compare_paired, holm
 
 RESULTS = Path(str(importlib.resources.files("kdcourse.labs"))) / "resources" / "lab12.json"
@@ -492,8 +491,11 @@ def asking(ground: Ground, seeds: Sequence[int]) -> Callable[[str], Tensor]:
 
 
 @dataclass(frozen=True)
-class Results:
+class Results(Record):
     """What was measured, by task and arm."""
+
+    stored = RESULTS
+    rounded = five_digits
 
     plan: dict[str, Any]
     rows: dict[str, int] = field(default_factory=dict)
@@ -537,17 +539,6 @@ class Results:
         verdicts = [self.compare(comparison) for comparison in COMPARISONS]
         adjusted = holm([verdict.p for verdict in verdicts])
         return dict(zip(COMPARISONS, zip(verdicts, adjusted, strict=True), strict=True))
-
-    def save(self, path: Path) -> None:
-        """Whole or not at all."""
-        rounded = json.loads(json.dumps(asdict(self)), parse_float=lambda number: float(f"{float(number):.5g}"))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, json.dumps(rounded, indent=1) + "\n")
-
-    @classmethod
-    def load(cls, path: Path = RESULTS) -> Results:
-        """What `save` wrote."""
-        return cls(**json.loads(path.read_text(encoding="utf-8")))
 
 
 def the_plan() -> dict[str, Any]:

@@ -15,7 +15,7 @@ from kdcourse.labs.mnist import Pictures
 PLAN = Plan(
     teacher_width=6, widths={"student": 5, "small": 4, "tiny": 3}, teacher=Recipe(steps=12, rate=1e-2, batch_size=8),
     steps={"student": 8, "small": 8, "tiny": 8}, rates=(1e-2, 3e-2),
-    trial={"student": 0.5, "small": 0.5, "tiny": 0.5}, held_out=10, seeds=2,
+    trial={"student": 0.5, "small": 0.5, "tiny": 0.5}, held_out=10, batch_size=64, seeds=2,
 )  # fmt: skip
 
 
