@@ -47,8 +47,8 @@ test: test-quick ## Check everything: style, types, tests, and every notebook th
 	$(RUN) pytest -n 2 --dist loadfile -m slow --junitxml build/slow_tests.xml
 	$(RUN) kdcourse run --out build/executed --cell-seconds $(CELL_SECONDS)
 	$(RUN) kdcourse list --not-compared
-	$(RUN) pytest -p no:cacheprovider -c tests/nbval.ini --rootdir . --nbval --nbval-current-env --nbval-cell-timeout 900 \
-		--nbval-sanitize-with tests/nbval_sanitize.cfg --junitxml build/nbval.xml notebooks
+	$(RUN) pytest -n 2 --dist loadfile -p no:cacheprovider -c tests/nbval.ini --rootdir . --nbval --nbval-current-env \
+		--nbval-cell-timeout 900 --nbval-sanitize-with tests/nbval_sanitize.cfg --junitxml build/nbval.xml notebooks
 
 test-quick: $(VENV)/.test-ready assets ## Check everything but the notebooks
 	$(RUN) ruff check .
@@ -63,7 +63,7 @@ test-deep: $(VENV)/.test-ready assets ## Try fifty thousand random cases, every 
 		tests/census/test_census.py tests/attacks/test_attacks_on_the_cache.py tests/course/test_diagnose_search.py \
 		tests/course/test_diagnose_catalogue.py \
 		tests/course/exercises/test_hostile.py tests/course/exercises/test_search.py \
-		tests/course/exercises/test_pairs.py
+		tests/course/exercises/test_pairs.py tests/course/exercises/test_diagnosis.py
 
 census: $(VENV)/.test-ready assets ## Take one step of every architecture of transformers, and write docs/census.md (about 20 minutes)
 	PYTHONPATH=tests $(RUN) census

@@ -19,7 +19,7 @@ from census.judging import CRASHED, DIFFERENT, EQUAL, NOT_BUILT, REFUSED, SEEN, 
 
 README = Path(__file__).parents[2] / "README.md"
 
-SAMPLE = 40
+SAMPLE = 12
 
 MENDED = {
     "bert-generation", "canine", "codegen", "cpmant", "ctrl", "dbrx", "gemma3", "gptj", "ibert", "jetmoe",

@@ -1,7 +1,8 @@
 """Two mistakes in one answer are both named, and nothing is named that is not there.
 
 `TOGETHER` holds answers with two mistakes as people write them, from the catalogue's words alone; the search below
-composes the pairs of the catalogue: those of every fifth exercise, or, with KDCOURSE_DEEP=1 (`make test-deep`), all.
+composes the pairs of the catalogue: every third pair of every fifth exercise, or, with KDCOURSE_DEEP=1
+(`make test-deep`), all.
 """
 
 import itertools
@@ -212,7 +213,7 @@ def test_more_than_half_of_all_pairs_are_named_as_both():
     for exercise in SEVERAL[:: 1 if DEEP else 5]:
         inputs = inputs_of(exercise)
         made = dict(composed(exercise))
-        for both, ways in made.items():
+        for both, ways in itertools.islice(made.items(), 0, None, 1 if DEEP else 3):
             found = [naming.known_mistake(exercise, inputs, results) for results in ways]
             pairs += 1
             named += any(each is not None and each.name == both for each in found)
