@@ -9,6 +9,7 @@ BIN := $(VENV)/bin
 endif
 RUN := $(BIN)/python -m
 BENCH ?= build/bench
+CONTAINER ?= podman
 
 # Nothing needs a model hub; KDCOURSE_ASSETS=hub asks for it.
 ifneq ($(KDCOURSE_ASSETS),hub)
@@ -24,7 +25,7 @@ export MALLOC_MMAP_THRESHOLD_ := 1073741824
 CELL_SECONDS ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help setup course site full lab test test-quick test-deep census test-faults test-versions notebooks results teacher bench dist lock clean
+.PHONY: help setup course site full lab test test-quick test-deep census test-faults test-versions notebooks results teacher bench dist container lock clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -98,6 +99,10 @@ $(BENCH)/.ready: pyproject.toml constraints.txt benchmarks/constraints.txt
 
 dist: $(VENV)/.test-ready ## Build the sdist, and from it the wheel, which holds the lessons, into dist/
 	$(RUN) build --no-isolation --outdir dist
+
+container: ## Build the image that docs/rooms.md describes, and run a lesson in it without a network (CONTAINER=docker)
+	$(CONTAINER) build --file .devcontainer/Containerfile --tag kdcourse .
+	$(CONTAINER) run --rm --network none kdcourse sh -c "kdcourse start && kdcourse run 00"
 
 setup: $(VENV)/.ready assets ## Make the virtual environment and fetch the assets
 

@@ -159,8 +159,13 @@ PIP = {
     "install": {
         "--constraint": 1, "--editable": 1, "--requirement": 1, "--find-links": 1, "--only-binary": 1,
         "--upgrade": 0, "--no-index": 0, "--no-deps": 0, "--require-hashes": 0, "--no-build-isolation": 0,
+        "--no-cache-dir": 0,
     },
-    "download": {"--dest": 1, "--no-deps": 0, "--no-binary": 1},
+    "download": {
+        "--dest": 1, "--no-deps": 0, "--no-binary": 1, "--only-binary": 1, "--require-hashes": 0, "--requirement": 1,
+        "--constraint": 1, "--index-url": 1, "--no-cache-dir": 0,
+    },
+    "wheel": {"--wheel-dir": 1, "--find-links": 1, "--no-index": 0, "--no-deps": 0, "--no-cache-dir": 0},
 }  # fmt: skip
 """The commands and options of pip that these pages use, each with the number of its values."""
 
@@ -180,6 +185,8 @@ def of_pip(arguments):
                 and not (ROOT / values[0].partition("[")[0]).exists()
             ):
                 return f"{values[0]} is not there"
+            continue
+        if each == "." and command == "wheel":  # the clone itself
             continue
         try:
             requirement = Requirement(each)
@@ -217,8 +224,27 @@ def of_conda(arguments):
     return "" if arguments in known else "not one of the two lines that these pages use"
 
 
+PODMAN_RUN = {"--rm": 0, "--publish": 1, "--volume": 1, "--network": 1}
+"""The options of `podman run` that these pages use, each with the number of its values; docker has the same."""
+
+
+def of_podman(arguments):
+    """A run of the image that `make container` builds."""
+    command, *rest = arguments
+    if command != "run":
+        return f"podman {command} is not used here"
+    while rest and rest[0].startswith("-"):
+        if rest[0] not in PODMAN_RUN:
+            return f"podman run has no {rest[0]}"
+        rest = rest[1 + PODMAN_RUN[rest[0]] :]
+    if rest[:1] != ["kdcourse"]:
+        return "podman runs the image kdcourse"
+    return of_kdcourse(rest[2:]) if rest[1:2] == ["kdcourse"] else ""
+
+
 CHECKS = {
     "kdcourse": of_kdcourse, "make": of_make, "pip": of_pip, "python": of_python, "py": of_python, "conda": of_conda,
+    "podman": of_podman,
 }  # fmt: skip
 
 
@@ -238,6 +264,9 @@ CHECKS = {
         ("python -m pytest tests/test_arms.py", "are not there"),
         (".venv/bin/python -m kdcourse fly", "no kdcourse fly"),
         ("conda env create", "not one of"),
+        ("podman run --privileged kdcourse", "no --privileged"),
+        ("podman run --rm kdcouse", "runs the image kdcourse"),
+        ("podman run --rm kdcourse kdcourse fly", "no kdcourse fly"),
         ("rm -rf .", "rm is no command"),
     ],
 )
