@@ -185,18 +185,22 @@ def start(
         bool | None,
         typer.Option("--solutions/--no-solutions", help="With solutions, folded; if not said, as the copy was made."),
     ] = None,
+    colab: Annotated[bool, typer.Option("--colab", help="With a cell that installs it on Google Colab.")] = False,
 ) -> None:
     """Make a copy of the lessons that is yours, without results and solutions; or bring one up to date.
 
     After an upgrade, call it again: it brings the new text, and keeps your answers and the cells that you have added.
     """
+    if colab and solutions:
+        raise typer.BadParameter("--colab makes a copy without solutions; leave out --colab or --solutions.")
+
     from kdcourse.course.terminal import busy, say
 
     with busy("Writing …"):
         from kdcourse.course.working_copy import notebooks_of
         from kdcourse.course.working_copy import start as start_copy
 
-        copied = start_copy(folder, solutions=solutions)
+        copied = start_copy(folder, solutions=solutions, on_colab=colab)
     for name in copied.new:
         say(f"{name} is new", "ok")
     for name in copied.updated:
@@ -427,7 +431,7 @@ def editions(
     lessons: Lessons = None,
     out: Annotated[Path, typer.Option(help="Folder for the editions.")] = Path("dist"),
 ) -> None:
-    """Make the editions of the lessons: learner (no solutions), solutions, instructor (with notes), slides.
+    """Make the editions of the lessons: learner (no solutions), solutions, instructor (with notes), colab, slides.
 
     What an earlier call wrote is replaced; what you have changed since is kept under another name, and other files
     stay.

@@ -1,8 +1,9 @@
-"""Editions of the lessons, made from the one source in `notebooks/`: for learners, for instructors, for a projector.
+"""Editions of the lessons, made from the one source in `notebooks/`: for learners, instructors, Colab, a projector.
 
 learner/      no solutions and no outputs: who has seen a result can no longer predict it
 solutions/    the solutions, each under the title of its exercise; learner + solutions is the source (`merge`)
 instructor/   everything, solutions unfolded, with a timetable and what each known mistake looks like
+colab/        learner, with a cell that makes a machine of Google Colab ready for the lesson
 slides/       one page per lesson that needs no network, without solutions and hints
 """
 
@@ -16,7 +17,7 @@ from pathlib import Path, PurePosixPath
 import filelock
 import nbformat
 from nbformat import NotebookNode
-from nbformat.v4 import new_markdown_cell
+from nbformat.v4 import new_code_cell, new_markdown_cell
 
 from kdcourse.course.exercises.catalogue import all_exercises
 from kdcourse.course.exercises.exercise import Task
@@ -31,10 +32,20 @@ ANSWERS = (EXERCISE, PREDICTION)
 """Tags of cells that a learner fills in."""
 FOLLOWS = "follows"
 """Metadata of a cell in a solutions notebook: the id of the cell that it follows in the source."""
+ON_COLAB = """\
+# Colab gives each session a new machine. This installs the course there, beside the torch that the machine has, and
+# fetches models and data (`cat` keeps progress bars away). If Colab asks for a restart, agree, and go on below.
+from importlib.metadata import version
+
+%pip install --quiet "kdcourse[course]" "torch=={version('torch')}"
+!kdcourse assets | cat
+"""
+"""Torch is asked for as it is installed: Colab's fits the machine's drivers, and another takes minutes. Where it is too
+old for the course, pip says so."""
 
 
 def write_editions(lessons: Sequence[Lesson], out: Path) -> dict[Path, Path]:
-    """Write all four editions of these lessons below `out`, each file whole.
+    """Write all five editions of these lessons below `out`, each file whole.
 
     Files of an earlier run are replaced; one that somebody has changed since, such as a notebook with answers, is first
     renamed. Those of a lesson that is no longer in the course are deleted, unless somebody has changed them; files that
@@ -138,6 +149,13 @@ def instructor(source: NotebookNode) -> NotebookNode:
     return notebook
 
 
+def colab(source: NotebookNode) -> NotebookNode:
+    """The learner's edition, with a first code cell for a machine on which nothing of the course is installed."""
+    notebook = learner(source)
+    notebook.cells.insert(1, new_code_cell(ON_COLAB.rstrip(), id="on-colab"))
+    return notebook
+
+
 def slides(source: NotebookNode, title: str) -> str:
     """One page for a projector, cut by `kdcourse.course.slides`."""
     notebook = copy.deepcopy(source)
@@ -153,6 +171,7 @@ NOTEBOOKS: dict[str, Callable[[NotebookNode], NotebookNode]] = {
     "learner": learner,
     "solutions": solutions,
     "instructor": instructor,
+    "colab": colab,
 }
 FOLDERS = (*NOTEBOOKS, "slides")
 

@@ -24,13 +24,13 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_markdown_cell
 
 from kdcourse import __version__
-from kdcourse.course.editions import ANSWERS, has_tag, learner, without_outputs
+from kdcourse.course.editions import ANSWERS, colab, has_tag, learner, without_outputs
 from kdcourse.course.lessons import COPY, Lesson, LessonError, course_lessons, require_apart
 from kdcourse.files import set_aside, write_whole, written_whole
 from kdcourse.hashing import hash_text
 
 RECORD = ".kdcourse.json"
-EDITIONS = {"learner": learner, "solutions": without_outputs}
+EDITIONS = {"learner": learner, "solutions": without_outputs, "colab": colab}
 
 Handed = Mapping[str, str]
 """SHA-256 of each cell's source as it was handed out, by the cell's id."""
@@ -71,17 +71,19 @@ class Copied:
     """What was no notebook of ours any more, with its new name."""
 
 
-def start(folder: Path = Path(COPY), *, solutions: bool | None = None) -> Copied:
+def start(folder: Path = Path(COPY), *, solutions: bool | None = None, on_colab: bool = False) -> Copied:
     """Make a working copy of all lessons in `folder`, or bring one up to date.
 
     Args:
         solutions: with the solutions, folded; if it is not said, as the copy was made, and at first without.
+        on_colab: without them, and with a cell for Google Colab in each lesson.
 
     Raises:
         LessonError: the folder holds notebooks of the same names that are no working copy, or cannot be written.
     """
     record, copied = Record.read(folder), Copied()
-    edition = record.edition if solutions is None else ("solutions" if solutions else "learner")
+    said = {None: record.edition, True: "solutions", False: "learner"}
+    edition = "colab" if on_colab else said[solutions]
     with _explained(folder):
         _require_a_copy_or_room(folder)
         handed = dict(record.lessons)

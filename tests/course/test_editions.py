@@ -105,6 +105,16 @@ def test_a_learner_sees_no_result_before_running(source):
         assert cell.execution_count is None
 
 
+def test_colab_is_told_what_to_install_and_nothing_else(source):
+    """A cell that is missing on Colab, or that hides what is to be done behind the course's own imports."""
+    edition = editions.colab(source)
+    (cell,) = (cell for cell in edition.cells if cell.id == "on-colab")
+    assert code_cells(edition)[0] == cell
+    edition.cells.remove(cell)
+    assert edition == editions.learner(source)
+    assert "kdcourse" not in cell.source.partition("%pip install")[0]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("lesson", EXECUTED, ids=lambda lesson: lesson.name)
 def test_the_learner_edition_runs_anywhere(lesson, monkeypatch, tmp_path):
@@ -169,7 +179,7 @@ def test_the_same_source_gives_the_same_files(tmp_path):
     for folder in ("one", "two"):
         editions.write_editions([lesson], tmp_path / folder)
     files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*") if path.is_file())
-    assert [str(path.parent) for path in files] == [".kdcourse", "instructor", "learner", "slides", "solutions"]
+    assert [str(path.parent) for path in files] == [".kdcourse", *sorted(editions.FOLDERS)]
     for path in files:
         assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes()
 
@@ -195,7 +205,7 @@ def test_what_is_deleted_was_written_and_not_touched_since(notebooks, tmp_path):
     (notebooks / "02_goes.ipynb").unlink()
     editions.write_editions(find_lessons(["01"]), out)
     names = {path.relative_to(out).as_posix() for path in out.glob("[!.]*/*")}
-    stays = {f"{folder}/01_stays.ipynb" for folder in ("learner", "solutions", "instructor")} | {"slides/01_stays.html"}
+    stays = {f"{folder}/01_stays.ipynb" for folder in editions.NOTEBOOKS} | {"slides/01_stays.html"}
     assert names == stays | {"learner/02_goes.ipynb", "learner/02_mine.ipynb"}
 
 
@@ -263,7 +273,7 @@ def test_the_command_writes_what_it_says(tmp_path):
     result = CliRunner().invoke(cli.app, ["editions", "02", "--out", str(tmp_path / "dist")])
     assert result.exit_code == 0
     folders = {path.name for path in (tmp_path / "dist").glob("[!.]*")}
-    assert folders == {"learner", "solutions", "instructor", "slides"}
+    assert folders == {"learner", "solutions", "instructor", "colab", "slides"}
     answered = tmp_path / "dist" / "learner" / "02_goes.ipynb"
     answered.write_text("answers", encoding="utf-8")
     result = CliRunner().invoke(cli.app, ["editions", "02", "--out", str(tmp_path / "dist")])

@@ -72,6 +72,25 @@ def test_a_copy_has_no_outputs_and_no_solutions(course, folder):
     assert not any(cell.get("outputs") for cell in cells)
 
 
+def test_a_copy_for_colab_stays_one(course, folder):
+    """An update that takes the cell away which installs the course."""
+    start(folder, on_colab=True)
+    edit(folder, "answer", "def mine():\n    return 3")
+    release(course, intro="New.")
+    start(folder)
+    assert list(sources(folder)) == ["intro", "on-colab", "code", "answer", "hints"]
+    assert sources(folder)["answer"] == "def mine():\n    return 3"
+    start(folder, solutions=False)
+    assert list(sources(folder)) == ["intro", "code", "answer", "hints"]
+
+
+def test_a_copy_for_colab_has_no_solutions(folder):
+    """One of two wishes that is forgotten in silence."""
+    result = CliRunner().invoke(cli.app, ["start", str(folder), "--colab", "--solutions"])
+    assert result.exit_code == 2
+    assert not folder.exists()
+
+
 def test_a_copy_may_have_the_solutions(course, folder):
     """An instructor who has to look for them; and a later `start` that takes them away."""
     start(folder, solutions=True)
