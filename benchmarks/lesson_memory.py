@@ -1,12 +1,12 @@
-"""The memory that each lesson takes: `python benchmarks/lesson_memory.py`, about fifteen minutes of one core.
+"""The memory that each lesson takes: `python benchmarks/lesson_memory.py`, about fifteen minutes of two cores.
 
 Each lesson is run in the quick profile, with the environment that `kdcourse lab` gives to its kernels, while the
-kernel and all processes that it starts are looked at ten times a second. What they hold together is the sum of their
-proportional set sizes: a page that two of them share counts once. The server of JupyterLab is looked at as well, before
-anybody opens a lesson. Linux alone counts such sizes.
+kernel and all processes that it starts are looked at several times a second. What they hold is the sum of their
+resident sets, an upper bound: a page that two of them share counts twice. JupyterLab's server is looked at as well,
+before anybody opens a lesson.
 
-It writes `docs/rooms.json`, and the table of `docs/rooms.md`. Lessons that are named are measured anew, and the others
-keep what was found before: `python benchmarks/lesson_memory.py 07 08`.
+It writes `docs/rooms.json`, and from it the table of `docs/rooms.md`. What is named is measured anew, and the rest
+keeps what was found before: `python benchmarks/lesson_memory.py server 07 08`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +32,20 @@ DOCS = Path(__file__).parents[1] / "docs"
 RECORD, PAGE = DOCS / "rooms.json", DOCS / "rooms.md"
 TABLE = re.compile(r"(?<=<!-- memory -->\n).*?(?=<!-- end of memory -->)", re.DOTALL)
 
-SECONDS_BETWEEN = 0.1
-SERVER_SECONDS = 20
+SECONDS_BETWEEN = 0.2
+SERVER_SECONDS = 120
+SERVER = "server"
 MB = 1e6
-BINDER_MB = 2000
+BINDER_BYTES = 2_000_000_000
 """What mybinder.org lets a user have: `limit: 2G` in its configuration, which Kubernetes reads as 2 · 10⁹ bytes."""
 
 
 def held_by(processes: list[psutil.Process]) -> int:
-    """Bytes that these processes hold together; one that has ended holds none."""
+    """Bytes in the resident sets of these processes; one that has ended holds none."""
     total = 0
     for process in processes:
         try:
-            total += process.memory_full_info().pss
+            total += process.memory_info().rss
         except (psutil.NoSuchProcess, psutil.AccessDenied):  # it ended while it was looked at
             continue
     return total
@@ -70,42 +73,61 @@ def peak_of(lesson: str, folder: Path) -> int:
 
 
 def server_bytes(folder: Path) -> int:
-    """What JupyterLab's own server holds, without a kernel."""
+    """What JupyterLab's own server holds when it answers, without a kernel.
+
+    Raises:
+        RuntimeError: it does not answer.
+    """
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "kdcourse", "lab", str(folder), "--", "--no-browser", f"--port={port}"]
-    if psutil.POSIX and psutil.Process().uids().real == 0:
+    if psutil.Process().uids().real == 0:
         command.append("--allow-root")
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as lab:  # noqa: S603
         try:
-            time.sleep(SERVER_SECONDS)
-            server = psutil.Process(lab.pid)
-            return held_by([server, *server.children(recursive=True)])
+            for _ in range(SERVER_SECONDS):
+                time.sleep(1)
+                if is_answered(port):
+                    server = psutil.Process(lab.pid)
+                    return held_by([server, *server.children(recursive=True)])
+            raise RuntimeError(f"JupyterLab did not answer within {SERVER_SECONDS} s; look at `kdcourse lab`.")
         finally:
             lab.terminate()
 
 
+def is_answered(port: int) -> bool:
+    """Whether a server has begun to answer there."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api", timeout=10) as answer:
+            return bool(answer.status == HTTPStatus.OK)
+    except OSError:
+        return False
+
+
 def table(found: dict[str, Any]) -> str:
     """The rows of docs/rooms.md."""
-    server = found["server_bytes"] / MB
+    server = found["server_bytes"]
     rows = [
-        f"| {number} | {peak / MB:.0f} MB | {'yes' if peak / MB + server < BINDER_MB else '**no**'} |"
-        for number, peak in sorted(found["peak_bytes"].items())
+        f"| {number} | {peak / MB:.0f} MB | {'yes' if peak + server < BINDER_BYTES else '**no**'} |"
+        for number, peak in found["peak_bytes"].items()
     ]
-    return "\n".join(["| lesson | its kernel, at most | fits in Binder's 2 GB |", "|---|---|---|", *rows]) + "\n"
+    head = ["| lesson | at most | with the server, within Binder's 2 GB |", "|---|---|---|"]
+    return "\n".join([*head, f"| none: JupyterLab's server | {server / MB:.0f} MB | |", *rows]) + "\n"
 
 
-def main(lessons: list[str]) -> None:
+def main(names: list[str]) -> None:
     numbers = [lesson.number for lesson in course_lessons()]
-    before = json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.is_file() else {"peak_bytes": {}}
-    found = {"server_bytes": before.get("server_bytes", 0), "peak_bytes": before["peak_bytes"]}
+    found: dict[str, Any] = {"server_bytes": 0, "peak_bytes": {}}
+    if RECORD.is_file():
+        found = json.loads(RECORD.read_text(encoding="utf-8"))
     with tempfile.TemporaryDirectory() as folder:
-        if not lessons or not found["server_bytes"]:
-            found["server_bytes"] = server_bytes(Path(folder, "copy"))
-        for number in lessons or numbers:
-            found["peak_bytes"][number] = peak_of(number, Path(folder, number))
-            print(number, f"{found['peak_bytes'][number] / MB:.0f} MB", flush=True)
+        for name in names or [SERVER, *numbers]:
+            if name == SERVER:
+                found["server_bytes"] = measured = server_bytes(Path(folder, "copy"))
+            else:
+                found["peak_bytes"][name] = measured = peak_of(name, Path(folder, name))
+            print(name, f"{measured / MB:.0f} MB", flush=True)
             found["peak_bytes"] = {key: found["peak_bytes"][key] for key in numbers if key in found["peak_bytes"]}
             write_whole(RECORD, json.dumps(found, indent=1) + "\n")
     page = PAGE.read_text(encoding="utf-8")

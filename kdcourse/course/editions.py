@@ -33,8 +33,9 @@ ANSWERS = (EXERCISE, PREDICTION)
 FOLLOWS = "follows"
 """Metadata of a cell in a solutions notebook: the id of the cell that it follows in the source."""
 ON_COLAB = """\
-# Colab gives each session a new machine. This installs the course there, beside the torch that the machine has, and
-# fetches models and data (`cat` keeps progress bars away). If Colab asks for a restart, agree, and go on below.
+# Colab gives each session a new machine. This installs the course beside the torch
+# that is there, and fetches models and data; `cat` keeps progress bars away.
+# If Colab then asks for a restart, agree, and go on with the next cell.
 from importlib.metadata import version
 
 %pip install --quiet "kdcourse[course]" "torch=={version('torch')}"
