@@ -36,8 +36,8 @@ SECONDS_BETWEEN = 0.2
 SERVER_SECONDS = 120
 SERVER = "server"
 MB = 1e6
-BINDER_BYTES = 2_000_000_000
-"""What mybinder.org lets a user have: `limit: 2G` in its configuration, which Kubernetes reads as 2 · 10⁹ bytes."""
+BINDER_BYTES = 2 * 2**30
+"""What mybinder.org lets a user have: `limit: 2G` in its configuration, as JupyterHub reads a G."""
 
 
 def held_by(processes: list[psutil.Process]) -> int:
@@ -112,7 +112,7 @@ def table(found: dict[str, Any]) -> str:
         f"| {number} | {peak / MB:.0f} MB | {'yes' if peak + server < BINDER_BYTES else '**no**'} |"
         for number, peak in found["peak_bytes"].items()
     ]
-    head = ["| lesson | at most | with the server, within Binder's 2 GB |", "|---|---|---|"]
+    head = ["| lesson | at most | with the server, within Binder's 2 GiB |", "|---|---|---|"]
     return "\n".join([*head, f"| none: JupyterLab's server | {server / MB:.0f} MB | |", *rows]) + "\n"
 
 

@@ -113,15 +113,25 @@ def memory():
     sys.path.remove(str(ROOT / "benchmarks"))
 
 
+def measured():
+    return json.loads((ROOT / "docs" / "rooms.json").read_text(encoding="utf-8"))
+
+
 def test_the_table_of_memory_is_what_was_measured(memory):
     """A number that was typed; a lesson that nobody has measured."""
-    found = json.loads((ROOT / "docs" / "rooms.json").read_text(encoding="utf-8"))
-    assert memory.TABLE.search(PAGE)[0] == memory.table(found)
-    assert list(found["peak_bytes"]) == [lesson.number for lesson in course_lessons()]
+    assert memory.TABLE.search(PAGE)[0] == memory.table(measured())
+    assert list(measured()["peak_bytes"]) == [lesson.number for lesson in course_lessons()]
+
+
+def test_what_a_hub_grants_is_enough():
+    """A limit under which the kernel of a lesson dies."""
+    (granted,) = re.findall(r'mem_limit = "(\d+)G"', PAGE)
+    needed = measured()["server_bytes"] + max(measured()["peak_bytes"].values())
+    assert needed < int(granted) * 2**30
 
 
 def test_what_does_not_fit_is_said_to_not_fit(memory):
     """A lesson that dies on Binder and is said to fit: the server counts as well."""
-    rows = memory.table({"server_bytes": 200_000_000, "peak_bytes": {"01": 1_799_000_000, "02": 1_801_000_000}})
-    assert "| 01 | 1799 MB | yes |" in rows
-    assert "| 02 | 1801 MB | **no** |" in rows
+    rows = memory.table({"server_bytes": 100_000_000, "peak_bytes": {"01": 2_047_000_000, "02": 2_048_000_000}})
+    assert "| 01 | 2047 MB | yes |" in rows
+    assert "| 02 | 2048 MB | **no** |" in rows
