@@ -123,16 +123,17 @@ def _public(version: str) -> str:
     return version.partition("+")[0]
 
 
-def _is_clone() -> bool:
+def is_clone() -> bool:
+    """Whether this package is that of a repository with its Makefile."""
     return (ROOT / "Makefile").is_file() and (ROOT / "pyproject.toml").is_file()
 
 
 def _what_installs() -> str:
-    return "make setup" if _is_clone() else 'pip install "kdcourse[course]"'
+    return "make setup" if is_clone() else 'pip install "kdcourse[course]"'
 
 
 def _what_installs_the_tested() -> str:
-    what = '-e ".[course]"' if _is_clone() else '"kdcourse[course]"'
+    what = '-e ".[course]"' if is_clone() else '"kdcourse[course]"'
     return f"pip install -c {_constraints()} {what}"
 
 
