@@ -495,6 +495,46 @@ def grade(
     say(f"{len(rows)} files, {refused} of them not graded. Open {out.resolve() / 'grades.html'}.", "ok")
 
 
+@app.command(
+    rich_help_panel=TEACH,
+    epilog=_examples("kdcourse bundle --out bundle", "kdcourse bundle --serve bundle", "python bundle/room/install.py"),
+)
+def bundle(
+    out: Annotated[Path, typer.Option(help="Folder for the bundle, room/, and the editions with solutions.")] = Path(
+        "bundle"
+    ),
+    wheels: Annotated[
+        Path | None, typer.Option(help="Folder of wheels; what it lacks is downloaded into it. If not said, in OUT.")
+    ] = None,
+    site: Annotated[Path | None, typer.Option(help="Folder of the built site; in a clone, it is found.")] = None,
+    serve: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Make nothing; hand this bundle to the room, until Ctrl-C.")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Where to listen, with --serve; if not said, on each address.")] = "0.0.0.0",  # noqa: S104  (the room is to reach it)
+    port: Annotated[int, typer.Option(min=0, max=65535, help="With --serve; 0 takes a free one.")] = 8000,
+) -> None:
+    """Put all of the course into one archive for machines like this one, or hand it to a room without a network.
+
+    The archive holds this environment's packages as wheels, models and data, lessons, slides, and the site. Beside it
+    lies install.py, which checks and installs all of it with a bare Python.
+    """
+    from kdcourse.course.terminal import busy, say
+
+    with busy("Getting ready …"):
+        from kdcourse.course.bundle.making import ROOM, make_bundle
+        from kdcourse.course.bundle.packing import BundleError
+        from kdcourse.course.bundle.serving import serve as serve_bundle
+        from kdcourse.course.bundle.serving import shown
+    try:
+        if serve:
+            serve_bundle(serve, host, port, say)
+        digest = make_bundle(out, wheels, site, say)
+    except BundleError as error:
+        _end(FAILED, str(error))
+    say(f"{out / ROOM} is what the room gets. The SHA-256 of its install.py begins with {shown(digest)}.", "ok")
+    say(f"`{command_for('kdcourse bundle --serve', out)}` hands it out; a stick will do, too.")
+
+
 def _call(command: str, folder: Path) -> str:
     """The command for this folder, which goes without saying where it is the usual one."""
     return command if folder == Path(COPY) else command_for(command, folder)

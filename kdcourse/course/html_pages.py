@@ -84,7 +84,13 @@ def policy(script: str = "") -> str:
 
 
 def render(name: str, out: Path, **content: Any) -> Path:
-    """Write a page from its template; whatever stands in the content is shown, and does nothing else."""
+    """Write a page from its template, whole; returns its path."""
+    write_whole(out / name, page(name, page_name=page_name, link=link, **content))
+    return out / name
+
+
+def page(name: str, **content: Any) -> str:
+    """A page from its template; whatever stands in the content is shown, and does nothing else."""
     template = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -92,8 +98,7 @@ def render(name: str, out: Path, **content: Any) -> Path:
         lstrip_blocks=True,
         finalize=lambda value: visible(value) if isinstance(value, str) else value,
     ).get_template(f"{name}.j2")
-    write_whole(out / name, template.render(page_name=page_name, link=link, policy=policy(), **content))
-    return out / name
+    return template.render(policy=policy(), **content)
 
 
 def link(name: str) -> str:

@@ -77,7 +77,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(program: Path, options: argparse.Namespace) -> None:
     source = source_at(options.source) if options.source else None
     manifest = read_manifest(program.parent, MANIFEST_SHA256, source)
-    check_program(program, manifest)
+    check_program(program, manifest, MANIFEST_SHA256)
     archive = program.parent / manifest["archive"]
     bad = bad_pieces(manifest, archive)
     if not options.check:
@@ -135,18 +135,18 @@ def read_manifest(folder: Path, digest: str, source: Source | None = None) -> An
     return manifest
 
 
-def check_program(program: Path, manifest: Any) -> None:
-    """This file is as it was made.
+def check_program(program: Path, manifest: Any, digest: str) -> None:
+    """The program of a bundle is as it was made.
 
     Raises:
         Problem: it is not.
     """
-    if program_sha256(program.read_bytes(), MANIFEST_SHA256) != manifest["program"]:
+    if program_sha256(program.read_bytes(), digest) != manifest["program"]:
         raise Problem(f"{PROGRAM} is damaged. Copy it again.")
 
 
 def program_sha256(content: bytes, digest: str) -> str:
-    """Of this file without the SHA-256 of its manifest, which holds this one."""
+    """Of the program without the SHA-256 of its manifest, since the manifest holds this one."""
     return _sha256(content.replace(digest.encode(), b""))
 
 
@@ -241,14 +241,15 @@ def check_python(made_for: Any) -> None:
     new = all(_numbers(here[name]) >= _numbers(made_for[name]) for name in ("version", "system_version"))
     if not (fits and new):
         raise Problem(
-            f"This bundle is for {_words(made_for)}, or newer; this is {_words(here)}. Call {PROGRAM} with a Python "
-            f"that fits, such as python{made_for['python']}, or take a bundle that was made for such a machine."
+            f"This bundle is for {in_words(made_for)}, or newer; this is {in_words(here)}. Call {PROGRAM} with a "
+            f"Python that fits, such as python{made_for['python']}, or take a bundle that was made for such a machine."
         )
 
 
-def _words(python: Any) -> str:
+def in_words(python: Any) -> str:
+    """`CPython 3.11.5 on linux x86_64 64 bit glibc 2.34`."""
     system = f"{python['system']} {python['machine']} {python['bits']} bit"
-    libc = f"{python['libc'] or 'system'} {python['system_version']}" if python["system_version"] else ""
+    libc = f"{python['libc']} {python['system_version']}"  # on macOS, the version of the system itself
     return " ".join(f"{python['implementation']} {python['version']} on {system} {libc}".split())
 
 
@@ -304,7 +305,7 @@ class Source(Protocol):
     def __str__(self) -> str:
         """Where that is."""
 
-    def opened(self, name: str, begin: int, end: int) -> BinaryIO:
+    def opened(self, name: str, begin: int, end: int) -> BinaryIO | http.client.HTTPResponse:
         """A file of the bundle from byte `begin` on, at least up to byte `end`."""
 
     def read(self, name: str) -> bytes:
@@ -322,7 +323,7 @@ class Folder:
     tries = 1
 
     def __init__(self, path: Path) -> None:
-        self.path = path if path.is_dir() else path.parent
+        self.path = path.parent if path.is_file() else path
 
     def __str__(self) -> str:
         return str(self.path)
@@ -349,11 +350,11 @@ class Server:
     def __str__(self) -> str:
         return self.address
 
-    def opened(self, name: str, begin: int, end: int) -> BinaryIO:
+    def opened(self, name: str, begin: int, end: int) -> http.client.HTTPResponse:
         request = urllib.request.Request(f"{self.address}/{name}")  # noqa: S310  (`source_at` takes http alone)
         request.add_header("Range", f"bytes={begin}-{end - 1}")
         try:
-            answer = self._opener.open(request, timeout=SILENCE)
+            answer: http.client.HTTPResponse = self._opener.open(request, timeout=SILENCE)
         except urllib.error.HTTPError as error:
             raise Problem(
                 f"{self.address} answers {error.code} when asked for {name}; is it the address that the room shows?"
@@ -370,6 +371,8 @@ class Server:
             nonlocal content
             with self.opened(name, 0, MOST_MANIFEST) as answer:
                 content = answer.read(MOST_MANIFEST)
+                if answer.length:  # of what was announced
+                    raise OSError(f"{name} breaks off")
 
         _tried(self, keep, lambda: False)
         return content

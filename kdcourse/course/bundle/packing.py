@@ -8,6 +8,7 @@ directory.
 from __future__ import annotations
 
 import json
+import re
 import struct
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,12 @@ LOCAL_HEADER = struct.Struct("<26xHH")
 """The beginning of a zip member: how long its name and its extra fields are, behind which its bytes begin."""
 DATE = (1980, 1, 1, 0, 0, 0)
 """Of all members, so that the same files make the same archive."""
+TIE = re.compile(r'^MANIFEST_SHA256 = "(\w*)"$', re.MULTILINE)
+"""The line of `install.py` that names its manifest."""
+
+
+class BundleError(RuntimeError):
+    """A bundle could not be made, or is not whole; the message says why, and what to do."""
 
 
 def pack(files: Mapping[str, Path], made_for: Mapping[str, Any], installed_bytes: int, name: str, folder: Path) -> str:
@@ -55,6 +62,32 @@ def pack(files: Mapping[str, Path], made_for: Mapping[str, Any], installed_bytes
     write_whole(folder / MANIFEST, [content])
     write_whole(folder / PROGRAM, [_tied(program, hash_bytes(content)).encode()])
     return hash_file(folder / PROGRAM)
+
+
+def opened(folder: Path) -> tuple[dict[str, Any], str]:
+    """The manifest of a bundle that is whole, and the SHA-256 of its `install.py`.
+
+    Raises:
+        BundleError: something of it is missing or damaged, or a link; the message names it.
+    """
+    program = folder / PROGRAM
+    try:
+        found = TIE.search(program.read_text(encoding="utf-8"))
+        digest = found[1] if found else ""
+        manifest = install.read_manifest(folder, digest)
+        install.check_program(program, manifest, digest)
+        archive = folder / manifest["archive"]
+        install.require_whole(manifest, archive, install.bad_pieces(manifest, archive))
+    except (OSError, UnicodeDecodeError):
+        raise BundleError(
+            f"{folder} holds no bundle that can be read; `kdcourse bundle --out {folder}` makes one."
+        ) from None
+    except install.Problem as problem:
+        raise BundleError(str(problem)) from None
+    for path in (program, folder / MANIFEST, archive):
+        if path.is_symlink():
+            raise BundleError(f"{path} is a link, and what it leads to may change; put the file itself there.")
+    return manifest, hash_file(program)
 
 
 def _stored(files: Mapping[str, Path], archive: Path) -> Iterator[dict[str, Any]]:
@@ -90,5 +123,4 @@ def _hashed_pieces(archive: Path) -> Iterator[str]:
 
 def _tied(program: str, digest: str) -> str:
     """The program with the SHA-256 of its manifest in its place."""
-    place = 'MANIFEST_SHA256 = "{}"\n'
-    return program.replace(place.format(""), place.format(digest), 1)
+    return TIE.sub(f'MANIFEST_SHA256 = "{digest}"', program, count=1)

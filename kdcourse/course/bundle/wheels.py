@@ -16,6 +16,7 @@ from packaging.tags import sys_tags
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
+from kdcourse.course.bundle.packing import BundleError
 from kdcourse.course.doctor import ROOT, is_clone
 from kdcourse.course.misuse import MisuseError
 
@@ -28,10 +29,6 @@ Versions = dict[str, Version]
 SYSTEM = re.compile(r"(?:manylinux|musllinux|macosx)_(\d+)_(\d+)_")
 LEGACY = {"manylinux1": (2, 5), "manylinux2010": (2, 12), "manylinux2014": (2, 17)}
 """Tags of PEP 513, 571 and 599, in the terms of PEP 600: the glibc that they need."""
-
-
-class BundleError(RuntimeError):
-    """A bundle could not be made; the message says why, in a sentence."""
 
 
 def needed(requirement: str = COURSE) -> Versions:
