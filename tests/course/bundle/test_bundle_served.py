@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+import html
 import os
 import re
 import signal
@@ -140,7 +141,7 @@ def test_a_host_that_is_none_is_not_put_into_a_command(port, host):
 def test_learners_are_told_what_to_type(room, port):
     """A page without the address, the digest or the Python."""
     status, headers, body = get(port, "/")
-    page = body.decode()
+    page = html.unescape(body.decode())
     assert status == 200
     assert f"curl -O http://127.0.0.1:{port}/install.py" in page
     assert f"install.py --from http://127.0.0.1:{port}" in page

@@ -3,6 +3,7 @@
 import base64
 import ensurepip
 import hashlib
+import importlib.metadata
 import platform
 import random
 import subprocess
@@ -53,6 +54,17 @@ def wheel(folder, name, modules):
     with zipfile.ZipFile(path, "w") as archive:
         for inside, text in (files | {f"{info}/RECORD": "\n".join(lines)}).items():
             archive.writestr(inside, text)
+    return path
+
+
+def wheel_again(folder, name):
+    """A wheel of a package of pure Python that is installed here, out of its files."""
+    installed = importlib.metadata.distribution(name)
+    path = folder / f"{name}-{installed.version}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file in installed.files:
+            if ".." not in file.parts and file.suffix != ".pyc":
+                archive.write(file.locate(), file)
     return path
 
 
