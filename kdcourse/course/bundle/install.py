@@ -28,6 +28,7 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
@@ -264,7 +265,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def check_disk(manifest: Any, into: Path, folder: Path, bytes_to_fetch: int) -> None:
-    """What is fetched, unpacked and installed finds room, on whichever disks it goes to.
+    """What is fetched, unpacked and installed finds room, on whichever disks it goes to; what is there needs none.
 
     Raises:
         Problem: a disk is too full.
@@ -273,7 +274,7 @@ def check_disk(manifest: Any, into: Path, folder: Path, bytes_to_fetch: int) -> 
     assets = Path(os.environ.get("KDCOURSE_CACHE") or Path.home()).expanduser()
     goes_to = {
         folder: bytes_to_fetch,
-        into: wheels + _bytes_of(manifest, *PAGES),
+        into: max(0, wheels + _bytes_of(manifest, *PAGES) - _bytes_below(into)),
         assets: 0 if (into / INSTALLED).is_file() else _bytes_of(manifest, "assets"),
     }
     needed: dict[int, int] = {}
@@ -287,6 +288,10 @@ def check_disk(manifest: Any, into: Path, folder: Path, bytes_to_fetch: int) -> 
                 f"The disk of {there} has {free / 1e9:.1f} GB free, and the course needs {needed[disk] / 1e9:.1f} GB. "
                 "Free some space, or choose another disk with --into, and with KDCOURSE_CACHE for models and data."
             )
+
+
+def _bytes_below(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
 
 
 def _bytes_of(manifest: Any, *kinds: str) -> int:
@@ -313,8 +318,20 @@ class Source(Protocol):
 
 
 def source_at(where: str) -> Source:
-    """A room's server, or a folder."""
-    return Server(where) if where.startswith(("http://", "https://")) else Folder(Path(where))
+    """A room's server, or a folder.
+
+    Raises:
+        Problem: it is neither.
+    """
+    if where.startswith(("http://", "https://")):
+        try:
+            urllib.parse.urlsplit(where).port  # noqa: B018  (it is read here, and may not be a number)
+        except ValueError as error:
+            raise Problem(f"{where} is no address ({error}). Type it as the room shows it.") from None
+        return Server(where)
+    if not Path(where).exists():
+        raise Problem(f"There is no folder {where}; an address begins with http://.")
+    return Folder(Path(where))
 
 
 class Folder:
@@ -528,6 +545,7 @@ def put_assets(manifest: Any, archive: Path, into: Path) -> None:
         if all(_holds(cache / name / _last(entry), entry) for entry in entries):
             continue
         unfinished = cache / f".kdcourse-{name}-bundle"
+        shutil.rmtree(unfinished, ignore_errors=True)  # of a program that was killed
         for entry in entries:
             _unpack(archive, entry, unfinished / _last(entry))
         if (cache / name).exists():

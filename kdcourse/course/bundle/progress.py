@@ -62,7 +62,7 @@ class Room:
 
     def rows(self) -> list[Fetched]:
         """Those that lack most first: that is who needs help."""
-        return sorted(self._fetched.values(), key=lambda each: (each.bytes, each.address))
+        return sorted(self._fetched.values(), key=lambda each: (each.bytes, len(each.address), each.address))
 
     def silent(self, fetched: Fetched) -> int:
         """Seconds since the last byte."""

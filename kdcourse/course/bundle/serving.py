@@ -10,7 +10,7 @@ import asyncio
 import errno
 import re
 import socket
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from kdcourse.course.misuse import MisuseError
 
 HOST = re.compile(r"[\w.\-]+(:\d+)?|\[[0-9a-fA-F:]+\](:\d+)?")
 """What may stand in a command that learners copy."""
+LOOPBACK = re.compile(r"localhost\b|127\.|\[::1\]")
+"""A host that nobody else in the room reaches; the projector may well be on the same machine."""
 REFRESH = 3
 """Seconds after which the page of progress asks again."""
 IDLE = 60
@@ -58,13 +60,14 @@ def serve(folder: Path, host: str, port: int, announce: Callable[[str], object])
         raise MisuseError(f"Port {port} of {host} cannot be had ({why}); choose another --port or --host.") from None
     listening.setblocking(False)
     port = listening.getsockname()[1]
-    for address in addresses(host):
-        announce(f"http://{address}:{port}/ is for learners, and http://{address}:{port}/progress for the projector.")
+    at = [f"{address}:{port}" for address in addresses(host)]
+    for each in at:
+        announce(f"http://{each}/ is for learners, and http://{each}/progress for the projector.")
     announce(
-        f"This is http, which anybody on this network can alter. What protects is that {PROGRAM} begins with SHA-256 "
-        f"{shown(digest)}, and holds the hashes of all else: let learners compare it. Ctrl-C ends."
+        f"This is http, which anybody on this network can alter. What protects is the SHA-256 of {PROGRAM}, which "
+        f"holds those of all else: it begins with {shown(digest)}, and learners can compare it. Ctrl-C ends."
     )
-    asyncio.run(_until_interrupted(application(folder, manifest, digest), listening))
+    asyncio.run(_until_interrupted(application(folder, manifest, digest, at), listening))
 
 
 async def _until_interrupted(app: Application, listening: socket.socket) -> None:
@@ -73,11 +76,15 @@ async def _until_interrupted(app: Application, listening: socket.socket) -> None
     await asyncio.Event().wait()
 
 
-def application(folder: Path, manifest: dict[str, Any], digest: str) -> Application:
-    """What answers: `/`, `/progress`, and the three files; of all else it knows nothing."""
+def application(folder: Path, manifest: dict[str, Any], digest: str, at: Sequence[str] = ()) -> Application:
+    """What answers: `/`, `/progress`, and the three files; of all else it knows nothing.
+
+    Args:
+        at: host and port where learners reach it, for the projector.
+    """
     room = Room(manifest["bytes"])
     names = "|".join(map(re.escape, (PROGRAM, MANIFEST, manifest["archive"])))
-    said = {"room": room, "manifest": manifest, "digest": digest}
+    said = {"room": room, "manifest": manifest, "digest": digest, "at": at}
     return Application(
         [
             (r"/", Welcome, said),
@@ -128,8 +135,8 @@ class BundleFile(StaticFileHandler):
 
 
 class Page(RequestHandler):
-    def initialize(self, room: Room, manifest: dict[str, Any], digest: str) -> None:
-        self.room, self.manifest, self.digest = room, manifest, digest
+    def initialize(self, room: Room, manifest: dict[str, Any], digest: str, at: Sequence[str]) -> None:
+        self.room, self.manifest, self.digest, self.at = room, manifest, digest, at
 
     def show(self, template: str) -> None:
         host = self.request.host
@@ -137,14 +144,20 @@ class Page(RequestHandler):
             raise HTTPError(400)
         self.set_header("Cache-Control", "no-store")
         self.set_header("X-Content-Type-Options", "nosniff")
-        fetched, installed = self.manifest["bytes"], self.manifest["installed_bytes"]
-        self.finish(
-            page(
-                template, address=f"http://{host}", program=PROGRAM, digest=shown(self.digest), room=self.room,
-                megabytes=fetched / 1e6, gigabytes=(2 * fetched + installed) / 1e9, refresh=REFRESH,
-                made_for=in_words(self.manifest["made_for"]), python=self.manifest["made_for"]["python"],
-            )
-        )  # fmt: skip
+        made_for, size = self.manifest["made_for"], self.manifest["bytes"]
+        said = {
+            "address": f"http://{host}",
+            "at": self.at if LOOPBACK.match(host) and self.at else [host],
+            "program": PROGRAM,
+            "digest": shown(self.digest),
+            "megabytes": size / 1e6,
+            "gigabytes": (2 * size + self.manifest["installed_bytes"]) / 1e9,
+            "python": made_for["python"],
+            "made_for": in_words(made_for),
+            "room": self.room,
+            "refresh": REFRESH,
+        }
+        self.finish(page(template, **said))
 
 
 class Welcome(Page):

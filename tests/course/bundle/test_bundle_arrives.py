@@ -226,6 +226,20 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_written(tmp_path, m
         install.check_disk(manifest, tmp_path / "not" / "there", room, 10**9)
 
 
+def test_a_disk_is_large_enough_for_what_is_half_there(tmp_path, monkeypatch):
+    """An installation that cannot go on, since what it has written already is asked for again."""
+    room = tiny_bundle(tmp_path, installed_bytes=10**6)
+    manifest, _ = opened(room)
+    (tmp_path / "kd-room" / "environment").mkdir(parents=True)
+    (tmp_path / "kd-room" / "environment" / "half").write_bytes(bytes(500_000))
+    assets = sum(entry["bytes"] for entry in manifest["files"] if entry["name"].startswith("assets/"))
+    monkeypatch.setenv("KDCOURSE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(install.shutil, "disk_usage", lambda _: SimpleNamespace(free=assets + 501_000))
+    install.check_disk(manifest, tmp_path / "kd-room", room, 0)
+    with pytest.raises(install.Problem, match="GB free"):
+        install.check_disk(manifest, tmp_path / "other", room, 0)
+
+
 def test_the_program_needs_python_alone_and_an_old_one_can_read_it():
     """`No module named 'requests'`, or a SyntaxError where a sentence about versions should be."""
     tree = ast.parse(Path(install.__file__).read_text(encoding="utf-8"), feature_version=(3, 8))

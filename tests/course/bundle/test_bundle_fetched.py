@@ -170,7 +170,9 @@ def test_nothing_but_the_program_is_needed(room, tmp_path):
     assert "it is missing" in done.stderr
 
 
-@pytest.mark.parametrize("where", ["http://127.0.0.1:9", "nowhere"])
+@pytest.mark.parametrize(
+    "where", ["http://127.0.0.1:9", "nowhere", "192.168.1.5:8000", "http://[::1", "http://127.0.0.1:x"]
+)
 def test_a_source_that_is_not_there_is_a_sentence(room, tmp_path, where, monkeypatch, capsys):
     """A traceback of urllib."""
     shutil.copy(room / "install.py", tmp_path)

@@ -43,15 +43,15 @@ def room(tmp_path_factory):
     return room
 
 
-@pytest.fixture
-def port(room):
-    """Of a server in a thread of its own, with nobody in the room yet."""
+@contextlib.contextmanager
+def served(app):
+    """The port of a server in a thread of its own."""
     loop, ready = asyncio.new_event_loop(), threading.Event()
     (listening,) = bind_sockets(0, "127.0.0.1")
 
     def run():
         asyncio.set_event_loop(loop)
-        server = HTTPServer(application(room, *opened(room)))
+        server = HTTPServer(app)
         loop.call_soon(server.add_sockets, [listening])
         loop.call_soon(ready.set)
         loop.run_forever()
@@ -65,6 +65,13 @@ def port(room):
     yield listening.getsockname()[1]
     loop.call_soon_threadsafe(loop.stop)
     thread.join(10)
+
+
+@pytest.fixture
+def port(room):
+    """Of a server with nobody in the room yet."""
+    with served(application(room, *opened(room))) as port:
+        yield port
 
 
 def get(port, path, method="GET", source="127.0.0.1", **headers):
@@ -156,9 +163,22 @@ def shares(port):
     """What the page of progress says: by address, MB, and whether that is all; and its headline."""
     page = get(port, "/progress")[2].decode()
     assert '<meta http-equiv="refresh" content="3">' in page
-    rows = re.findall(r'<th scope="row">([\d.]+)</th>\s*<td class="number">(\d+) MB</td>(.*?)</tr>', page, re.DOTALL)
+    rows = re.findall(r'<li><span class="who">([\d.]+)</span>(.*?)value="([\d.]+)"', page, re.DOTALL)
     headline = re.search(r"<h2>(.+)</h2>", page)[1]
-    return {address: (int(megabytes), "has it all" in rest) for address, megabytes, rest in rows}, headline
+    return {address: (round(6.29 * float(share)), "has it all" in words) for address, words, share in rows}, headline
+
+
+def test_the_projector_shows_where_others_reach_it(room):
+    """127.0.0.1 in large letters, since the browser is on the same machine."""
+    app = application(room, *opened(room), at=["192.168.1.5:8000", "10.0.0.5:8000"])
+    with served(app) as port:
+        page = get(port, "/progress")[2].decode()
+        assert "http://192.168.1.5:8000/" in page
+        assert "http://10.0.0.5:8000/" in page
+        assert "127.0.0.1" not in page
+        page = get(port, "/progress", Host="room.local:8000")[2].decode()
+        assert "http://room.local:8000/" in page
+        assert "192.168.1.5" not in page
 
 
 def test_progress_counts_what_has_arrived(port):
