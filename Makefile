@@ -64,7 +64,8 @@ test-deep: $(VENV)/.test-ready assets ## Try fifty thousand random cases, every 
 		tests/census/test_census.py tests/attacks/test_attacks_on_the_cache.py tests/course/test_diagnose_search.py \
 		tests/course/test_diagnose_catalogue.py \
 		tests/course/exercises/test_hostile.py tests/course/exercises/test_search.py \
-		tests/course/exercises/test_pairs.py tests/course/exercises/test_diagnosis.py
+		tests/course/exercises/test_pairs.py tests/course/exercises/test_diagnosis.py \
+		tests/course/bundle/test_bundle_made.py
 
 census: $(VENV)/.test-ready assets ## Take one step of every architecture of transformers, and write docs/census.md (about 20 minutes)
 	PYTHONPATH=tests $(RUN) census

@@ -242,16 +242,21 @@ def check_python(made_for: Any) -> None:
     new = all(_numbers(here[name]) >= _numbers(made_for[name]) for name in ("version", "system_version"))
     if not (fits and new):
         raise Problem(
-            f"This bundle is for {in_words(made_for)}, or newer; this is {in_words(here)}. Call {PROGRAM} with a "
-            f"Python that fits, such as python{made_for['python']}, or take a bundle that was made for such a machine."
+            f"This bundle is for {asked_in_words(made_for)}; this is {here['implementation']} {here['version']} on "
+            f"{_machine(here, ' '.join((here['libc'], here['system_version'])).strip())}. Call {PROGRAM} with a Python "
+            "that fits, such as python{made_for['python']}, or take a bundle that was made for such a machine."
         )
 
 
-def in_words(python: Any) -> str:
-    """`CPython 3.11.5 on linux x86_64 64 bit glibc 2.34`."""
-    system = f"{python['system']} {python['machine']} {python['bits']} bit"
-    libc = f"{python['libc']} {python['system_version']}"  # on macOS, the version of the system itself
-    return " ".join(f"{python['implementation']} {python['version']} on {system} {libc}".split())
+def asked_in_words(made_for: Any) -> str:
+    """`CPython 3.11 (3.11.5 or newer) on linux x86_64, 64 bit, glibc 2.34 or newer`."""
+    system = f"{made_for['libc'] or 'system'} {made_for['system_version']} or newer"
+    words = f"{made_for['implementation']} {made_for['python']} ({made_for['version']} or newer) on "
+    return words + _machine(made_for, system if made_for["system_version"] else made_for["libc"])
+
+
+def _machine(python: Any, system: str) -> str:
+    return ", ".join(filter(None, (f"{python['system']} {python['machine']}", f"{python['bits']} bit", system)))
 
 
 def system_version() -> str:

@@ -18,7 +18,7 @@ import psutil
 from tornado.httpserver import HTTPServer
 from tornado.web import Application, HTTPError, RequestHandler, StaticFileHandler
 
-from kdcourse.course.bundle.install import MANIFEST, PROGRAM, in_words
+from kdcourse.course.bundle.install import MANIFEST, PROGRAM, asked_in_words
 from kdcourse.course.bundle.making import ROOM
 from kdcourse.course.bundle.packing import opened
 from kdcourse.course.bundle.progress import Room
@@ -153,7 +153,7 @@ class Page(RequestHandler):
             "megabytes": size / 1e6,
             "gigabytes": (2 * size + self.manifest["installed_bytes"]) / 1e9,
             "python": made_for["python"],
-            "made_for": in_words(made_for),
+            "made_for": asked_in_words(made_for),
             "room": self.room,
             "refresh": REFRESH,
         }

@@ -171,13 +171,13 @@ def test_the_command_says_what_to_do_next(small):
 
 
 @pytest.mark.slow
-def test_a_bundle_of_this_installation_runs_lesson_00_without_a_network(tmp_path, monkeypatch):
-    """A bundle that checks, installs, and lacks what the first lesson reads.
+def test_a_bundle_of_this_installation_runs_without_a_network(tmp_path, monkeypatch):
+    """A bundle that checks, installs, and lacks what a lesson reads.
 
-    With `KDCOURSE_DEEP=1` and a folder of wheels in `KDCOURSE_WHEELS` all of it is as in a room. Otherwise the course's
-    own wheel is in the bundle, and other packages are those of this environment, as in `test_wheel.py`.
+    With a folder of wheels in `KDCOURSE_WHEELS` all of it is as in a room. Otherwise the course's own wheel is in the
+    bundle, and other packages are those of this environment, as in `test_wheel.py`. Lesson 00 trains for a minute.
     """
-    everything = DEEP and WHEELS
+    everything, lesson = bool(WHEELS), "00" if DEEP else "02"
     if not everything:
         _only_own_wheel(tmp_path / "wheels", monkeypatch)
     making.make_bundle(tmp_path / "out", Path(WHEELS) if everything else tmp_path / "wheels", None, print)
@@ -204,8 +204,12 @@ def test_a_bundle_of_this_installation_runs_lesson_00_without_a_network(tmp_path
                 there.symlink_to(asset.folder)
         kernel = [programs / "python", "-m", "ipykernel", "install", "--sys-prefix"]
         subprocess.run(kernel, check=True, capture_output=True, timeout=600)
+    examined = subprocess.run(
+        [programs / "python", "-m", "kdcourse", "doctor"], env=settings, capture_output=True, text=True, check=False
+    )
+    assert examined.returncode == 0, examined.stdout
     ran = subprocess.run(
-        [programs / "python", "-m", "kdcourse", "run", "00", "--device", "cpu"],
+        [programs / "python", "-m", "kdcourse", "run", lesson, "--device", "cpu"],
         cwd=home, env=settings, capture_output=True, text=True, check=False, timeout=1800,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stdout + ran.stderr
