@@ -297,7 +297,7 @@ def picture(found: Found) -> tuple[Any, str]:
         left.axvline(1, color="black", linewidth=1, linestyle="--")
         left.set(xlabel="time, in floors (the dashed line)")
         right.barh(titles, [peak(peaks[name]) / MEGABYTE for name in names], color=colours)
-        right.set(xlabel="memory beyond inputs and gradients (MB)", xscale="log")
+        right.set(xlabel="memory (MB)\nbeyond inputs and gradients", xscale="log")
     shown = "; ".join(
         f"{title}, {found.median(name):.2f} floors and {peak(peaks[name]) / MEGABYTE:,.0f} MB"
         for name, title in reversed(list(zip(names, titles, strict=True)))

@@ -85,6 +85,7 @@ def draw(models: list[Point]) -> Figure:
                 ha="left" if side > 0 else "right",
                 va="center",
                 color=colour,
+                bbox={"color": "white", "pad": 1},  # grid lines end at the words
             )
         axes.set(
             xlabel="parameters (millions)", ylabel="test accuracy (%)", xscale="log", xlim=(1.5, 30), ylim=(74, 90)

@@ -10,9 +10,10 @@ import argparse
 import shutil
 import sys
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from coursesite.staging import stage
+from coursesite.staging import stage, write_all_editions
 from sphinx.cmd.build import main as sphinx_build
 
 HERE = Path(__file__).parent
@@ -32,11 +33,14 @@ def main(arguments: list[str] | None = None) -> int:
     )
     chosen = parser.parse_args(arguments)
     shutil.rmtree(chosen.out, ignore_errors=True)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor(1) as helper:
+        editions = helper.submit(write_all_editions, chosen.out / "editions")  # half of the work, on another core
         source = Path(folder, "source")
         stage(source, chosen.executed)
         trees = str(Path(folder, "trees"))
-        return sphinx_build([*STRICT, "-b", "html", "-c", str(HERE), "-d", trees, str(source), str(chosen.out)])
+        code = sphinx_build([*STRICT, "-b", "html", "-c", str(HERE), "-d", trees, str(source), str(chosen.out)])
+        editions.result()
+        return code
 
 
 if __name__ == "__main__":

@@ -20,10 +20,16 @@ const store = {
 };
 
 function letTheKeyboardScroll() {
-  for (const box of document.querySelectorAll("article pre, .table-wrapper, .formula")) {
-    if (box.scrollWidth > box.clientWidth) box.tabIndex = 0;
-  }
+  const boxes = [...document.querySelectorAll("article pre, .table-wrapper, .formula")];
+  const state = boxes.map((box) => [box.scrollWidth > box.clientWidth, isMoreOf(box)]); // all read, then all written: one layout
+  boxes.forEach((box, place) => {
+    const [isWide, isMore] = state[place];
+    if (isWide) box.tabIndex = 0;
+    box.classList.toggle("more", isMore);
+  });
 }
+
+const isMoreOf = (box) => box.scrollLeft + box.clientWidth < box.scrollWidth - 1;
 
 function rememberHowFar(bar) {
   const key = `kdcourse-read-${bar.dataset.lesson}`;
@@ -106,6 +112,9 @@ letTheKeyboardScroll();
 if (typeof Search !== "undefined") findQuestionsInOtherWords(Search);
 addEventListener("resize", letTheKeyboardScroll);
 document.addEventListener("toggle", letTheKeyboardScroll, true);
+document.addEventListener("scroll", ({ target }) => {
+  if (target.tabIndex === 0) target.classList.toggle("more", isMoreOf(target));
+}, { capture: true, passive: true });
 document.querySelectorAll(".lesson-bar").forEach(rememberHowFar);
 document.querySelectorAll(".cards li").forEach(showHowFar);
 document.querySelectorAll(".kdcourse-predict").forEach(leadToTheAnswer);

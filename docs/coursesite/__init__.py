@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from docutils import nodes
 
 from coursesite.glossary import ExplainTerms
+from coursesite.prose_tables import MarkProseTables
 from kdcourse.course.formulas import mathml
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
+
+QUAD = re.compile(r"\\q?quad(?![a-zA-Z])")
 
 
 def setup(app: Sphinx) -> dict[str, bool]:
     """Called by Sphinx."""
     app.add_html_math_renderer("mathml", (_inline_formula, None), (_formula, None))
     app.add_post_transform(ExplainTerms)
+    app.add_post_transform(MarkProseTables)
     app.connect("builder-inited", _copy_extras)
     app.connect("html-page-context", _say_what_is_missing, priority=900)  # behind the theme
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -29,8 +34,16 @@ def _inline_formula(translator: Any, node: nodes.math) -> None:
 
 
 def _formula(translator: Any, node: nodes.math_block) -> None:
-    translator.body.append(f'<div class="formula">{mathml(node.astext(), "block")}</div>')
+    parts = "".join(mathml(part, "block") for part in side_by_side(node.astext()))
+    translator.body.append(f'<div class="formula">{parts}</div>')
     raise nodes.SkipNode
+
+
+def side_by_side(tex: str) -> list[str]:
+    """The formulas that wide spaces keep apart: on a narrow page they stand beneath each other."""
+    parts = [part for part in QUAD.split(tex) if part.strip()]
+    whole = all(part.count("{") == part.count("}") and "\\begin" not in part for part in parts)
+    return parts if whole else [tex]
 
 
 def _copy_extras(app: Sphinx) -> None:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from docutils import nodes
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
-ROW = re.compile(r"^\| (?P<term>[^|]+?) \| (?P<meaning>[^|]+?) \| \[(?P<lesson>\d\d)\]", re.MULTILINE)
+ROW = re.compile(
+    r"^\| (?P<term>[^|]+?) \| (?P<meaning>[^|]+?) \| \[(?P<lesson>\d\d)\]\((?P<there>[^)]+)\.ipynb\) `(?P<cell>[^`]+)` \|$",
+    re.MULTILINE,
+)
+HEADING = re.compile(r"^## (\d\d)$", re.MULTILINE)
+OF_THE_COURSE = "how"
+"""The cell that introduces words of the course itself, such as "claim", which texts also use as everybody does."""
+PAGE = Path(__file__).parents[1] / "glossary.md"
 APART = (nodes.reference, nodes.literal, nodes.literal_block, nodes.title, nodes.raw, nodes.math, nodes.math_block)
 """What keeps its words as they are."""
 
@@ -23,6 +30,7 @@ class Term:
     written: str
     meaning: str
     lesson: str
+    cell: str
 
     @property
     def anchor(self) -> str:
@@ -43,12 +51,18 @@ def anchor_of(term: str) -> str:
 
 def terms_of(page: str) -> list[Term]:
     """The terms of the glossary's text, in its order."""
-    return [Term(found["term"], found["meaning"], found["lesson"]) for found in ROW.finditer(page)]
+    return [Term(found["term"], found["meaning"], found["lesson"], found["cell"]) for found in ROW.finditer(page)]
 
 
-def with_anchors(page: str) -> str:
-    """The glossary's text, whose rows can be linked to."""
-    return ROW.sub(lambda found: found[0].replace("| ", f'| <span id="{anchor_of(found["term"])}"></span>', 1), page)
+def with_anchors(page: str, titles: Mapping[str, str]) -> str:
+    """The glossary's text, whose rows can be linked to, and lead to their cells; headings get the lessons' `titles`."""
+
+    def linked(found: re.Match[str]) -> str:
+        anchor = f'<span id="{anchor_of(found["term"])}"></span>'
+        there = f'<a href="{found["there"]}.html#cell-{found["cell"]}">lesson {found["lesson"]}</a>'
+        return f"| {anchor}{found['term']} | {found['meaning']} | {there} |"
+
+    return HEADING.sub(lambda found: f"## {titles[found[1]]}", ROW.sub(linked, page))
 
 
 class ExplainTerms(SphinxPostTransform):
@@ -62,9 +76,8 @@ class ExplainTerms(SphinxPostTransform):
         lesson = re.match(r"notebooks/(\d\d)_", self.env.docname)
         if not lesson:
             return
-        page = (Path(self.app.srcdir) / "docs" / "glossary.md").read_text(encoding="utf-8")
-        known = [term for term in terms_of(re.sub(r'<span id="[^"]*"></span>', "", page)) if term.lesson <= lesson[1]]
-        waiting = {word.casefold(): term for term in known for word in term.words}
+        known = [term for term in terms_of(PAGE.read_text(encoding="utf-8")) if term.lesson <= lesson[1]]
+        waiting = {word.casefold(): term for term in known if term.cell != OF_THE_COURSE for word in term.words}
         for text in list(self._prose()):
             if pieces := _explained(text.astext(), waiting):
                 text.parent.replace(text, pieces)

@@ -23,7 +23,8 @@ from kdcourse.course.lessons import Lesson
 
 FORM = "kdcourse-predict"
 REVEAL = "kdcourse-reveal"
-LESSON = re.compile(r"(?<![\[\w])([Ll]essons? (?:\*\*)?)(\d\d)(?!\d)")
+LESSON = re.compile(r"(?<![\[\w])([Ll]essons? )(\d\d)(?!\d)")
+BOLD_LESSON = re.compile(r"(?<![\[\w])([Ll]esson )\*\*(\d\d [^*]+)\*\*")
 NEXT_LESSON = re.compile(r"(?<=\))(,? (?:and )?)(\d\d)(?= \()")
 REVEALED = re.compile(rf'class="{REVEAL}" data-prediction="([^"]+)"')
 APART = re.compile(r"(```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|\[[^\]]*\]\([^)]*\))", re.DOTALL)
@@ -99,15 +100,15 @@ class LessonPage:
         """Each "lesson 04" in the prose leads to that lesson."""
 
         def linked(found: re.Match[str]) -> str:
-            before, number = found[1], found[2]
+            before, words = found[1], found[2]
+            number = words[:2]
             if number not in self.pages or number == self.lesson.number:
                 return found[0]
-            if before.endswith("**"):  # "Lesson **04 · Alpha**": the bold words are left alone
-                return found[0].replace(f"**{number}", f"[**{number}**]({self.pages[number]}) **")
-            return f"{before}[{number}]({self.pages[number]})"
+            return f"{before}[{words}]({self.pages[number]})"
 
         parts = APART.split(source)
-        parts[::2] = [NEXT_LESSON.sub(linked, LESSON.sub(linked, prose)) for prose in parts[::2]]
+        for form in (BOLD_LESSON, LESSON, NEXT_LESSON):
+            parts[::2] = [form.sub(linked, prose) for prose in parts[::2]]
         return "".join(parts)
 
     def _outputs(self, cell: NotebookNode) -> Iterator[NotebookNode]:
@@ -134,7 +135,8 @@ class LessonPage:
             self.covers.append(name)
         alt = html.escape(output.get("metadata", {}).get("image/png", {}).get("alt", ""), quote=True)
         return _as_html(
-            f'<img class="picture" src="pictures/{name}" alt="{alt}" width="{width}" height="{height}" loading="lazy">'
+            f'<a class="whole" href="pictures/{name}"><img class="picture" src="pictures/{name}" alt="{alt}" '
+            f'width="{width}" height="{height}" loading="lazy"></a>'
         )
 
 

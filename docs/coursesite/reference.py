@@ -23,11 +23,16 @@ Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 
 
 def module_pages(contributing: str, package: Path, lessons: Mapping[str, Lesson]) -> dict[str, str]:
-    """A page for each module of the library, by its name; summary and lessons are those of CONTRIBUTING's table."""
+    """A page for each module of the library, by its name; its lessons are those of CONTRIBUTING's table."""
     return {
         row["module"]: _module_page(row["module"], row["lessons"], package, lessons)
         for row in ROW.finditer(contributing)
     }
+
+
+def summaries(contributing: str) -> dict[str, str]:
+    """What each module holds, by its name, as CONTRIBUTING's table says it."""
+    return {row["module"]: row["summary"] for row in ROW.finditer(contributing)}
 
 
 def _module_page(name: str, numbers: str, package: Path, lessons: Mapping[str, Lesson]) -> str:
@@ -138,9 +143,9 @@ def command_page() -> str:
     parts = ["# Command line", "What `--help` says; [Commands](../docs/commands.md) has the words to it."]
     for name, command in group.commands.items():  # type: ignore[attr-defined]
         parts += [f"## kdcourse {name}", _escaped(inspect.cleandoc(command.help or ""))]
-        rows = [row for parameter in command.params if (row := _parameter(parameter))]
-        if rows:
-            parts.append("\n".join(["| argument or option | meaning | default |", "|---|---|---|", *rows]))
+        if command.params:
+            parts.append("\n".join(map(_parameter, command.params)))
+        parts.append("\n".join(["```text", *re.findall(r"`([^`]+)`", command.epilog or ""), "```"]))
     return "\n\n".join(parts) + "\n"
 
 
@@ -153,7 +158,7 @@ def _parameter(parameter: typer.core.click.Parameter) -> str:
     shown = "" if default in (None, (), [], False) or callable(default) else f"`{getattr(default, 'value', default)}`"
     if "Sentinel" in shown or "Ellipsis" in shown:
         shown = ""
-    return f"| `{names}` | {_escaped(words).replace('|', chr(92) + '|')} | {shown} |"
+    return f"- `{names}`: {_escaped(words)}" + (f" Default: {shown}." if shown else "")
 
 
 def symptoms_page(lessons: Mapping[str, Lesson]) -> str:

@@ -14,7 +14,7 @@ import nbformat
 from coursesite.glossary import with_anchors
 from coursesite.landing import landing_page
 from coursesite.lesson_pages import LessonPage, executed_or_stored
-from coursesite.reference import command_page, module_pages, symptoms_page
+from coursesite.reference import command_page, module_pages, summaries, symptoms_page
 from coursesite.turns import all_turns, turns_page
 from kdcourse.course.editions import write_editions
 from kdcourse.course.html_pages import TEMPLATES
@@ -53,7 +53,6 @@ def stage(folder: Path, executed: Path) -> None:
         _write(folder / name, _page(name, {*documents}, {lesson.path.name: lesson for lesson in lessons}))
     for asset in (*ROOT.glob("docs/*.svg"), *ROOT.glob("docs/*.json")):
         shutil.copy(asset, folder / "docs" / asset.name)
-    write_editions(lessons, folder / "extra" / "editions")
     (folder / "extra" / "_static").mkdir(parents=True)
     shutil.copy(TEMPLATES / "predict.js", folder / "extra" / "_static" / "predict.js")
     written = written_pages({lesson.number: lesson for lesson in lessons})
@@ -67,11 +66,16 @@ def stage(folder: Path, executed: Path) -> None:
     _write(folder / "index.md", landing_page(pages) + "\n".join(map(_contents, chapters)))
 
 
+def write_all_editions(folder: Path) -> None:
+    """Those that lesson pages link to: nothing that Sphinx reads."""
+    write_editions(lessons_in(ROOT / "notebooks"), folder)
+
+
 def written_pages(lessons: Mapping[str, Lesson]) -> dict[str, str]:
     """Pages that no file holds, by their paths from the root."""
     contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     modules = module_pages(contributing, ROOT / "kdcourse", lessons)
-    listed = "\n".join(f"- [kdcourse.{name}](kdcourse.{name}.md)" for name in modules)
+    listed = "\n".join(f"- [kdcourse.{name}](kdcourse.{name}.md): {said}" for name, said in summaries(contributing).items())
     tree = "\n".join(["```{toctree}", ":hidden:", "", *(f"kdcourse.{name}" for name in modules), "```"])
     return {
         "reference/turns.md": turns_page({number: lesson.path.name for number, lesson in lessons.items()}),
@@ -116,7 +120,7 @@ def _write_lesson(page: LessonPage, folder: Path) -> None:
 def _page(name: str, documents: set[str], lessons: Mapping[str, Lesson]) -> str:
     text = (ROOT / name).read_text(encoding="utf-8")
     if name == "docs/glossary.md":
-        text = with_anchors(text)
+        text = with_anchors(text, {lesson.number: lesson.title for lesson in lessons.values()})
     text = ROW.sub(lambda row: _with_cells(row, lessons), text)
     return LINK.sub(lambda link: _target(link, name, documents), text)
 

@@ -23,6 +23,8 @@ class Turn:
     lesson: str
     cell: str
     text: str
+    answers: tuple[str, ...] = ()
+    """The predictions whose results somebody could find by turning it."""
     values: dict[str, Any] | list[Any] = field(default_factory=dict)
 
     def markup(self, static: str) -> str:

@@ -24,15 +24,15 @@ kdcourse.turns.balance = {
     const draw = () => {
       const weight = alpha.value;
       const { hard, soft, total } = this.loss(student, teacher, label, weight, 2 ** power.value);
-      const scale = 420 / Math.max(hard, soft, 1);
+      const scale = 400 / Math.max(hard, soft, 1);
       clear();
       const bars = [["labels", weight * hard, hard, "student"], ["teacher", (1 - weight) * soft, soft, "teacher"]];
       bars.forEach(([name, weighed, whole, colour], row) => {
         const y = 12 + 54 * row;
         parts.shape(svg, "text", { x: 0, y: y + 22, class: "quiet" }, name);
-        parts.shape(svg, "rect", { x: 84, y, width: scale * whole, height: 34, fill: "none", stroke: "currentColor", class: colour });
-        parts.shape(svg, "rect", { x: 84, y, width: scale * weighed, height: 34, fill: "currentColor", class: colour });
-        parts.shape(svg, "text", { x: 92 + scale * whole, y: y + 22 }, weighed.toFixed(3));
+        parts.shape(svg, "rect", { x: 100, y, width: scale * whole, height: 34, fill: "none", stroke: "currentColor", class: colour });
+        parts.shape(svg, "rect", { x: 100, y, width: scale * weighed, height: 34, fill: "currentColor", class: colour });
+        parts.shape(svg, "text", { x: 108 + scale * whole, y: y + 22 }, weighed.toFixed(3));
       });
       const words = `Labels ${(weight * hard).toFixed(3)} of ${hard.toFixed(3)}, teacher ${((1 - weight) * soft).toFixed(3)} of ${soft.toFixed(3)}; the loss is ${total.toFixed(3)} nats.`;
       say(words);

@@ -21,10 +21,10 @@ kdcourse.turns.directions = {
     const parts = kdcourse.parts;
     const controls = parts.controls(place);
     const settings = (value) => ({ min: -5, max: 5, step: 0.1, value, shown: (each) => each.toFixed(1), changed: () => draw() });
-    const left = parts.slider(controls, "teacher's first peak", settings(-2));
-    const right = parts.slider(controls, "teacher's second peak", settings(2));
-    const own = parts.slider(controls, "student's peak", settings(0));
-    const width = parts.slider(controls, "student's width", { ...settings(1), min: 0.3, max: 3 });
+    const left = parts.slider(controls, "teacher’s first peak", settings(-2));
+    const right = parts.slider(controls, "teacher’s second peak", settings(2));
+    const own = parts.slider(controls, "student’s peak", settings(0));
+    const width = parts.slider(controls, "student’s width", { ...settings(1), min: 0.3, max: 3 });
     const { svg, say, clear } = parts.drawing(place, 600, 200);
     const tell = parts.said(place);
     const x = (value) => 50 * (value + 6);
@@ -36,14 +36,21 @@ kdcourse.turns.directions = {
       parts.shape(svg, "path", { d: "M0 180H600", class: "axis" });
       parts.shape(svg, "path", { d: line(teacher), fill: "none", stroke: "currentColor", "stroke-width": 2.5, class: "teacher" });
       parts.shape(svg, "path", { d: line(student), fill: "none", stroke: "currentColor", "stroke-width": 2.5, "stroke-dasharray": "7 4", class: "student" });
-      parts.shape(svg, "text", { x: 8, y: 16, class: "teacher" }, "teacher —");
-      parts.shape(svg, "text", { x: 130, y: 16, class: "student" }, "student - -");
+      for (const [centre, logs, colour] of [[left, teacher, "teacher"], [right, teacher, "teacher"], [own, student, "student"]]) {
+        const height = 2100 * Math.exp(logs[Math.round(10 * centre.value) + 60]);
+        parts.shape(svg, "circle", { cx: x(centre.value), cy: 180 - height, r: 8, fill: "currentColor", class: colour });
+      }
+      parts.shape(svg, "text", { x: 8, y: 18, class: "teacher" }, "teacher —");
+      parts.shape(svg, "text", { x: 150, y: 18, class: "student" }, "student - -");
       const words = `Forward KL(teacher ‖ student) ${this.forward(student, teacher).toFixed(2)} nats, reverse KL(student ‖ teacher) ${this.reverse(student, teacher).toFixed(2)} nats.`;
       say(words);
       tell(words);
     };
     let held = null;
-    const at = (event) => (event.offsetX / svg.clientWidth) * 12 - 6;
+    const at = (event) => {
+      const { left: edge, width: wide } = svg.getBoundingClientRect();
+      return (12 * (event.clientX - edge)) / wide - 6;
+    };
     svg.addEventListener("pointerdown", (event) => {
       const here = at(event);
       held = [left, right, own].reduce((best, each) => (Math.abs(each.value - here) < Math.abs(best.value - here) ? each : best));
@@ -54,7 +61,7 @@ kdcourse.turns.directions = {
       held.value = at(event);
       draw();
     });
-    svg.addEventListener("pointerup", () => { held = null; });
+    for (const end of ["pointerup", "pointercancel"]) svg.addEventListener(end, () => { held = null; });
     draw();
   },
 };

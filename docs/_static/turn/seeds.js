@@ -27,7 +27,7 @@ kdcourse.turns.seeds = {
     const tell = parts.said(place);
     const all = measured.flatMap(({ values }) => values);
     const [lowest, highest] = [Math.min(...all) - 1.5, Math.max(...all) + 1.5];
-    const x = (value) => 130 + (450 * (value - lowest)) / (highest - lowest);
+    const x = (value) => 165 + (415 * (value - lowest)) / (highest - lowest);
     const show = (drawn, source) => {
       clear();
       for (let tick = Math.ceil(lowest); tick <= highest; tick += 1) {

@@ -34,9 +34,9 @@ kdcourse.turns.temperature = {
         parts.shape(svg, "text", { x: x + width / 2, y: 144 - 130 * share, "text-anchor": "middle" }, parts.percent(share));
         parts.shape(svg, "text", { x: x + width / 2, y: 172, "text-anchor": "middle", class: "quiet" }, digit);
       });
-      say(`The teacher's probabilities at T = ${temperature.toFixed(2)}: ${q.map((share, digit) => `${digit} with ${parts.percent(share)}`).join(", ")}.`);
+      say(`The teacher’s probabilities at T = ${temperature.toFixed(2)}: ${q.map((share, digit) => `${digit} with ${parts.percent(share)}`).join(", ")}.`);
       const entropy = this.entropy(teacher, temperature);
-      tell(`Entropy ${entropy.toFixed(2)} of ${Math.log(q.length).toFixed(2)} nats. Norm of the soft term's gradient, for a student that has learned nothing: ${norm.toFixed(3)} with T² in front, ${(norm / temperature ** 2).toFixed(4)} without.`);
+      tell(`Entropy ${entropy.toFixed(2)} of ${Math.log(q.length).toFixed(2)} nats. Norm of the soft term’s gradient, for a student that has learned nothing: ${norm.toFixed(3)} with T² in front, ${(norm / temperature ** 2).toFixed(4)} without.`);
     };
     draw();
   },
