@@ -108,7 +108,7 @@ function findQuestionsInOtherWords(search) {
   };
 }
 
-letTheKeyboardScroll();
+addEventListener("load", letTheKeyboardScroll); // once the page is laid out, which this asks about
 if (typeof Search !== "undefined") findQuestionsInOtherWords(Search);
 addEventListener("resize", letTheKeyboardScroll);
 document.addEventListener("toggle", letTheKeyboardScroll, true);

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import re
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ from kdcourse.course.formulas import mathml
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
+TAG = re.compile(r"<[^>]*>")
 QUAD = re.compile(r"\\q?quad(?![a-zA-Z])")
 
 
@@ -52,10 +55,22 @@ def _copy_extras(app: Sphinx) -> None:
 
 
 def _say_what_is_missing(app: Sphinx, pagename: str, templatename: str, context: dict[str, Any], doctree: Any) -> None:
-    """What those who listen to a page need: a fold has its own name, and a heading of the contents its level."""
+    """What those who listen to a page need: a fold has its own name, and a heading of the contents its level.
+
+    And what those need who search: a description.
+    """
     for part, said, missing in (
         ("body", '<summary aria-label="Toggle hidden content">', "<summary>"),
         ("furo_navigation_tree", 'class="caption" role="heading"', 'class="caption" role="heading" aria-level="2"'),
     ):
         if part in context:
             context[part] = context[part].replace(said, missing)
+    if doctree is not None and "description" not in context["metatags"]:
+        words = html.escape(textwrap.shorten(_first_sentences(doctree), 160, placeholder="…"), quote=True)
+        context["metatags"] += f'<meta name="description" content="{words}">'
+
+
+def _first_sentences(doctree: nodes.document) -> str:
+    """What a search engine shows of a page."""
+    paragraph = doctree.next_node(nodes.paragraph)
+    return "" if paragraph is None else html.unescape(TAG.sub("", paragraph.astext()))

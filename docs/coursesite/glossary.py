@@ -12,7 +12,8 @@ from docutils import nodes
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
 ROW = re.compile(
-    r"^\| (?P<term>[^|]+?) \| (?P<meaning>[^|]+?) \| \[(?P<lesson>\d\d)\]\((?P<there>[^)]+)\.ipynb\) `(?P<cell>[^`]+)` \|$",
+    r"^\| (?P<term>[^|]+?) \| (?P<meaning>[^|]+?) "
+    r"\| \[(?P<lesson>\d\d)\]\((?P<there>[^)]+)\.ipynb\) `(?P<cell>[^`]+)` \|$",
     re.MULTILINE,
 )
 HEADING = re.compile(r"^## (\d\d)$", re.MULTILINE)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from coursesite.lesson_pages import LessonPage
 
 TEMPLATES = Path(__file__).parents[1] / "_templates"
+DESCRIPTION = "A course of executable notebooks on knowledge distillation, and the package that they build."
+"""What a search engine shows of it."""
 LAB = "07"
 """The lesson that measured the picture."""
 LOW, HIGH, STEP = 74, 90, 4
@@ -35,4 +37,5 @@ def landing_page(pages: Sequence[LessonPage]) -> str:
         x=lambda percent: round(24 + 432 * (percent - LOW) / (HIGH - LOW), 1),
         lab=next(page.lesson for page in pages if page.lesson.number == LAB),
     )
-    return f"---\nhide-toc: true\n---\n\n# Knowledge distillation\n\n```{{raw}} html\n{shown}\n```\n"
+    head = f"---\nhide-toc: true\nmyst:\n  html_meta:\n    description: {DESCRIPTION}\n---\n\n# Knowledge distillation"
+    return f"{head}\n\n```{{raw}} html\n{shown}\n```\n"

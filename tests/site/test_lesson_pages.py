@@ -1,5 +1,6 @@
 """What becomes of a notebook before Sphinx reads it."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -10,11 +11,14 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "docs"))
 
-from coursesite.glossary import terms_of, with_anchors  # noqa: E402  (docs/ is no package of the path)
+from coursesite import side_by_side  # noqa: E402  (docs/ is no package of the path)
+from coursesite.glossary import terms_of, with_anchors  # noqa: E402
+from coursesite.lean import PLAIN, write_one_sheet  # noqa: E402
 from coursesite.lesson_pages import LessonPage, executed_or_stored  # noqa: E402
 from coursesite.reference import _prose  # noqa: E402
+from coursesite.turns import all_turns  # noqa: E402
 
-from kdcourse.course.lessons import Lesson  # noqa: E402
+from kdcourse.course.lessons import Lesson, course_lessons, source_of  # noqa: E402
 
 HEADER = new_markdown_cell("# 05 · A lesson\n\n***Why?***", id="header")
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -40,11 +44,13 @@ def claimed(text, **record):
 def test_lessons_in_prose_are_linked_and_those_in_code_are_not(lesson):
     """A text that sends a reader to another lesson, and nothing to click; a formula or a name that becomes a link."""
     text = "See lesson 01, and lessons 01 (KL) and 02 (logs). Not `lesson 01`, nor $lesson 01$, lesson 05 or lesson 99."
+    text += " Lesson **02 · Logs** is next."
     notebook, _ = page_of(lesson, new_markdown_cell(text, id="prose"))
     got = next(cell.source for cell in notebook.cells if "See" in cell.source)
     assert got.count("[01](01_one.ipynb)") == 2
     assert got.count("[02](02_two.ipynb)") == 1
     assert "Not `lesson 01`, nor $lesson 01$, lesson 05 or lesson 99." in got
+    assert got.endswith("Lesson [02 · Logs](02_two.ipynb) is next.")
 
 
 def test_a_claim_is_a_badge_with_its_tolerance(lesson):
@@ -110,7 +116,10 @@ def test_the_glossary_is_read_whole():
     rows = [line for line in text.splitlines() if line.startswith("| ") and "notebooks/" in line]
     terms = terms_of(text)
     assert len(terms) == len(rows) > 50
-    assert with_anchors(text).count('<span id="term-') == len(rows)
+    titles = {term.lesson: f"Title of {term.lesson}" for term in terms}
+    page = with_anchors(text, titles)
+    assert page.count('<span id="term-') == page.count(".html#cell-") == len(rows)
+    assert re.findall(r"^## (.*)$", page, re.MULTILINE) == [titles[number] for number in sorted(titles)]
     assert len({term.anchor for term in terms}) == len(terms)
 
 
@@ -125,3 +134,51 @@ def test_a_docstring_becomes_a_list():
         "**Raises**",
         "- `ValueError`: never.",
     ]
+
+
+@pytest.mark.parametrize("turn", all_turns(), ids=lambda turn: turn.name)
+def test_nothing_to_turn_answers_an_open_prediction(turn):
+    """A slider that shows the result which the next cell asks for."""
+    lesson = next(lesson for lesson in course_lessons() if lesson.number == turn.lesson)
+    sources = [source_of(cell) for cell in lesson.cells]
+    above = "\n".join(sources[: [cell["id"] for cell in lesson.cells].index(turn.cell) + 1])
+    asked, revealed = (set(re.findall(rf'{call}\(\s*"([^"]+)"', above)) for call in ("predict", "reveal"))
+    assert set(turn.answers) <= revealed
+    assert asked == revealed, "it stands between a question and its result"
+
+
+@pytest.mark.parametrize(
+    ("tex", "parts"),
+    [
+        (r"a = b \qquad c = d", ["a = b ", " c = d"]),
+        (r"a \quad\text{and so}\quad b", ["a ", r"\text{and so}", " b"]),
+        (r"\text{if \quad so}", [r"\text{if \quad so}"]),
+        (r"\begin{aligned}a &= b \quad c\end{aligned}", [r"\begin{aligned}a &= b \quad c\end{aligned}"]),
+    ],
+)
+def test_formulas_that_stand_apart_may_stand_beneath_each_other(tex, parts):
+    """Two formulas in one line that is wider than a phone; one that is cut where it belongs together."""
+    assert side_by_side(tex) == parts
+
+
+def test_code_without_colour_has_no_tags():
+    """A page that is a third heavier for names in the colour of the text; a keyword that loses its own."""
+    code = '<span class="k">def</span><span class="w"> </span><span class="n">f</span><span class="p">(</span>'
+    assert PLAIN.sub(r"\1", code) == '<span class="k">def</span> f('
+
+
+def test_style_sheets_become_one(tmp_path):
+    """A rule that is lost, or comes before the one that it overrides; a picture beside a sheet that has moved."""
+    static = tmp_path / "_static"
+    (static / "styles").mkdir(parents=True)
+    ours = static / "course.css"
+    (static / "styles" / "theme.css").write_text("/* long */\na {\n  color: red;\n}\n", encoding="utf-8")
+    ours.write_text("a { color: blue; }\n", encoding="utf-8")
+    sheets = ["_static/styles/theme.css?v=1", "_static/course.css?v=2"]
+    write_one_sheet(tmp_path, sheets)
+    assert ours.read_text(encoding="utf-8").split() == "a { color: red; } a { color: blue; }".split()
+    with pytest.raises(ValueError, match="last style sheet"):
+        write_one_sheet(tmp_path, sheets[::-1])
+    ours.write_text("a { background: url(dot.png); }", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"url\(dot.png\)"):
+        write_one_sheet(tmp_path, sheets)
