@@ -75,9 +75,8 @@ def written_pages(lessons: Mapping[str, Lesson]) -> dict[str, str]:
     """Pages that no file holds, by their paths from the root."""
     contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
     modules = module_pages(contributing, ROOT / "kdcourse", lessons)
-    listed = "\n".join(
-        f"- [kdcourse.{name}](kdcourse.{name}.md): {said}" for name, said in summaries(contributing).items()
-    )
+    said = summaries(contributing)
+    listed = "\n".join(f"- [kdcourse.{name}](kdcourse.{name}.md): {said[name]}" for name in modules)
     tree = "\n".join(["```{toctree}", ":hidden:", "", *(f"kdcourse.{name}" for name in modules), "```"])
     return {
         "reference/turns.md": turns_page({number: lesson.path.name for number, lesson in lessons.items()}),

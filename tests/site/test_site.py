@@ -248,7 +248,7 @@ def barriers(page):
 def test_no_serious_barrier(visit, address, scheme):
     """Grey on grey; a control without a name; a region that no key can scroll."""
     script, found = axe(), {}
-    # MyST-NB lets a fold fade in, and what is half there has half its contrast; whoever wants less motion sees it at once.
+    # MyST-NB lets a fold fade in, and what is half there has half its contrast. With less motion it is there at once.
     page = visit(color_scheme=scheme, reduced_motion="reduce")
     for path in KINDS:
         page.goto(address + path)
