@@ -27,8 +27,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
         if "body" in context:
             context["body"] = PLAIN.sub(r"\1", context["body"])
         if page != "search":  # its own scripts wait for nothing, and need the others
-            for script in context["script_files"]:
-                script.attributes.setdefault("defer", "defer")
+            context["script_files"] = [_deferred(script) for script in context["script_files"]]
 
     def merge(app: Sphinx, error: Exception | None) -> None:
         if error is None:
@@ -37,6 +36,13 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.connect("html-page-context", lighten, priority=950)  # behind all who add a sheet
     app.connect("build-finished", merge)
     return {"parallel_read_safe": True, "parallel_write_safe": False}
+
+
+def _deferred(script: Any) -> Any:
+    """The same script of Sphinx, which the page does not wait for; pages share the one that came in."""
+    if script.filename is None or "defer" in script.attributes:
+        return script
+    return type(script)(script.filename, priority=script.priority, **script.attributes, defer="defer")
 
 
 def write_one_sheet(out: Path, sheets: list[str]) -> None:

@@ -34,7 +34,8 @@ def launch(playwright):
         except Error:
             continue
     if found := _from_npm():
-        return playwright.chromium.launch(executable_path=found, args=(*ARGUMENTS, "--no-zygote", "--single-process"))
+        # Not with the `--single-process` that its authors advise: such a browser ends with its first closed context.
+        return playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
     raise NoChromiumError("No Chromium: install one, or let `make test` fetch npm's @sparticuz/chromium.")
 
 
