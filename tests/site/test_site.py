@@ -345,6 +345,10 @@ def test_nothing_is_clipped_on_paper(visit):
           .map((each) => each.textContent.slice(0, 60))"""
     )
     assert clipped == []
+    printed = "each => each.checkVisibility()"
+    for around in (".skip-to-content", ".sidebar-drawer", ".toc-drawer", ".lesson-bar", "details:not([open])"):
+        assert not page.locator(around).first.evaluate(printed), around
+    assert page.locator(".kdcourse-predict").first.evaluate(printed)
 
 
 # ---------------------------------------------------------------------------------------------------------------------
