@@ -34,7 +34,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
             write_one_sheet(Path(app.outdir), sheets)
 
     app.connect("html-page-context", lighten, priority=950)  # behind all who add a sheet
-    app.connect("build-finished", merge)
+    app.connect("build-finished", merge, priority=950)  # Furo completes a sheet then
     return {"parallel_read_safe": True, "parallel_write_safe": False}
 
 
