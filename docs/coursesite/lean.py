@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 PLAIN = re.compile(r'<span class="(?:n|nn|o|p|w)">([^<]*)</span>')
 """Names, operators and brackets, which `colours.py` leaves in the colour of the text: a third of a lesson's page."""
 OUR_SHEET = "_static/course.css"
+TOKEN_RULE = re.compile(r"^[^{}@\n]*\.highlight \.(?P<name>[\w-]+)[^{}\n]*\{[^{}]*\}", re.MULTILINE)
+"""The colour of a kind of token, or of a terminal: there are hundreds, and pages use a dozen."""
+CLASSES = re.compile(r'class="([^"]*)"')
 COMMENT_OR_INDENT = re.compile(r"/\*.*?\*/|(?<=\n)[ \t]+", re.DOTALL)
 
 
@@ -31,7 +34,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
 
     def merge(app: Sphinx, error: Exception | None) -> None:
         if error is None:
-            write_one_sheet(Path(app.outdir), sheets)
+            write_one_sheet(Path(app.outdir), sheets, _classes(Path(app.outdir)))
 
     app.connect("html-page-context", lighten, priority=950)  # behind all who add a sheet
     app.connect("build-finished", merge, priority=950)  # Furo completes a sheet then
@@ -45,8 +48,14 @@ def _deferred(script: Any) -> Any:
     return type(script)(script.filename, priority=script.priority, **script.attributes, defer="defer")
 
 
-def write_one_sheet(out: Path, sheets: list[str]) -> None:
-    """Put all style sheets of the pages, in their order, into the last one.
+def _classes(out: Path) -> set[str]:
+    """Of all elements of all pages, but for the editions, which have a style of their own."""
+    pages = (page for page in out.rglob("*.html") if "editions" not in page.parts)
+    return {name for page in pages for found in CLASSES.findall(page.read_text("utf-8")) for name in found.split()}
+
+
+def write_one_sheet(out: Path, sheets: list[str], classes: set[str]) -> None:
+    """Put all style sheets of the pages, in their order, into the last one, less colours of code without these classes.
 
     Raises:
         ValueError: the last one is not ours, or one asks for a file beside it, which it would not find.
@@ -57,4 +66,5 @@ def write_one_sheet(out: Path, sheets: list[str]) -> None:
     if beside := re.findall(r"url\((?!['\"]?(?:data:|#))[^)]*\)|@import[^;]*", "".join(texts)):
         raise ValueError(f"A style sheet asks for {beside[0]}, which is not where the merged one is.")
     merged = COMMENT_OR_INDENT.sub("", "\n".join(texts))
+    merged = TOKEN_RULE.sub(lambda rule: rule[0] if rule["name"] in classes else "", merged)
     (out / OUR_SHEET).write_text(re.sub(r"\n{2,}", "\n", merged), encoding="utf-8")

@@ -174,12 +174,13 @@ def test_style_sheets_become_one(tmp_path):
     (static / "styles").mkdir(parents=True)
     ours = static / "course.css"
     (static / "styles" / "theme.css").write_text("/* long */\na {\n  color: red;\n}\n", encoding="utf-8")
-    ours.write_text("a { color: blue; }\n", encoding="utf-8")
+    ours.write_text(".highlight .k { top: 0 }\n.highlight .mi { top: 0 }\na { color: blue; }\n", encoding="utf-8")
     sheets = ["_static/styles/theme.css?v=1", "_static/course.css?v=2"]
-    write_one_sheet(tmp_path, sheets)
-    assert ours.read_text(encoding="utf-8") == "\na {\ncolor: red;\n}\na { color: blue; }\n"
+    write_one_sheet(tmp_path, sheets, {"k"})
+    merged = "\na {\ncolor: red;\n}\n.highlight .k { top: 0 }\na { color: blue; }\n"
+    assert ours.read_text(encoding="utf-8") == merged
     with pytest.raises(ValueError, match="last style sheet"):
-        write_one_sheet(tmp_path, sheets[::-1])
+        write_one_sheet(tmp_path, sheets[::-1], set())
     ours.write_text("a { background: url(dot.png); }", encoding="utf-8")
     with pytest.raises(ValueError, match=r"url\(dot.png\)"):
-        write_one_sheet(tmp_path, sheets)
+        write_one_sheet(tmp_path, sheets, set())
