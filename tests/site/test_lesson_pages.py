@@ -11,12 +11,12 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "docs"))
 
-from coursesite import side_by_side  # noqa: E402  (docs/ is no package of the path)
+from coursesite import side_by_side, staging  # noqa: E402  (docs/ is no package of the path)
 from coursesite.glossary import terms_of, with_anchors  # noqa: E402
 from coursesite.lean import PLAIN, write_one_sheet  # noqa: E402
 from coursesite.lesson_pages import LessonPage, executed_or_stored  # noqa: E402
 from coursesite.reference import _prose  # noqa: E402
-from coursesite.turns import all_turns  # noqa: E402
+from coursesite.turns import Turn, all_turns  # noqa: E402
 
 from kdcourse.course.lessons import Lesson, course_lessons, source_of  # noqa: E402
 
@@ -135,6 +135,13 @@ def test_a_docstring_becomes_a_list():
         "**Raises**",
         "- `ValueError`: never.",
     ]
+
+
+def test_an_unknown_cell_is_refused(monkeypatch, tmp_path):
+    """Something to turn that is gone from its lesson, because a cell was renamed."""
+    monkeypatch.setattr(staging, "all_turns", lambda: [Turn("x", "X", "03", "no-such-cell", "")])
+    with pytest.raises(ValueError, match="no-such-cell, which is no cell of 03_"):
+        staging.stage(tmp_path, tmp_path)
 
 
 @pytest.mark.parametrize("turn", all_turns(), ids=lambda turn: turn.name)

@@ -5,7 +5,6 @@
 
 import functools
 import http.server
-import json
 import os
 import re
 import subprocess
@@ -510,16 +509,3 @@ def test_they_compute_what_the_package_computes(visit):
         labels = np.array([row[1] for row in rows])
         error = CalibrationError().value(logits.log_softmax(-1).numpy(), labels)
         assert js("calibration.error", rows, 15, temperature) == pytest.approx(error)
-
-
-def test_an_unknown_cell_is_refused(tmp_path):
-    """Something to turn that is gone from its lesson, because a cell was renamed."""
-    code = (
-        "import sys; sys.path.insert(0, 'docs')\n"
-        "from coursesite import staging\n"
-        "from coursesite.turns import Turn\n"
-        "staging.all_turns = lambda: [Turn('x', 'X', '03', 'no-such-cell', '')]\n"
-        f"staging.stage(__import__('pathlib').Path({json.dumps(str(tmp_path))}), staging.ROOT)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert "which is no cell of 03_" in done.stderr
