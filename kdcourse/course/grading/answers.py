@@ -187,7 +187,7 @@ def _is_as_handed_out(name: str, expression: ast.expr, cells: Sequence[Cell]) ->
 
 def _definition(name: str, cells: Sequence[Cell]) -> str:
     """The last statement in these cells that binds a name, as Python writes it; "" if there is none."""
-    found = [each for cell in cells for each in cell.statements if name in _binds(each)]
+    found = [each for cell in cells for each in cell.statements if name in binds(each)]
     return ast.unparse(found[-1]) if found else ""
 
 
@@ -202,7 +202,7 @@ def _needed(expression: ast.expr, cells: Sequence[Cell], place: int, lesson: Seq
     order = [*ours, *before, *after]
     places: dict[str, list[int]] = {}
     for at, statement in enumerate(order):
-        for name in _binds(statement):
+        for name in binds(statement):
             places.setdefault(name, []).append(at)
     last = len(ours) + len(before)
 
@@ -214,17 +214,17 @@ def _needed(expression: ast.expr, cells: Sequence[Cell], place: int, lesson: Seq
         return own[-1] if own else later[0] if later and limit >= last else from_lesson[-1] if from_lesson else None
 
     kept = {at for at in places.get("*", []) if len(ours) <= at < last}
-    wanted = [(name, last) for name in _reads(expression)]
+    wanted = [(name, last) for name in reads(expression)]
     while wanted:
         found = find(*wanted.pop())
         if found is not None and found not in kept:
             kept.add(found)
             is_later = isinstance(order[found], ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-            wanted += [(name, last if is_later or found >= last else found) for name in _reads(order[found])]
+            wanted += [(name, last if is_later or found >= last else found) for name in reads(order[found])]
     return [order[at] for at in sorted(kept)]
 
 
-def _binds(statement: ast.stmt) -> Iterator[str]:
+def binds(statement: ast.stmt) -> Iterator[str]:
     """The names that a statement gives a meaning."""
     if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         yield statement.name
@@ -236,10 +236,10 @@ def _binds(statement: ast.stmt) -> Iterator[str]:
         yield from (node.id for node in nodes if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
     elif isinstance(statement, ast.If | ast.Try):
         yield from (name for part in ast.iter_child_nodes(statement) if isinstance(part, ast.stmt)
-                    for name in _binds(part))  # fmt: skip
+                    for name in binds(part))  # fmt: skip
 
 
-def _reads(node: ast.AST) -> set[str]:
+def reads(node: ast.AST) -> set[str]:
     """The names that it takes from around it: not its own arguments and variables, which may be called the same."""
     changed = {node.target.id} if isinstance(node, ast.AugAssign) and isinstance(node.target, ast.Name) else set()
     try:

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -37,7 +38,7 @@ START = 300.0
 """Seconds for a process to begin, on a machine that is busy, beyond those of a notebook."""
 
 OnGraded = Callable[[str, dict[str, Any], int, int], None]
-"""Told of each file that is done: its name, what became of it, its place, and how many there are."""
+"""Told of each file that is done: its name, what became of it and in how many seconds, its place, how many there are."""
 
 
 class GradingError(MisuseError):
@@ -165,9 +166,9 @@ def _in_parallel(
         def grade(submission: Submission) -> dict[str, Any]:
             path = place / "handed" / submission.digest
             path.write_bytes(submission.data)
-            checker = idle.get()
+            checker, begun = idle.get(), time.monotonic()
             try:
-                return checker.grade(path)
+                return checker.grade(path) | {"seconds": round(time.monotonic() - begun, 2)}
             finally:
                 idle.put(checker)
                 path.unlink(missing_ok=True)

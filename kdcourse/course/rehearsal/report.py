@@ -1,0 +1,82 @@
+"""What a rehearsal has measured, for reading."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+
+from kdcourse.course.rehearsal.record import LessonTimes, Rehearsal
+
+KINDS = {
+    "right": "all right",
+    "known": "known mistakes",
+    "unknown": "mistakes that nobody has declared",
+    "blank": "blank",
+    "hostile": "hostile",
+}
+STAGES = {"editions": "editions made", "answers": "answers written and handed in", "grading": "graded"}
+
+
+def to_markdown(rehearsal: Rehearsal) -> str:
+    return "\n".join(_lines(rehearsal)) + "\n"
+
+
+def _lines(rehearsal: Rehearsal) -> Iterator[str]:
+    problems = rehearsal.problems
+    yield "# A rehearsal"
+    yield ""
+    yield sentence(rehearsal)
+    yield ""
+    yield "As expected, every one." if not problems else "**Not as expected:**"
+    yield from ["", *(f"- {problem}" for problem in problems)] if problems else []
+    if rehearsal.left_out:
+        yield ""
+        yield f"Left out, since this system does not hold them off: {', '.join(rehearsal.left_out)}."
+    for heading, table in (("Seconds", stages(rehearsal)), ("Who", who(rehearsal)), ("Lessons", lessons(rehearsal.lessons))):
+        yield from ["", f"## {heading}", "", *table]
+
+
+def sentence(rehearsal: Rehearsal) -> str:
+    """The class and its longest submission."""
+    longest, machine = rehearsal.longest, rehearsal.machine
+    return (
+        f"{rehearsal.people} people on {machine['cores']} cores ({machine['system']}, Python {machine['python']}, torch "
+        f"{machine['torch']}) were graded in {spoken(rehearsal.seconds['grading'])}, among them "
+        f"{rehearsal.known_mistakes} known mistakes and {rehearsal.count('hostile')} hostile notebooks. The longest took "
+        f"{spoken(longest.seconds)}: {longest.file}."
+    )
+
+
+def spoken(seconds: float) -> str:
+    """ "48 s" or "3 min 5 s"."""
+    whole = round(seconds)
+    return f"{whole} s" if whole < 100 else f"{whole // 60} min {whole % 60} s"  # noqa: PLR2004  (as one says it)
+
+
+def stages(rehearsal: Rehearsal) -> Iterator[str]:
+    yield "| stage | seconds |"
+    yield "|---|---|"
+    for stage, words in STAGES.items():
+        yield f"| {words} | {rehearsal.seconds[stage]:.0f} |"
+
+
+def who(rehearsal: Rehearsal) -> Iterator[str]:
+    """A row for each kind of people: what was given, and how long the longest took."""
+    given: dict[str, Counter[str]] = defaultdict(Counter)
+    longest: dict[str, float] = defaultdict(float)
+    for each in rehearsal.submissions:
+        given[each.kind].update(words.partition(":")[0] for words in each.given.values())
+        longest[each.kind] = max(longest[each.kind], each.seconds)
+    yield "| handed in | people | verdicts | longest, seconds |"
+    yield "|---|---|---|---|"
+    for kind, words in KINDS.items():
+        said = ", ".join(f"{count} {verdict}" for verdict, count in given[kind].most_common())
+        yield f"| {words} | {rehearsal.count(kind)} | {said} | {longest[kind]:.0f} |"
+
+
+def lessons(times: Mapping[str, LessonTimes]) -> Iterator[str]:
+    yield "| lesson | seconds | longest cell | seconds |"
+    yield "|---|---|---|---|"
+    for number, each in times.items():
+        cell, seconds = each.longest
+        yield f"| {number} | {each.seconds:.0f} | `{cell}` | {seconds:.0f} |"
