@@ -11,6 +11,7 @@ import math
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -533,6 +534,133 @@ def bundle(
         _end(FAILED, str(error))
     say(f"{out / ROOM} is what the room gets. The SHA-256 of its install.py begins with {shown(digest)}.", "ok")
     say(f"`{command_for('kdcourse bundle --serve', out)}` hands it out; a stick will do, too.")
+
+
+@app.command(
+    rich_help_panel=TEACH,
+    epilog=_examples(
+        "kdcourse plan", "kdcourse plan half-day", 'kdcourse plan day --start 08:30 --breaks "10:00/15 12:00/60"'
+    ),
+)
+def plan(
+    name: Annotated[str | None, typer.Argument(help="Which plan; without a name, all are listed.")] = None,
+    start: Annotated[str, typer.Option(help="When each day begins; the plan's own breaks move with it.")] = "09:00",
+    breaks: Annotated[
+        str | None, typer.Option(metavar="CLOCK/MINUTES …", help='Other breaks, as "10:30/15 12:30/60"; "" for none.')
+    ] = None,
+    record: Annotated[Path | None, typer.Option(help="The rehearsal.json of a rehearsal on your own machine.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="A file for the whole plan, with what is asked.")] = None,
+) -> None:
+    """Lay out a plan for a room by the minute: what to do when, what is left out, and how long the computer takes."""
+    from kdcourse.course.terminal import say, table
+    from kdcourse.course.workshop.plans import all_plans, find_plan
+
+    if name is None:
+        table((each.name, each.title, " | ".join(map(" ".join, each.days))) for each in all_plans().values())
+        return
+    wanted = find_plan(name).moved(start, breaks)
+
+    from kdcourse.course.lessons import course_lessons
+    from kdcourse.course.workshop.guide import record_of
+    from kdcourse.course.workshop.pages import lessons_by_number, plan_page
+    from kdcourse.course.workshop.timetable import lay_out
+
+    measured = record_of(record)
+    lessons = lessons_by_number(course_lessons())
+    laid_out = lay_out(wanted, lessons, measured.lessons if measured else {})
+    if markdown:
+        from kdcourse.files import write_whole
+
+        write_whole(markdown, plan_page(laid_out, lessons, measured))
+        say(str(markdown), "ok")
+        return
+    say(f"{wanted.title}: {laid_out.minutes()} minutes, until {' and '.join(laid_out.ends)}")
+    table(
+        ((row.clock, f"{row.minutes}", row.lesson, row.title, "?" * len(row.predictions)) for row in laid_out.rows),
+        "clock", "min", "lesson", "what", "to ask",
+    )  # fmt: skip
+    for cut in laid_out.cuts:
+        say(f"Left out: {cut.title} of lesson {cut.lesson} ({cut.minutes} minutes). {cut.reason}")
+
+
+@app.command(rich_help_panel=TEACH, epilog=_examples("kdcourse guide", "kdcourse guide --record mine/rehearsal.json"))
+def guide(
+    out: Annotated[Path, typer.Option(help="Folder for the guide.")] = Path("guide"),
+    record: Annotated[Path | None, typer.Option(help="The rehearsal.json of a rehearsal on your own machine.")] = None,
+) -> None:
+    """Write the instructor's guide: plans, what to say, where people get stuck, two quizzes, a handout to print.
+
+    An earlier guide is replaced; a file of one of these names that is no guide's is renamed.
+    """
+    from kdcourse.course.terminal import busy, say
+
+    with busy("Writing …"):
+        from kdcourse.course.lessons import course_lessons
+        from kdcourse.course.workshop.guide import record_of, write_guide
+
+        renamed = write_guide(course_lessons(), record_of(record), out)
+    say(str(out), "ok")
+    for path, kept in renamed.items():
+        say(f"{path} was no page of a guide; it is now {kept.name}", "note")
+
+
+class Timed(StrEnum):
+    """Which lessons a rehearsal runs."""
+
+    PLAN = "plan"
+    ALL = "all"
+    NONE = "none"
+
+
+@app.command(
+    rich_help_panel=TEACH,
+    epilog=_examples("kdcourse rehearse --out rehearsal", "kdcourse rehearse --people 6 --timed none --out rehearsal"),
+)
+def rehearse(
+    out: Annotated[Path, typer.Option(help="Folder for what is handed out, handed in and measured.")] = Path(
+        "rehearsal"
+    ),
+    people: Annotated[int, typer.Option(help="How many hand in a notebook.")] = 40,
+    plan: Annotated[str, typer.Option(help="Whose lessons they hand in.")] = "half-day",
+    timed: Annotated[Timed, typer.Option(help="Which lessons are also run, for their seconds.")] = Timed.PLAN,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Another class.")] = 0,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="How many notebooks are graded at a time; as many as there are cores.")
+    ] = None,
+) -> None:
+    """Play a class, from handing out to grading: right answers, known and unknown mistakes, blank and hostile ones.
+
+    Exits with 1 if a verdict is other than it should be, something outside was touched, or a lesson does not run. The
+    same command goes on after a crash.
+    """
+    from kdcourse.course.doctor import cores
+    from kdcourse.course.terminal import busy, make_console, say, table
+    from kdcourse.course.watching import watching
+
+    with busy("Getting ready …"):
+        from kdcourse.course.grading.room import Granted
+        from kdcourse.course.lessons import course_lessons, find_lessons
+        from kdcourse.course.rehearsal import report
+        from kdcourse.course.rehearsal.rehearse import rehearse as play
+        from kdcourse.course.workshop.plans import find_plan
+
+        lessons = find_lessons(find_plan(plan).lessons, course_lessons())
+        to_time = {Timed.PLAN: lessons, Timed.ALL: course_lessons(), Timed.NONE: []}[timed]
+
+    def tell(file: str, found: dict[str, Any], place: int, count: int) -> None:
+        say(in_one_line(f"{place} of {count}  {found.get('seconds', 0):.0f} s  {file}"))
+
+    with watching(make_console()) as watcher:
+        found = play(
+            people, seed, lessons, out, Granted(), workers or cores(), timed=to_time, on_graded=tell, watcher=watcher
+        )
+    table(([words, f"{found.seconds[stage]:.0f} s"] for stage, words in report.STAGES.items()))
+    for problem in found.problems:
+        say(problem, "problem")
+    say(report.sentence(found), "ok" if not found.problems else "note")
+    say(f"Open {out.resolve() / 'rehearsal.md'}.")
+    if found.problems:
+        raise typer.Exit(FAILED)
 
 
 def _call(command: str, folder: Path) -> str:

@@ -38,7 +38,7 @@ START = 300.0
 """Seconds for a process to begin, on a machine that is busy, beyond those of a notebook."""
 
 OnGraded = Callable[[str, dict[str, Any], int, int], None]
-"""Told of each file that is done: its name, what became of it and in how many seconds, its place, how many there are."""
+"""Told of each file that is done: its name, what became of it and in how many seconds, its place, how many in all."""
 
 
 class GradingError(MisuseError):

@@ -15,7 +15,7 @@ from kdcourse.course.exercises.calling import all_same, run_all
 from kdcourse.course.exercises.catalogue import find_exercise
 from kdcourse.course.exercises.exercise import Exercise, Function, Misconception
 from kdcourse.course.exercises.kinds.repairs import RepairARun
-from kdcourse.course.grading.answers import answers_in
+from kdcourse.course.grading.answers import answers_in, reads
 from kdcourse.course.grading.peer import NAME
 from kdcourse.course.grading.repairs import objection
 from kdcourse.course.lessons import Lesson, source_of
@@ -51,6 +51,10 @@ class Asked:
     """Code of the lesson's own solution, up to its check."""
     solved: str
     """What the solution's function is called."""
+
+    def leans_on(self, other: Asked) -> bool:
+        """Whether its solution calls that of another exercise, and is wrong where that one is."""
+        return other is not self and bool({other.function, other.solved} & reads(ast.parse(self.solution)))
 
     def filled(self, answer: Answer) -> str:
         """The source of the cell with this answer."""
@@ -179,7 +183,6 @@ def filled_in(cells: Sequence[dict[str, Any]], answers: Sequence[tuple[Asked, An
     for cell in cells:
         if SOLUTION in cell["metadata"].get("tags", []):
             continue
-        if cell["cell_type"] == "code":
-            cell = cell | {"outputs": [], "execution_count": None}
-        filled.append(cell | {"source": of_cell.get(cell["id"], source_of(cell))})
+        bare: dict[str, Any] = {"outputs": [], "execution_count": None} if cell["cell_type"] == "code" else {}
+        filled.append(cell | bare | {"source": of_cell.get(cell["id"], source_of(cell))})
     return {"cells": filled, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}

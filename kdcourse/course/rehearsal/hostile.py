@@ -52,7 +52,9 @@ ATTACKS = (
         "writing",
     ),
     Attack("prints-much", lambda canary: "print('x' * 10_000_000)", ("passed",)),
-    Attack("eats-memory", lambda canary: "kept = []\nwhile True:\n    kept.append(bytearray(10**8))", ("error",), "memory"),
+    Attack(
+        "eats-memory", lambda canary: "kept = []\nwhile True:\n    kept.append(bytearray(10**8))", ("error",), "memory"
+    ),
     Attack("leaves", lambda canary: "import os\nos._exit(0)", ("error",)),
     Attack(
         "fills-the-disk",

@@ -129,7 +129,8 @@ class _Maker:
         self._mistakes: dict[str, Iterator[Answer]] = {}
 
     def person(self, number: int, kind: str, lesson: Lesson) -> HandedIn:
-        return self._written(number, kind, lesson, [(each, self._answer(kind, each, lesson)) for each in asked_in(lesson)])
+        asked = asked_in(lesson)
+        return self._written(number, kind, lesson, [(each, self._answer(kind, each, asked, lesson)) for each in asked])
 
     def hostile(self, number: int, name: str, lesson: Lesson, originals: Iterator[HandedIn]) -> HandedIn:
         person = f"{number:02}-{name}"
@@ -159,10 +160,16 @@ class _Maker:
         """The first function of the lesson attacks; all others are right, and should be found so."""
         asked = asked_in(lesson)
         first = next((each for each in asked if isinstance(find_exercise(each.id), Exercise)), asked[0])
-        return [(each, attack.answer(each, self._canary) if each is first else right(each)) for each in asked]
+        return [
+            (
+                each,
+                attack.answer(each, self._canary) if each is first else BLANK if each.leans_on(first) else right(each),
+            )
+            for each in asked
+        ]
 
-    def _answer(self, kind: str, asked: Asked, lesson: Lesson) -> Answer:
-        if kind == "blank":
+    def _answer(self, kind: str, asked: Asked, beside: Sequence[Asked], lesson: Lesson) -> Answer:
+        if kind == "blank" or (kind != RIGHT and any(asked.leans_on(each) for each in beside)):
             return BLANK
         if kind == "known":
             if asked.id not in self._mistakes:
@@ -210,7 +217,9 @@ def _archive(name: str, data: bytes) -> bytes:
     return made.getvalue()
 
 
-def differences(expected: Expected, status: str, exercises: Mapping[str, Mapping[str, str]], notes: Collection[str]) -> list[str]:
+def differences(
+    expected: Expected, status: str, exercises: Mapping[str, Mapping[str, str]], notes: Collection[str]
+) -> list[str]:
     """What is other than expected, in sentences."""
     if status != expected.status:
         return [f"it is {status}, and should be {expected.status}"]

@@ -180,9 +180,7 @@ def _times(lessons: Sequence[Lesson], out: Path, watcher: Watcher) -> Iterator[t
 
 def times_of(outcome: Outcome) -> LessonTimes:
     """What a run says of a lesson's time."""
-    notebook = nbformat.read(outcome.executed, as_version=4) if outcome.executed.is_file() else nbformat.v4.new_notebook()
-    took = {cell.id: cell.metadata.get("papermill", {}).get("duration") or 0.0 for cell in notebook.cells}
-    cells = {name: round(seconds, 1) for name, seconds in took.items() if seconds >= SHORTEST_CELL}
-    return LessonTimes(round(outcome.seconds, 1), cells, outcome.problem)
-
-
+    cells = nbformat.read(outcome.executed, as_version=4).cells if outcome.executed.is_file() else []
+    took = {cell.id: cell.metadata.get("papermill", {}).get("duration") or 0.0 for cell in cells}
+    long = {name: round(seconds, 1) for name, seconds in took.items() if seconds >= SHORTEST_CELL}
+    return LessonTimes(round(outcome.seconds, 1), long, outcome.problem)

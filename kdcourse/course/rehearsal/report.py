@@ -32,18 +32,19 @@ def _lines(rehearsal: Rehearsal) -> Iterator[str]:
     if rehearsal.left_out:
         yield ""
         yield f"Left out, since this system does not hold them off: {', '.join(rehearsal.left_out)}."
-    for heading, table in (("Seconds", stages(rehearsal)), ("Who", who(rehearsal)), ("Lessons", lessons(rehearsal.lessons))):
-        yield from ["", f"## {heading}", "", *table]
+    yield from ["", "## Seconds", "", *stages(rehearsal), "", "## Who", "", *who(rehearsal)]
+    if rehearsal.lessons:
+        yield from ["", "## Lessons", "", *lessons(rehearsal.lessons)]
 
 
 def sentence(rehearsal: Rehearsal) -> str:
     """The class and its longest submission."""
     longest, machine = rehearsal.longest, rehearsal.machine
     return (
-        f"{rehearsal.people} people on {machine['cores']} cores ({machine['system']}, Python {machine['python']}, torch "
-        f"{machine['torch']}) were graded in {spoken(rehearsal.seconds['grading'])}, among them "
-        f"{rehearsal.known_mistakes} known mistakes and {rehearsal.count('hostile')} hostile notebooks. The longest took "
-        f"{spoken(longest.seconds)}: {longest.file}."
+        f"{rehearsal.people} people on {machine['cores']} cores ({machine['system']}, Python {machine['python']}, "
+        f"torch {machine['torch']}) were graded in {spoken(rehearsal.seconds['grading'])}, among them "
+        f"{rehearsal.known_mistakes} known mistakes and {rehearsal.count('hostile')} hostile notebooks. The longest "
+        f"took {spoken(longest.seconds)}: {longest.file}."
     )
 
 

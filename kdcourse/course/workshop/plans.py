@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +13,6 @@ from kdcourse.course.misuse import MisuseError
 
 FOLDER = Path(__file__).parent
 PLANS, LESSONS = FOLDER / "plans.toml", FOLDER / "lessons.toml"
-START = "09:00"
 CLOCK = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 LONG_BREAK = 45
 """Minutes from which on a break is a meal."""
@@ -45,11 +44,21 @@ class Plan:
     cut: Sequence[str]
     breaks: Sequence[Break]
     start: int = 9 * 60
-    """Minute of the day."""
+    """Minute of the day, to which the breaks fit."""
 
     @property
     def lessons(self) -> list[str]:
         return [number for day in self.days for number in day]
+
+    def moved(self, start: str, breaks: str | None = None) -> Plan:
+        """The plan from another time on; its own breaks move with it, unless there are others.
+
+        Raises:
+            PlanError: that is no time, or no break.
+        """
+        begin = minute_of(start)
+        own = [replace(each, at=each.at + begin - self.start) for each in self.breaks]
+        return replace(self, start=begin, breaks=own if breaks is None else breaks_of(breaks))
 
 
 @dataclass(frozen=True)
@@ -93,7 +102,7 @@ def reason_for(cut: str) -> str:
     Raises:
         PlanError: lessons.toml has no reason.
     """
-    lesson, key = cut.split(".")[0], cut
+    lesson, key = cut.partition(".")[0], cut
     if ": " in cut:
         lesson, _, key = cut.partition(": ")
     reason = all_spoken()[lesson].cuts.get(key) if lesson in all_spoken() else None

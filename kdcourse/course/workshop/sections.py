@@ -77,7 +77,7 @@ def sections_of(lesson: Lesson) -> list[Section]:
 
 
 def shared_out(minutes: int, weights: Sequence[float]) -> list[int]:
-    """Whole minutes in proportion to these weights, which add up to what there was: the largest rests are rounded up."""
+    """Whole minutes in proportion to these weights, as many in all as there are: the largest rests are rounded up."""
     exact = [minutes * weight / sum(weights) for weight in weights]
     whole = [int(each) for each in exact]
     by_rest = sorted(range(len(exact)), key=lambda place: whole[place] - exact[place])

@@ -55,6 +55,11 @@ class Cut:
     minutes: int
     reason: str
 
+    @property
+    def name(self) -> str:
+        """As plans.toml has it."""
+        return self.title if self.title.startswith(f"{self.lesson}.") else f"{self.lesson}: {self.title}"
+
 
 @dataclass(frozen=True)
 class Timetable:
@@ -70,6 +75,13 @@ class Timetable:
     def minutes(self, *kinds: str) -> int:
         """Of the rows of these kinds, or of all."""
         return sum(row.minutes for row in self.rows if not kinds or row.kind in kinds)
+
+    def count(self, kind: str) -> int:
+        return sum(row.kind == kind for row in self.rows)
+
+    @property
+    def predictions(self) -> int:
+        return sum(len(row.predictions) for row in self.rows)
 
     @property
     def ends(self) -> list[str]:
@@ -117,7 +129,8 @@ def _key(name: str) -> str:
 def _possible_cuts(number: str, sections: Sequence[Section]) -> Iterator[Cut]:
     """Every section, with its exercises, and every exercise."""
     for section in sections:
-        minutes = section.minutes + TALK * len(section.predictions) + sum(each.minutes or 0 for each in section.exercises)
+        own = section.minutes + TALK * len(section.predictions)
+        minutes = own + sum(each.minutes or 0 for each in section.exercises)
         yield Cut(number, section.title, minutes, _reason(f"{number}: {section.title}"))
         for each in section.exercises:
             yield Cut(number, each.id, each.minutes or 0, _reason(each.id))
@@ -166,6 +179,7 @@ def _timed(parts: Sequence[Row], plan: Plan) -> Iterator[Row]:
         yield replace(part, begin=now)
         now += part.minutes
     if breaks:
-        raise PlanError(f"There is a break at {clock_of(breaks[0].at)}, and the day is over at {clock_of(now % MIDNIGHT)}.")
+        late = clock_of(breaks[0].at)
+        raise PlanError(f"There is a break at {late}, and the day is over at {clock_of(now % MIDNIGHT)}.")
     if now > MIDNIGHT:
         raise PlanError(f"The plan {plan.name} does not fit into a day that begins at {clock_of(plan.start)}.")
