@@ -25,7 +25,7 @@ export MALLOC_MMAP_THRESHOLD_ := 1073741824
 CELL_SECONDS ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help setup course site full lab test test-quick test-deep census test-faults test-versions notebooks results teacher bench dist container lock clean
+.PHONY: help setup course site full lab test test-quick test-deep census test-faults test-versions notebooks results rehearsal teacher bench dist container lock clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -83,6 +83,11 @@ notebooks: setup ## Run every lesson and store its outputs in notebooks/
 results: setup ## Run lab 07 whole, all arms and seeds, and store what it measured (about half an hour of one core)
 	$(RUN) kdcourse run 07 --profile full --out build/full
 	cp build/07_capstone_sst2/embedded/results.json kdcourse/labs/resources/lab07.json
+
+rehearsal: setup ## Play a class of forty, run every lesson with a stopwatch, and write the instructor's guide (about 25 minutes)
+	$(RUN) kdcourse rehearse --people 40 --timed all --out build/rehearsal
+	cp build/rehearsal/rehearsal.json kdcourse/course/rehearsal/rehearsal.json
+	$(RUN) kdcourse guide --out docs/instructor
 
 teacher: setup ## Train the review teacher anew and report its accuracy (about 15 minutes on 2 cores)
 	$(RUN) kdcourse.labs.train_teacher

@@ -53,6 +53,8 @@ def stage(folder: Path, executed: Path) -> None:
         _write(folder / name, _page(name, {*documents}, {lesson.path.name: lesson for lesson in lessons}))
     for asset in (*ROOT.glob("docs/*.svg"), *ROOT.glob("docs/*.json")):
         shutil.copy(asset, folder / "docs" / asset.name)
+    for sheet in ROOT.glob("docs/instructor/*.html"):
+        shutil.copy(sheet, folder / "docs" / "instructor" / sheet.name)
     (folder / "extra" / "_static").mkdir(parents=True)
     shutil.copy(TEMPLATES / "predict.js", folder / "extra" / "_static" / "predict.js")
     written = written_pages({lesson.number: lesson for lesson in lessons})
@@ -147,7 +149,7 @@ def _target(link: re.Match[str], name: str, documents: set[str]) -> str:
     there = path.resolve().relative_to(ROOT).as_posix()
     if there == "README.md":
         return "../" * name.count("/") + "index.md"
-    if there in documents or there.endswith((".ipynb", ".svg")) or re.fullmatch(r"docs/\w+\.json", there):
+    if there in documents or there.endswith((".ipynb", ".svg")) or re.fullmatch(r"docs/(\w+\.json|instructor/\w+\.html)", there):
         return link[0]
     return HOST + there
 

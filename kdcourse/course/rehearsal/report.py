@@ -42,9 +42,9 @@ def sentence(rehearsal: Rehearsal) -> str:
     longest, machine = rehearsal.longest, rehearsal.machine
     return (
         f"{rehearsal.people} people on {machine['cores']} cores ({machine['system']}, Python {machine['python']}, "
-        f"torch {machine['torch']}) were graded in {spoken(rehearsal.seconds['grading'])}, among them "
-        f"{rehearsal.known_mistakes} known mistakes and {rehearsal.count('hostile')} hostile notebooks. The longest "
-        f"took {spoken(longest.seconds)}: {longest.file}."
+        f"torch {machine['torch']}) were graded in {spoken(rehearsal.seconds['grading'])} (known mistakes: "
+        f"{rehearsal.known_mistakes}, hostile notebooks: {rehearsal.count('hostile')}). The longest took "
+        f"{spoken(longest.seconds)}: {longest.file}."
     )
 
 
