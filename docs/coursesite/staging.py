@@ -149,7 +149,11 @@ def _target(link: re.Match[str], name: str, documents: set[str]) -> str:
     there = path.resolve().relative_to(ROOT).as_posix()
     if there == "README.md":
         return "../" * name.count("/") + "index.md"
-    if there in documents or there.endswith((".ipynb", ".svg")) or re.fullmatch(r"docs/(\w+\.json|instructor/\w+\.html)", there):
+    if (
+        there in documents
+        or there.endswith((".ipynb", ".svg"))
+        or re.fullmatch(r"docs/(\w+\.json|instructor/\w+\.html)", there)
+    ):
         return link[0]
     return HOST + there
 

@@ -552,7 +552,7 @@ def plan(
     markdown: Annotated[Path | None, typer.Option(help="A file for the whole plan, with what is asked.")] = None,
 ) -> None:
     """Lay out a plan for a room by the minute: what to do when, what is left out, and how long the computer takes."""
-    from kdcourse.course.terminal import say, table
+    from kdcourse.course.terminal import busy, say, table
     from kdcourse.course.workshop.plans import all_plans, find_plan
 
     if name is None:
@@ -560,17 +560,17 @@ def plan(
         return
     wanted = find_plan(name).moved(start, breaks)
 
-    from kdcourse.course.lessons import course_lessons
-    from kdcourse.course.workshop.guide import record_of
-    from kdcourse.course.workshop.pages import lessons_by_number, plan_page
-    from kdcourse.course.workshop.timetable import lay_out
-
-    measured = record_of(record)
-    lessons = lessons_by_number(course_lessons())
-    laid_out = lay_out(wanted, lessons, measured.lessons if measured else {})
-    if markdown:
+    with busy("Getting ready …"):
+        from kdcourse.course.lessons import course_lessons
+        from kdcourse.course.workshop.guide import record_of
+        from kdcourse.course.workshop.pages import lessons_by_number, plan_page
+        from kdcourse.course.workshop.timetable import lay_out
         from kdcourse.files import write_whole
 
+        measured = record_of(record)
+        lessons = lessons_by_number(course_lessons())
+        laid_out = lay_out(wanted, lessons, measured.lessons if measured else {})
+    if markdown:
         write_whole(markdown, plan_page(laid_out, lessons, measured))
         say(str(markdown), "ok")
         return

@@ -103,7 +103,7 @@ def rows_of(page, columns):
 def test_the_workshops_minutes_are_those_of_the_lessons():
     """A timetable of an older version of the course."""
     minutes, exercises = {}, list(all_exercises().values())
-    for row in rows_of(ROOT / "docs" / "workshop.md", 4)[2:]:
+    for row in rows_of(ROOT / "docs" / "instructor" / "plans.md", 4)[2:]:
         minutes[row[0]] = [int(field) for field in row[1:]]
     expected = {}
     for lesson in course_lessons():
@@ -122,7 +122,7 @@ def prose_of_first_cell(lesson):
 
 def test_the_workshops_plans_add_up():
     """Half a day that is a day."""
-    page = ROOT / "docs" / "workshop.md"
+    page = ROOT / "docs" / "instructor" / "plans.md"
     minutes = {row[0]: int(row[1]) for row in rows_of(page, 4)[2:]}
     plans = [row for row in rows_of(page, 3) if row[2].isdigit()]
     assert plans

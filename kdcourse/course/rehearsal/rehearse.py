@@ -4,6 +4,7 @@
 <out>/handed-in/       what comes back
 <out>/grades/          what `kdcourse grade` makes of it; it goes on where it was killed
 <out>/run/             the lessons, run once; `kdcourse run --resume` would believe it
+<out>/seconds.json     of each stage, those before a crash included
 <out>/rehearsal.json   all that was measured
 <out>/rehearsal.md     the same for reading
 """
@@ -29,7 +30,7 @@ from kdcourse.course.grading.confine import enforced
 from kdcourse.course.grading.room import Granted, OnGraded, Row, grade_room, installation
 from kdcourse.course.lessons import Lesson, require_apart
 from kdcourse.course.outcome import Outcome
-from kdcourse.course.rehearsal.people import Class, Expected, HandedIn, differences, make_class
+from kdcourse.course.rehearsal.people import Class, ClassError, Expected, HandedIn, differences, make_class
 from kdcourse.course.rehearsal.record import LessonTimes, Rehearsal, Submitted, to_text
 from kdcourse.course.rehearsal.report import to_markdown
 from kdcourse.course.run import Watcher, run_lessons
@@ -38,6 +39,8 @@ from kdcourse.hashing import hash_file, hash_json
 from kdcourse.labs import assets
 
 CANARY = "alive\n"
+SECONDS = "seconds.json"
+"""Is in a folder that a rehearsal has begun to write to."""
 SHORTEST_CELL = 0.1
 """Seconds; shorter ones are not worth a line of the record."""
 
@@ -59,10 +62,14 @@ def rehearse(
     """
     require_apart(out, lessons, "choose another --out")
     out.mkdir(parents=True, exist_ok=True)
+    if any(out.iterdir()) and not (out / SECONDS).is_file():
+        raise ClassError(
+            f"{out} holds files that are no rehearsal's, and one would replace them; choose another --out."
+        )
+    watch = Stopwatch(out / SECONDS, hash_json([installation(), people, seed, [each.name for each in lessons]]))
     canary = (out / "canary.txt").resolve()
     canary.write_text(CANARY, encoding="utf-8")
     before = _outside(canary)
-    watch = Stopwatch(out / "seconds.json", hash_json([installation(), people, seed, [each.name for each in lessons]]))
     with watch.timing("editions"):
         write_editions(lessons, out / "editions")
     with watch.timing("answers"):
@@ -100,6 +107,7 @@ class Stopwatch:
             self.seconds: dict[str, float] = kept["seconds"] if kept["what"] == what else {}
         except (OSError, ValueError, KeyError, TypeError):
             self.seconds = {}
+        self.keep()
 
     @contextmanager
     def timing(self, stage: str, *, goes_on: bool = False) -> Iterator[None]:
@@ -115,7 +123,7 @@ class Stopwatch:
         if self._begun is not None:
             stage, begun, earlier = self._begun
             self.seconds[stage] = round(earlier + time.monotonic() - begun, 2)
-            write_whole(self._path, json.dumps({"what": self._what, "seconds": self.seconds}))
+        write_whole(self._path, json.dumps({"what": self._what, "seconds": self.seconds}))
 
 
 def _hand_in(played: Class, folder: Path) -> None:

@@ -11,6 +11,7 @@ from kdcourse.course.exercises.progress import FILE_VARIABLE
 from kdcourse.course.grading.room import Granted
 from kdcourse.course.lessons import LessonError, course_lessons, find_lessons
 from kdcourse.course.rehearsal import rehearse as rehearsing
+from kdcourse.course.rehearsal.people import ClassError
 from kdcourse.course.rehearsal.record import LessonTimes, RecordError, Rehearsal, Submitted, read_rehearsal, to_text
 from kdcourse.course.rehearsal.rehearse import Stopwatch, rehearse
 from kdcourse.course.rehearsal.report import spoken, to_markdown
@@ -60,8 +61,11 @@ def test_a_canary_that_was_touched_is_a_problem(tmp_path, monkeypatch):
     assert sum("it is missing from the table" in each for each in found.problems) == 6
 
 
-def test_lessons_are_not_written_over():
-    """The course's own notebooks, filled in by people who are not there."""
+def test_what_people_really_handed_in_stays(tmp_path):
+    """A room's work, replaced by that of people who are not there; the course's own notebooks, filled in by them."""
+    (tmp_path / "handed-in").mkdir()
+    with pytest.raises(ClassError, match="no rehearsal's"):
+        rehearse(6, 0, LESSONS, tmp_path, Granted(), 1)
     with pytest.raises(LessonError, match="choose another"):
         rehearse(6, 0, LESSONS, LESSONS[0].path.parent, Granted(), 1)
 

@@ -95,9 +95,7 @@ def test_an_unknown_mistake_changes_a_value():
                     for each in answers_in(json.dumps(filled_in(lesson.cells, [(asked, answer)])).encode())
                     if each.exercise == asked.id
                 ]
-                given = run_all(
-                    task, function_of(code, "__answer__" if "__answer__" in code else code.split()[-3]), task.examples
-                )
+                given = run_all(task, function_of(code, asked.function), task.examples)
                 expected = run_all(task, task.reference, task.examples)
                 assert not all_same(given, expected, task.tolerance)
 
