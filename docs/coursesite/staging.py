@@ -26,6 +26,8 @@ HOST = "https://github.com/kdcourse/kdcourse/blob/main/"
 
 LINK = re.compile(r"(?<=\]\()(?P<target>[^)\s#:]+)(?P<anchor>#[^)\s]*)?(?=\))")
 ROW = re.compile(r"^\|.*\]\((?P<lesson>[^)]*\.ipynb)\).*$", re.MULTILINE)
+COPIED = re.compile(r"docs/(\w+\.json|instructor/\w+\.html)")
+"""Files beside the pages that the site has, too."""
 CODE = re.compile(r"`([\w-]+)`")
 
 
@@ -149,11 +151,7 @@ def _target(link: re.Match[str], name: str, documents: set[str]) -> str:
     there = path.resolve().relative_to(ROOT).as_posix()
     if there == "README.md":
         return "../" * name.count("/") + "index.md"
-    if (
-        there in documents
-        or there.endswith((".ipynb", ".svg"))
-        or re.fullmatch(r"docs/(\w+\.json|instructor/\w+\.html)", there)
-    ):
+    if there in documents or there.endswith((".ipynb", ".svg")) or COPIED.fullmatch(there):
         return link[0]
     return HOST + there
 

@@ -63,9 +63,7 @@ def rehearse(
     require_apart(out, lessons, "choose another --out")
     out.mkdir(parents=True, exist_ok=True)
     if any(out.iterdir()) and not (out / SECONDS).is_file():
-        raise ClassError(
-            f"{out} holds files that are no rehearsal's, and one would replace them; choose another --out."
-        )
+        raise ClassError(f"{out} holds files that are no rehearsal's, which it would replace; choose another --out.")
     watch = Stopwatch(out / SECONDS, hash_json([installation(), people, seed, [each.name for each in lessons]]))
     canary = (out / "canary.txt").resolve()
     canary.write_text(CANARY, encoding="utf-8")
