@@ -59,7 +59,7 @@ class Rehearsal:
     people: int
     seed: int
     machine: Mapping[str, str]
-    """cores, system, python, torch."""
+    """cores, system, python, torch, and load: how many processes wanted a core when it began, if that is counted."""
     seconds: Mapping[str, float]
     """For each stage: editions, answers, grading."""
     submissions: Sequence[Submitted]

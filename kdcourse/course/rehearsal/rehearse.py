@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 import time
@@ -67,7 +68,7 @@ def rehearse(
     watch = Stopwatch(out / SECONDS, hash_json([installation(), people, seed, [each.name for each in lessons]]))
     canary = (out / "canary.txt").resolve()
     canary.write_text(CANARY, encoding="utf-8")
-    before = _outside(canary)
+    machine, before = _machine(), _outside(canary)
     with watch.timing("editions"):
         write_editions(lessons, out / "editions")
     with watch.timing("answers"):
@@ -84,7 +85,7 @@ def rehearse(
         rows = {row.file: row for row in grade_room(out / "handed-in", out / "grades", granted, workers, note)}
     after = _outside(canary)
     rehearsal = Rehearsal(
-        people, seed, _machine(), watch.seconds,
+        people, seed, machine, watch.seconds,
         [_submitted(each, rows.get(each.graded_as), found.get(each.graded_as, 0.0)) for each in played.handed_in],
         played.left_out, [name for name in before if before[name] != after[name]],
         dict(_times(timed, out / "run", watcher or Watcher())),
@@ -144,7 +145,8 @@ def _outside(canary: Path) -> dict[str, str]:
 
 
 def _machine() -> dict[str, str]:
-    return {
+    load = {"load": f"{os.getloadavg()[0]:.1f}"} if hasattr(os, "getloadavg") else {}
+    return load | {
         "cores": str(cores()), "system": platform.system(), "python": platform.python_version(),
         "torch": torch.__version__.partition("+")[0],
     }  # fmt: skip

@@ -39,13 +39,19 @@ def _lines(rehearsal: Rehearsal) -> Iterator[str]:
 
 def sentence(rehearsal: Rehearsal) -> str:
     """The class and its longest submission."""
-    longest, machine = rehearsal.longest, rehearsal.machine
+    longest = rehearsal.longest
     return (
-        f"{rehearsal.people} people on {machine['cores']} cores ({machine['system']}, Python {machine['python']}, "
-        f"torch {machine['torch']}) were graded in {spoken(rehearsal.seconds['grading'])} (known mistakes: "
-        f"{rehearsal.known_mistakes}, hostile notebooks: {rehearsal.count('hostile')}). The longest took "
-        f"{spoken(longest.seconds)}: {longest.file}."
+        f"On {measured_on(rehearsal)}, {rehearsal.people} people were graded in "
+        f"{spoken(rehearsal.seconds['grading'])} (known mistakes: {rehearsal.known_mistakes}, hostile notebooks: "
+        f"{rehearsal.count('hostile')}). The longest took {spoken(longest.seconds)}: {longest.file}."
     )
+
+
+def measured_on(rehearsal: Rehearsal) -> str:
+    """The machine, and whether it had other things to do."""
+    machine = rehearsal.machine
+    words = f"{machine['cores']} cores ({machine['system']}, Python {machine['python']}, torch {machine['torch']})"
+    return f"{words} with a load of {machine['load']} before" if machine.get("load") else words
 
 
 def spoken(seconds: float) -> str:

@@ -10,7 +10,6 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
-import kdcourse
 from kdcourse.course.exercises.catalogue import all_exercises
 from kdcourse.course.expectations import expectations_path, read_expectations
 from kdcourse.course.formulas import mathml
@@ -18,7 +17,7 @@ from kdcourse.course.html_pages import TEMPLATES, policy
 from kdcourse.course.lessons import Lesson
 from kdcourse.course.predictions import Prediction
 from kdcourse.course.rehearsal.record import Rehearsal
-from kdcourse.course.rehearsal.report import spoken
+from kdcourse.course.rehearsal.report import measured_on, spoken
 from kdcourse.course.workshop.plans import Plan, all_plans, all_spoken
 from kdcourse.course.workshop.quizzes import LETTERS, TITLES, all_quizzes
 from kdcourse.course.workshop.sections import WORDS_A_MINUTE, Asked, sections_of
@@ -104,10 +103,7 @@ def handout_page(lessons: Mapping[str, Lesson]) -> str:
     """One page for learners: formula, conventions, symptoms. It asks no server for anything, and prints on A4."""
     formulas = {name: Markup(mathml(tex, "inline")) for name, tex in FORMULAS.items()}  # noqa: S704  (our own)
     symptoms = symptoms_in(lessons[CASES])
-    return _rendered(
-        "handout.html", made_by=made_by("guide"), policy=policy(), version=kdcourse.__version__, symptoms=symptoms,
-        formulas=formulas,
-    )  # fmt: skip
+    return _rendered("handout.html", made_by=made_by("guide"), policy=policy(), symptoms=symptoms, formulas=formulas)
 
 
 def _rendered(name: str, **values: Any) -> str:
@@ -117,6 +113,7 @@ def _rendered(name: str, **values: Any) -> str:
     )  # fmt: skip
     environment.filters |= {
         "cell": _in_a_cell, "question": _question, "choice": _as_choice, "spoken": spoken, "code": _with_code,
+        "measured_on": measured_on,
     }  # fmt: skip
     environment.globals |= {
         "spoken": all_spoken(), "words_a_minute": WORDS_A_MINUTE, "talk": TALK, "quiz": QUIZ,

@@ -18,7 +18,7 @@ from kdcourse.course.rehearsal.report import spoken, to_markdown
 
 LESSONS = find_lessons(["00"], course_lessons())
 RECORD = Rehearsal(
-    6, 0, {"cores": "2", "system": "Linux", "python": "3.11.7", "torch": "2.13.0"},
+    6, 0, {"cores": "2", "system": "Linux", "python": "3.11.7", "torch": "2.13.0", "load": "9.8"},
     {"editions": 3.2, "answers": 1.0, "grading": 125.0},
     [
         Submitted("1.ipynb", "right", "00", 8.0, {"00.soft_label": "passed"}, {"00.soft_label": "passed"}, []),
@@ -91,7 +91,10 @@ def test_seconds_before_a_crash_count(tmp_path, monkeypatch):
 def test_the_page_says_who_was_graded_how():
     """A report that leaves out what went wrong, or the longest."""
     page = to_markdown(RECORD)
-    assert "6 people on 2 cores (Linux, Python 3.11.7, torch 2.13.0) were graded in 2 min 5 s" in page
+    assert (
+        "On 2 cores (Linux, Python 3.11.7, torch 2.13.0) with a load of 9.8 before, 6 people were graded in 2 min 5 s"
+        in page
+    )
     assert "known mistakes: 1, hostile notebooks: 0" in page
     assert "- 2.ipynb: 00.soft_label is different, and should be misconception." in page
     assert "- The canary file is not as it was before." in page
