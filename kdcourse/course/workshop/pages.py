@@ -112,8 +112,8 @@ def _rendered(name: str, **values: Any) -> str:
         undefined=jinja2.StrictUndefined, keep_trailing_newline=True,
     )  # fmt: skip
     environment.filters |= {
-        "cell": _in_a_cell, "question": _question, "choice": _as_choice, "spoken": spoken, "code": _with_code,
-        "measured_on": measured_on,
+        "cell": _in_a_cell, "line": _in_a_line, "sentence": _as_sentence, "question": _question, "choice": _as_choice,
+        "spoken": spoken, "code": _with_code, "measured_on": measured_on,
     }  # fmt: skip
     environment.globals |= {
         "spoken": all_spoken(), "words_a_minute": WORDS_A_MINUTE, "talk": TALK, "quiz": QUIZ,
@@ -122,8 +122,17 @@ def _rendered(name: str, **values: Any) -> str:
     return environment.get_template(f"{name}.j2").render(values)
 
 
+def _in_a_line(text: str) -> str:
+    return " ".join(text.split())
+
+
 def _in_a_cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    return _in_a_line(text).replace("|", "\\|")
+
+
+def _as_sentence(text: str) -> str:
+    words = _in_a_line(text)
+    return words[:1].upper() + words[1:]
 
 
 def _question(asked: Asked) -> str:

@@ -7,6 +7,8 @@ import pytest
 from typer.testing import CliRunner
 
 from kdcourse.course import cli
+from kdcourse.course.exercises.catalogue import all_exercises
+from kdcourse.course.expectations import expectations_path, read_expectations
 from kdcourse.course.lessons import Lesson, LessonError, course_lessons
 from kdcourse.course.rehearsal.record import LessonTimes
 from kdcourse.course.workshop.guide import guide, record_of, write_guide
@@ -144,6 +146,18 @@ def test_the_pages_are_those_of_today():
     """A guide to a version of the course that is gone; `kdcourse guide --out docs/instructor` writes it anew."""
     for name, text in guide(course_lessons(), record_of(None)).items():
         assert (DOCS / name).read_text(encoding="utf-8") == text, name
+
+
+def test_where_people_get_stuck_is_all_that_is_known():
+    """A mistake that a room makes and the guide does not know; a prediction without its answer."""
+    page = " ".join((DOCS / "lessons.md").read_text(encoding="utf-8").split())
+    for task in all_exercises().values():
+        assert [each.name for each in task.misconceptions if " ".join(each.signature.split()) not in page] == []
+    for number, lesson in LESSONS.items():
+        known = read_expectations(expectations_path(number, lesson.path.parent)).predictions
+        assert known, number
+        for each in known.values():
+            assert f"Most say *{' '.join(each.usual.split())}*" in page
 
 
 def test_a_guide_replaces_a_guide_and_nothing_else(tmp_path):
