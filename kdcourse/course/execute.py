@@ -31,8 +31,13 @@ OnCell = Callable[[str, int, int], None]
 """Told of each code cell that begins: its id, its place among the code cells from 1, and how many there are."""
 
 
-def execute(source: Path, executed: Path, parameters: Mapping[str, Any], *, cell_seconds: int, on_cell: OnCell) -> str:
-    """Run one notebook into `executed`; the answer says what stopped it, or nothing."""
+def execute(
+    source: Path, executed: Path, parameters: Mapping[str, Any], *, folder: Path, cell_seconds: int, on_cell: OnCell
+) -> str:
+    """Run one notebook into `executed`, with a kernel that starts in `folder`.
+
+    The answer says what stopped it, or nothing.
+    """
     try:
         papermill.execute_notebook(
             _as_template(source),
@@ -40,7 +45,7 @@ def execute(source: Path, executed: Path, parameters: Mapping[str, Any], *, cell
             parameters=dict(parameters),
             engine_name=LessonEngine.NAME,
             kernel_name="python3",
-            cwd=source.parent,
+            cwd=folder,
             progress_bar=False,
             cell_seconds=cell_seconds,
             on_cell=on_cell,

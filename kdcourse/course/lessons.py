@@ -18,6 +18,9 @@ from kdcourse.course.misuse import MisuseError
 
 FOLDER_VARIABLE = "KDCOURSE_NOTEBOOKS"
 
+INSTALLED = Path(__file__).parent / "notebooks"
+"""The lessons inside an installed package; a clone has none there."""
+
 COPY = "kd-course"
 """Where `kdcourse start` puts a working copy, if no other folder is named."""
 
@@ -197,8 +200,7 @@ def course_notebooks() -> Path:
     Raises:
         LessonError: the package came without them.
     """
-    inside, beside = Path(__file__).parent / "notebooks", Path(__file__).parents[2] / "notebooks"
-    for folder in (inside, beside):
+    for folder in (INSTALLED, Path(__file__).parents[2] / "notebooks"):
         if folder.is_dir():
             return folder
     raise LessonError('This kdcourse has no lessons; `pip install "kdcourse[course]"` brings them.')

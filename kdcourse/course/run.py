@@ -24,10 +24,10 @@ from kdcourse.course.environment import COLLECT_CLAIMS, device_name, kernel_envi
 from kdcourse.course.execute import OnCell, execute
 from kdcourse.course.expectations import expectations_path, read_expectations
 from kdcourse.course.fingerprint import circumstances, fingerprint
-from kdcourse.course.lessons import Lesson, LessonError, in_a_line, lessons_in, require_apart, source_of
+from kdcourse.course.lessons import INSTALLED, Lesson, LessonError, in_a_line, lessons_in, require_apart, source_of
 from kdcourse.course.not_compared import reason_of
 from kdcourse.course.outcome import Outcome, Record, is_of_a_run, read_record, write_executed
-from kdcourse.course.own_files import OwnFiles, own_files
+from kdcourse.course.own_files import PRIVATE, OwnFiles, own_files
 from kdcourse.course.parameters import require_fitting
 from kdcourse.course.settings import Settings
 from kdcourse.files import OUT_OF_SPACE
@@ -206,7 +206,7 @@ def _outcome(planned: Planned, own: OwnFiles, begun: Record, settings: Settings,
     started = time.monotonic()
     name = planned.lesson.path.name
     try:
-        notebook, problem, cell = _executed(planned, own.unfinished / name, settings, watcher.cell_begins)
+        notebook, problem, cell = _executed(planned, own, settings, watcher.cell_begins)
         record = replace(begun, seconds=time.monotonic() - started, problem=problem, cell=cell)
         write_executed(notebook, record, own.unfinished / name)
         if kept := own.publish(name):
@@ -216,7 +216,7 @@ def _outcome(planned: Planned, own: OwnFiles, begun: Record, settings: Settings,
     return Outcome(planned.lesson, own.folder / name, record)
 
 
-def _executed(planned: Planned, unfinished: Path, settings: Settings, on_cell: OnCell) -> tuple[NotebookNode, str, str]:
+def _executed(planned: Planned, own: OwnFiles, settings: Settings, on_cell: OnCell) -> tuple[NotebookNode, str, str]:
     """A notebook, what is wrong with it, and in which cell.
 
     Raises:
@@ -225,8 +225,11 @@ def _executed(planned: Planned, unfinished: Path, settings: Settings, on_cell: O
     if planned.problem:
         return _page_about(planned, planned.problem), planned.problem, ""
     source, parameters = planned.lesson.path, injected(planned.parameters)
+    unfinished, folder = own.unfinished / source.name, _kernel_folder(source, own)
     try:
-        stopped = execute(source, unfinished, parameters, cell_seconds=settings.cell_seconds, on_cell=on_cell)
+        stopped = execute(
+            source, unfinished, parameters, folder=folder, cell_seconds=settings.cell_seconds, on_cell=on_cell
+        )
         notebook = nbformat.read(unfinished if unfinished.exists() else source, as_version=4)
         unclaimed = [] if stopped else unclaimed_entries(planned.lesson, parameters, notebook)
         return notebook, *((stopped, _last_cell(notebook)) if stopped else look_over(notebook, unclaimed))
@@ -235,6 +238,19 @@ def _executed(planned: Planned, unfinished: Path, settings: Settings, on_cell: O
     except Exception as error:  # five libraries have read this notebook: whatever it is, the others run
         problem = f"It could not be run ({type(error).__name__}: {in_a_line(error)})."
         return _page_about(planned, problem), problem, ""
+
+
+def _kernel_folder(source: Path, own: OwnFiles) -> Path:
+    """Where a lesson's kernel starts: beside the lesson, since it writes to `../build`.
+
+    Nothing is written into an installed package, which may belong to somebody else: its lessons start in the run's own
+    folder.
+    """
+    if source.parent != INSTALLED:
+        return source.parent
+    folder = own.folder / PRIVATE / "work" / "notebooks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _page_about(planned: Planned, problem: str) -> NotebookNode:

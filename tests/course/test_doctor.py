@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import re
+import types
 from collections import namedtuple
 
 import pytest
@@ -21,11 +22,20 @@ def test_whatever_is_not_ok_comes_with_advice(monkeypatch, tmp_path):
     monkeypatch.setenv(assets.CACHE_VARIABLE, str(tmp_path))
     monkeypatch.setattr(doctor, "DISK_GB", 1e9)
     monkeypatch.setattr(doctor, "MEMORY_GB", 1e9)
+    monkeypatch.setattr(doctor, "LARGEST_GB", 2e9)
     findings = {finding.subject: finding for finding in doctor.examine()}
     assert all(finding.advice for finding in findings.values() if finding.level != "ok")
     assert findings["disk"].level == findings["asset minilm"].level == "problem"
     assert findings["memory"].level == "note"
     assert "kdcourse assets" in findings["asset minilm"].advice
+
+
+def test_a_lesson_that_needs_more_memory_is_named(monkeypatch):
+    """A lesson that loses its kernel on a machine that was called ready."""
+    monkeypatch.setattr(doctor.psutil, "virtual_memory", lambda: types.SimpleNamespace(available=6e9))
+    finding = doctor._memory()
+    assert finding.level == "note"
+    assert "Lesson 08 needs 8 GB" in finding.advice
 
 
 def test_other_versions_than_the_tested_ones_are_named(monkeypatch):

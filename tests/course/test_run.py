@@ -60,6 +60,16 @@ def test_each_lesson_runs_with_its_profile_and_offline(folder, tmp_path):
     assert cells[-1].outputs[0].text == "full 1\n"
 
 
+def test_nothing_is_written_into_an_installed_package(folder, tmp_path, monkeypatch):
+    """A lesson that fails where the package belongs to somebody else, and litters it where it does not."""
+    monkeypatch.setattr(run, "INSTALLED", folder)
+    write_lesson(folder, "00_toy", "from pathlib import Path\nPath('../build').mkdir(parents=True)")
+    (outcome,) = run_all(tmp_path)
+    assert outcome.passed, outcome.problem
+    assert not (tmp_path / "build").exists()
+    assert (tmp_path / "out" / ".kdcourse" / "work" / "build").is_dir()
+
+
 def test_a_lesson_that_fails_is_named_and_the_next_one_runs(folder, tmp_path):
     """One broken notebook that hides the state of all after it."""
     write_lesson(folder, "00_broken", "1 / 0")
