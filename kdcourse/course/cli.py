@@ -427,10 +427,14 @@ def _ask_which(what: str, names: Sequence[str]) -> str:
     return str(answer)
 
 
-@app.command(rich_help_panel=TEACH, epilog=_examples("kdcourse editions", "kdcourse editions 01 02 --out workshop"))
+@app.command(
+    rich_help_panel=TEACH,
+    epilog=_examples("kdcourse editions", "kdcourse editions 01 02 --out workshop", "kdcourse editions 03 --pdf"),
+)
 def editions(
     lessons: Lessons = None,
     out: Annotated[Path, typer.Option(help="Folder for the editions.")] = Path("dist"),
+    pdf: Annotated[bool, typer.Option("--pdf", help="Also print each deck, by the machine's Chromium.")] = False,
 ) -> None:
     """Make the editions of the lessons: learner (no solutions), solutions, instructor (with notes), colab, slides.
 
@@ -443,10 +447,14 @@ def editions(
     wanted = find_lessons(lessons or [])
     with busy("Writing …"):
         from kdcourse.course.editions import FOLDERS, write_editions
+        from kdcourse.course.printing import BY_HAND, find_browser
 
-        set_aside = write_editions(wanted, out)
+        browser = find_browser() if pdf else None
+        set_aside = write_editions(wanted, out, browser=browser)
     for folder in FOLDERS:
         say(str(out / folder), "ok")
+    if pdf and not browser:
+        say(BY_HAND, "note")
     for changed, kept in set_aside.items():
         say(f"{changed} had been changed; that version is now {kept.name}", "note")
 

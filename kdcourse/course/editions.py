@@ -4,7 +4,7 @@ learner/      no solutions and no outputs: who has seen a result can no longer p
 solutions/    the solutions, each under the title of its exercise; learner + solutions is the source (`merge`)
 instructor/   everything, solutions unfolded, with a timetable and what each known mistake looks like
 colab/        learner, with a cell that makes a machine of Google Colab ready for the lesson
-slides/       one page per lesson that needs no network, without solutions and hints
+slides/       one page per lesson that needs no network, without solutions and hints, and index.html, which lists them
 """
 
 from __future__ import annotations
@@ -19,13 +19,15 @@ import nbformat
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_markdown_cell
 
+from kdcourse.course.decks import deck_page, decks_page, listed
 from kdcourse.course.exercises.catalogue import all_exercises
 from kdcourse.course.exercises.exercise import Task
-from kdcourse.course.formulas import PageExporter
-from kdcourse.course.html_pages import TEMPLATES, policy
+from kdcourse.course.expectations import expectations_path, read_expectations
 from kdcourse.course.lessons import Lesson, LessonError, all_lessons, require_apart
 from kdcourse.course.own_files import own_files
-from kdcourse.course.slides import HEADING, cut
+from kdcourse.course.printing import print_page
+from kdcourse.course.slides import cut
+from kdcourse.course.speaker_notes import Lecture
 
 SOLUTION, EXERCISE, PREDICTION = "solution", "exercise", "prediction"
 ANSWERS = (EXERCISE, PREDICTION)
@@ -45,12 +47,15 @@ from importlib.metadata import version
 old for the course, pip says so."""
 
 
-def write_editions(lessons: Sequence[Lesson], out: Path) -> dict[Path, Path]:
+def write_editions(lessons: Sequence[Lesson], out: Path, *, browser: str | None = None) -> dict[Path, Path]:
     """Write all five editions of these lessons below `out`, each file whole.
 
     Files of an earlier run are replaced; one that somebody has changed since, such as a notebook with answers, is first
     renamed. Those of a lesson that is no longer in the course are deleted, unless somebody has changed them; files that
     no earlier run wrote are left alone.
+
+    Args:
+        browser: a Chromium, which then prints each deck to a PDF beside it.
 
     Returns:
         The files that were set aside, each with its new name.
@@ -58,6 +63,7 @@ def write_editions(lessons: Sequence[Lesson], out: Path) -> dict[Path, Path]:
     Raises:
         LessonError: a lesson cannot be read, `out` holds the lessons themselves or cannot be written, or another
             process is writing there.
+        PrintError: the browser makes no PDF.
     """
     for lesson in lessons:
         if lesson.problem:
@@ -67,13 +73,23 @@ def write_editions(lessons: Sequence[Lesson], out: Path) -> dict[Path, Path]:
         for folder in FOLDERS:
             require_apart(out / folder, lessons, "choose another --out")
         with own_files(out) as own:
+
+            def publish(name: str) -> None:
+                if kept := own.publish(name):
+                    set_aside[out / name] = kept
+
             for lesson in lessons:
                 for name, text in _editions_of(lesson):
                     _write(own.unfinished / name, text)
-                    if kept := own.publish(name):
-                        set_aside[out / name] = kept
+                    publish(name)
+                if browser:
+                    deck = out / "slides" / f"{lesson.name}.html"
+                    print_page(browser, deck, own.unfinished / "slides" / f"{lesson.name}.pdf")
+                    publish(f"slides/{lesson.name}.pdf")
             for name in _of_lessons_that_are_gone(own.written()):
                 own.delete(name)
+            _write(own.unfinished / DECKS, _list_of_decks(out / "slides"))
+            publish(DECKS)
     except filelock.Timeout:
         raise LessonError(f"Another process is writing to {out}; wait for it, or choose another --out.") from None
     except OSError as error:
@@ -86,7 +102,13 @@ def _editions_of(lesson: Lesson) -> Iterator[tuple[str, str]]:
     source = nbformat.read(lesson.path, as_version=4)
     for folder, edition in NOTEBOOKS.items():
         yield f"{folder}/{lesson.path.name}", nbformat.writes(edition(source))
-    yield f"slides/{lesson.name}.html", slides(source, lesson.title)
+    yield f"slides/{lesson.name}.html", slides(source, lesson)
+
+
+def _list_of_decks(folder: Path) -> str:
+    """The page that leads to the decks that are there, of this run or an earlier one."""
+    decks = (listed(lesson, folder) for lesson in all_lessons())
+    return decks_page([deck for deck in decks if deck])
 
 
 def without_outputs(source: NotebookNode) -> NotebookNode:
@@ -157,15 +179,13 @@ def colab(source: NotebookNode) -> NotebookNode:
     return notebook
 
 
-def slides(source: NotebookNode, title: str) -> str:
-    """One page for a projector, cut by `kdcourse.course.slides`."""
-    notebook = copy.deepcopy(source)
-    notebook.cells = list(cut(_shown_on_slides(source)))
-    exporter = PageExporter(template_file=str(TEMPLATES / "slides.html.j2"), extra_template_paths=[str(TEMPLATES)])
-    script = (TEMPLATES / "slides.js").read_text(encoding="utf-8")
-    resources = {"metadata": {"name": title}, "script": script, "policy": policy(script)}
-    html, _ = exporter.from_notebook_node(notebook, resources=resources)
-    return html
+def slides(source: NotebookNode, lesson: Lesson) -> str:
+    """One page for a projector, cut by `kdcourse.course.slides`, with notes for the speaker."""
+    answers = expectations_path(lesson.number, lesson.path.parent)
+    predictions = read_expectations(answers).predictions if answers.is_file() else {}
+    lecture = Lecture(source.cells, lesson.minutes, predictions, all_exercises())
+    deck = cut(_shown_on_slides(source))
+    return deck_page(lesson.title, deck, lecture.notes(deck))
 
 
 NOTEBOOKS: dict[str, Callable[[NotebookNode], NotebookNode]] = {
@@ -175,6 +195,7 @@ NOTEBOOKS: dict[str, Callable[[NotebookNode], NotebookNode]] = {
     "colab": colab,
 }
 FOLDERS = (*NOTEBOOKS, "slides")
+DECKS = "slides/index.html"
 
 
 def has_tag(cell: NotebookNode, tag: str) -> bool:
@@ -186,7 +207,7 @@ def _shown_on_slides(source: NotebookNode) -> Iterator[NotebookNode]:
     in_a_section = False
     for cell in source.cells:
         is_code = cell.cell_type == "code"
-        in_a_section |= not is_code and HEADING.search(cell.source) is not None
+        in_a_section |= not is_code and re.search(r"^## ", cell.source, re.MULTILINE) is not None
         if has_tag(cell, SOLUTION) or cell.source.startswith("<details>") or (is_code and not in_a_section):
             continue
         yield NotebookNode(cell | {"outputs": []}) if has_tag(cell, EXERCISE) else cell
@@ -251,4 +272,4 @@ def _write(path: Path, text: str) -> None:
 def _of_lessons_that_are_gone(names: Iterable[str]) -> list[str]:
     there = {lesson.name for lesson in all_lessons()}
     paths = [PurePosixPath(name) for name in names]
-    return [str(path) for path in paths if str(path.parent) in FOLDERS and path.stem not in there]
+    return [str(path) for path in paths if str(path.parent) in FOLDERS and path.stem not in {*there, "index"}]

@@ -40,10 +40,18 @@ class PageExporter(nbconvert.HTMLExporter):
     @pass_context
     def markdown2html(self, context: Any, source: str) -> str:
         """The HTML of one cell."""
-        renderer = FormulaRenderer(
-            escape=False,
+        return markdown_to_html(
+            source,
             attachments=context.get("cell", {}).get("attachments", {}),
             anchor_link_text=self.anchor_link_text,
             exclude_anchor_links=self.exclude_anchor_links,
         )
-        return str(MarkdownWithMath(renderer=renderer).render(source))
+
+
+def markdown_to_html(source: str, **options: Any) -> str:
+    """Markdown as HTML, with formulas as MathML.
+
+    Args:
+        options: of nbconvert's `IPythonRenderer`.
+    """
+    return str(MarkdownWithMath(renderer=FormulaRenderer(escape=False, **options)).render(source))

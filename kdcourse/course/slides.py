@@ -1,125 +1,227 @@
-"""Cut a notebook into slides, so that each fits into a window and no result appears beneath its prediction."""
+"""Cut a notebook into slides: each fits onto one canvas, and no result stands beneath its prediction.
+
+A lesson becomes pieces that nothing tears, and `cut` chooses where slides begin: the cheapest way there is, where a
+slide costs 1, and more if it holds few words, or begins where a reader would not pause.
+"""
 
 from __future__ import annotations
 
-import copy
+import functools
+import itertools
 import math
-import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from nbformat import NotebookNode
-from nbformat.v4 import new_markdown_cell
 
-HEADING = re.compile(r"(#{2,}) (.*)")
+from kdcourse.course.canvas import (
+    CODE_COLUMNS,
+    CODE_LINE,
+    FRAME,
+    GAP,
+    HEADING,
+    HEIGHT,
+    LEAST_ZOOM,
+    MOST_ZOOM,
+    ONWARD,
+    WIDTH,
+    picture_size,
+    prose_height,
+    question_height,
+    size_of,
+    wrapped,
+)
+from kdcourse.course.slide_pieces import (
+    BEGINS,
+    Block,
+    Piece,
+    is_prose,
+    lines_of,
+    merged,
+    picture_of,
+    pieces_of,
+    text_of,
+)
+from kdcourse.course.statements import MOST_LINES
 
-# Heights are estimates in lines of prose, in the fonts of slides.html.j2 and a window of 16:9. What comes out too high
-# after all is shrunk a little by the page itself, and then scrolls.
-SLIDE = 17.0
-CHARACTERS = 85
-CODE_LINE = 0.62
-PICTURE = 14.0
-SPACE = 0.7
+FEW_WORDS = 25
+SECTION = 2
+"""The level of a heading that begins a section, and so a slide."""
 
 
-def cut(cells: Iterable[NotebookNode]) -> Iterator[NotebookNode]:
-    """The cells in pieces; one that begins a slide has the section that it belongs to as `metadata.slide`.
+@dataclass(frozen=True)
+class Row:
+    """A block over the whole width, or two side by side: code and its result, a picture and what was said."""
 
-    A heading begins a slide, and so does code that shows a result: a prediction comes before it, and code states what
-    it expects. Anything else appears beside what came before, if there is room.
-    """
-    section, used, only_heading = "", math.inf, False
-    for piece, tells in _pieces(cells):
-        heading = HEADING.match(piece.source) if piece.cell_type == "markdown" else None
-        if heading and heading[1] == "##":
-            section = heading[2]
-        height = _height(piece)
-        if heading or (not only_heading and (tells or used + height > SLIDE)):
-            piece.metadata["slide"] = section
-            used = 0.0
-        used += height
-        only_heading = heading is not None
-        yield piece
+    left: Block
+    right: Block | None = None
+    columns: int = 0
+    """Characters that the left one gets, of `CODE_COLUMNS`."""
+
+    @property
+    def share(self) -> float:
+        """Of the width, what the right one gets."""
+        return 1 - (self.columns + 3) / CODE_COLUMNS
 
 
-def _pieces(cells: Iterable[NotebookNode]) -> Iterator[tuple[NotebookNode, bool]]:
-    """Prose by the paragraph; a code cell whole, or its source and then its outputs.
+@dataclass(frozen=True)
+class Slide:
+    """Pieces that are shown at a time."""
 
-    With each piece comes whether it gives a result away: outputs, or the claims in the code that leads to them.
-    """
-    for cell in cells:
-        if cell.cell_type == "markdown":
-            for number, block in enumerate(_blocks(cell.source)):
-                yield new_markdown_cell(block, id=f"{cell.id}-{number}"), False
-        elif cell.get("outputs") and _height(cell) > SLIDE:
-            yield _with_outputs(cell, []), True
-            for number, outputs in enumerate(_packed(cell.outputs)):
-                result = _with_outputs(cell, outputs)
-                result.id = f"{cell.id}-result-{number}"
-                result.metadata["transient"] = {"remove_source": True}  # nbconvert's way to leave the code out
-                yield result, True
+    section: str
+    pieces: tuple[Piece, ...]
+    continued: bool = False
+    """It begins in the midst of a cell's code."""
+    continues: bool = False
+
+    @functools.cached_property
+    def blocks(self) -> list[Block]:
+        """Pieces that stand next to each other and are of one cell and one kind."""
+        of_one_cell = itertools.groupby(self.pieces, key=lambda piece: (piece.cell, piece.kind))
+        return [Block(tuple(pieces)) for _, pieces in of_one_cell]
+
+    @functools.cached_property
+    def rows(self) -> list[Row]:
+        return list(_rows(self.blocks))
+
+    @property
+    def words(self) -> int:
+        return sum(piece.words for piece in self.pieces)
+
+    @property
+    def code_lines(self) -> int:
+        return sum(block.source.count("\n") + 1 for block in self.blocks if block.kind == "code")
+
+    @property
+    def has_room(self) -> bool:
+        """Whether all of it can be shown, and nothing in it begins a slide of its own."""
+        begins = any(piece.joint == BEGINS for piece in self.pieces[1:])
+        return not begins and self.code_lines <= MOST_LINES and self.height(smallest=True) <= HEIGHT
+
+    def height(self, *, smallest: bool) -> float:
+        """Units that it needs, with its pictures at their smallest or as wide as there is room."""
+        marks = CODE_LINE * self.continued + ONWARD * self.continues
+        return marks + sum(_row_height(row, smallest) for row in self.rows) + GAP * (len(self.rows) - 1)
+
+
+def cut(cells: Iterable[NotebookNode]) -> list[Slide]:
+    """The slides of these cells, in order; nothing is lost or shown twice."""
+    return [slide for section, pieces in _sections(list(pieces_of(cells))) for slide in _cheapest(section, pieces)]
+
+
+def _slide(section: str, pieces: Sequence[Piece], start: int, end: int) -> Slide:
+    return Slide(section, tuple(pieces[start:end]), _same_code(pieces, start), _same_code(pieces, end))
+
+
+def _same_code(pieces: Sequence[Piece], place: int) -> bool:
+    """Whether the code of one cell stands on both sides."""
+    if not 0 < place < len(pieces):
+        return False
+    before, after = pieces[place - 1 : place + 1]
+    return before.kind == after.kind == "code" and before.cell == after.cell
+
+
+def _sections(pieces: list[Piece]) -> Iterator[tuple[str, list[Piece]]]:
+    """Each `##` with what follows it; what stands before the first has no section."""
+    starts = [place for place, piece in enumerate(pieces) if piece.level == SECTION]
+    for start, end in itertools.pairwise([0, *starts, len(pieces)]):
+        if start < end:
+            heading = HEADING.match(pieces[start].source)
+            yield (heading[2] if heading and pieces[start].level == SECTION else ""), pieces[start:end]
+
+
+def _cheapest(section: str, pieces: Sequence[Piece]) -> list[Slide]:
+    """The cheapest way to cut a section, found from the front to the back."""
+    ways: list[tuple[float, list[Slide]]] = [(0.0, [])]
+    for end in range(1, len(pieces) + 1):
+        found = []
+        for start in range(end - 1, -1, -1):
+            slide = _slide(section, pieces, start, end)
+            if end - start > 1 and not slide.has_room:
+                break
+            cost, before = ways[start]
+            found.append((cost + _cost(slide), [*before, slide]))
+        ways.append(min(found, key=lambda way: way[0]))
+    return ways[-1][1]
+
+
+def _cost(slide: Slide) -> float:
+    first, least, most = slide.pieces[0], slide.height(smallest=True), slide.height(smallest=False)
+    few = 1.2 if slide.words < FEW_WORDS else 0.3 if slide.words < 2 * FEW_WORDS else 0.0
+    empty = max(0.0, 1 - most / HEIGHT) ** 2
+    small_picture = max(0.0, most - HEIGHT) / max(most - least, 1.0)
+    too_high = 10 * max(0.0, least / HEIGHT - 1)
+    leads_nowhere = 3.0 * slide.pieces[-1].leads
+    return 1 + first.joint + leads_nowhere + few + 0.4 * empty + 0.5 * small_picture + too_high
+
+
+def _rows(blocks: list[Block]) -> Iterator[Row]:
+    place = 0
+    while place < len(blocks):
+        left, right = blocks[place], blocks[place + 1] if place + 1 < len(blocks) else None
+        if columns := _columns(left, right):
+            yield Row(left, right, columns)
+            place += 1
         else:
-            yield copy.deepcopy(cell), bool(cell.get("outputs"))
+            yield _picture_with_words(left)
+        place += 1
 
 
-def _with_outputs(cell: NotebookNode, outputs: list[NotebookNode]) -> NotebookNode:
-    cell = copy.deepcopy(cell)
-    cell.outputs = outputs
-    return cell
+def _picture_with_words(block: Block) -> Row:
+    """A picture that is not wide has what was said beside it."""
+    pictures = [piece for piece in block.pieces if piece.output and picture_of(piece.output)]
+    words = tuple(piece for piece in block.pieces if piece not in pictures)
+    if block.kind != "result" or len(pictures) != 1 or not words:
+        return Row(block)
+    (picture,) = pictures
+    short = all(piece.output and (is_prose(piece.output) or len(lines_of(piece.output)) == 1) for piece in words)
+    return Row(Block((picture,)), Block(words), CODE_COLUMNS // 2) if _is_narrow(picture) and short else Row(block)
 
 
-def _packed(outputs: Iterable[NotebookNode]) -> Iterator[list[NotebookNode]]:
-    """As many outputs together as a slide has room for."""
-    pack: list[NotebookNode] = []
-    for output in outputs:
-        if pack and sum(map(_output_height, [*pack, output])) > SLIDE:
-            yield pack
-            pack = []
-        pack.append(output)
-    yield pack
+def _is_narrow(piece: Piece) -> bool:
+    """Whether a picture can be read over half of the width."""
+    return piece.output is not None and size_of(picture_of(piece.output))[0] * LEAST_ZOOM < WIDTH / 2
 
 
-def _blocks(source: str) -> Iterator[str]:
-    """Headings, paragraphs, tables, lists and fenced code, each whole with its indented continuations."""
-    block: list[str] = []
-    fenced = blank = False
-    for line in source.splitlines():
-        heading = HEADING.match(line) and not fenced
-        paragraph = blank and not fenced and not line.startswith(" ")
-        if block and line.strip() and (heading or paragraph or HEADING.match(block[0])):
-            yield "\n".join(block).rstrip()
-            block = []
-        fenced ^= line.startswith("```")
-        blank = not line.strip()
-        block.append(line)
-    yield "\n".join(block).rstrip()
+BESIDE_PROSE = 34
+"""Characters that prose needs beside code."""
 
 
-def _height(cell: NotebookNode) -> float:
-    if cell.cell_type == "markdown":
-        return _prose_height(cell.source)
-    source = 0.0 if "transient" in cell.metadata else _code_height(cell.source)
-    return source + sum(_output_height(output) for output in cell.get("outputs", []))
+def _columns(left: Block, right: Block | None) -> int:
+    """The characters of code that has its result beside it, or 0."""
+    if right is None or (left.kind, right.kind, left.cell) != ("code", "result", right.cell):
+        return 0
+    width = max(map(len, left.source.splitlines() or [""]))
+    need = 0
+    for output in right.outputs:
+        if png := picture_of(output):
+            need = max(need, math.ceil(size_of(png)[0] * LEAST_ZOOM / WIDTH * CODE_COLUMNS))
+        else:
+            need = max(need, BESIDE_PROSE if is_prose(output) else max(map(len, lines_of(output))))
+    return width + 1 if width + 1 + need + 5 <= CODE_COLUMNS else 0
 
 
-def _output_height(output: NotebookNode) -> float:
-    data = output.get("data", {})
-    if "image/png" in data:
-        return PICTURE
-    if "text/markdown" in data:
-        return _prose_height(data["text/markdown"])
-    return CODE_LINE * len(str(output.get("text") or data.get("text/plain", "")).splitlines())
+def _row_height(row: Row, smallest: bool) -> float:
+    if row.right is None:
+        return _block_height(row.left, 1.0, smallest)
+    return max(_block_height(row.left, 1 - row.share, smallest), _block_height(row.right, row.share, smallest))
 
 
-def _code_height(source: str) -> float:
-    return CODE_LINE * (source.count("\n") + 2)
+def _block_height(block: Block, share: float, smallest: bool) -> float:
+    """A block over this share of the width."""
+    if block.kind == "code":
+        return FRAME + wrapped(block.source.splitlines(), share)
+    if block.kind == "question":
+        return question_height(block.source)
+    if block.kind == "prose":
+        return prose_height(block.source, share)
+    heights = [_output_height(output, share, smallest) for output in merged(block.outputs)]
+    return sum(heights) + GAP * (len(heights) - 1)
 
 
-def _prose_height(source: str) -> float:
-    if HEADING.match(source):
-        return 2.5
-    lines = source.splitlines()
-    if source.startswith("```"):
-        return _code_height(source)
-    if source.startswith(("|", "-", "1.", " ")):  # rows and items keep their lines, prose is filled
-        return sum(math.ceil(len(line) / CHARACTERS) + SPACE / 2 for line in lines) + SPACE
-    return math.ceil(len(source) / CHARACTERS) + SPACE
+def _output_height(output: NotebookNode, share: float, smallest: bool) -> float:
+    if png := picture_of(output):
+        return picture_size(png, share, LEAST_ZOOM if smallest else MOST_ZOOM)[1]
+    if is_prose(output):
+        return prose_height(text_of(output), share) + 8
+    return wrapped(lines_of(output), share) + 4

@@ -113,7 +113,8 @@ def test_editions_and_copies_are_not_written_over_their_source(folder, tmp_path)
 
 
 EDITIONS = [f"{part}/{name}.ipynb" for part in editions.NOTEBOOKS for name in NAMES]
-OURS = [*REPORTS, *(f"{name}.html" for name in NAMES), *EDITIONS, "slides/00_toy.html", "notebooks/notes.ipynb"]
+OURS = [*REPORTS, *(f"{name}.html" for name in NAMES), *EDITIONS, "slides/00_toy.html", "slides/index.html"]
+OURS += ["notebooks/notes.ipynb"]
 LIKE_OURS = [
     ".env.1", ".bashrc.2024-01-01", ".lock", ".00_toy.ipynb", ".claims.json.1234", "learner/.00_toy.ipynb.77",
     "00_toy.yours-1.html", "index.yours-1.html", "claims.yours-1.json", ".kdcourse-editions.json",

@@ -288,10 +288,10 @@ def digest(script):
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def test_of_slides_only_our_script_runs():
-    """Arrow keys that turn no page, since the browser does not know the script; or an output that runs beside it."""
-    cells = [new_markdown_cell("## One"), new_code_cell("1", outputs=OUTPUTS[:1])]
-    page = editions.slides(new_notebook(cells=cells), "A toy")
+def test_of_slides_only_our_script_runs(tmp_path):
+    """Keys that turn no page, since the browser does not know the script; or an output that runs beside it."""
+    cells = [new_markdown_cell("## One\n\n<script>alert(3)</script>"), new_code_cell("1", outputs=OUTPUTS)]
+    page = editions.slides(new_notebook(cells=cells), lessons.Lesson(tmp_path / "00_toy.ipynb"))
     scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
     allowed = re.findall(r"sha256-([\w+/=]+)", page)
     assert len(allowed) == 1

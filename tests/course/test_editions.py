@@ -73,7 +73,7 @@ def strings_in(node):
 
 @functools.cache
 def page_of(lesson):
-    return editions.slides(nbformat.read(lesson.path, as_version=4), lesson.title)
+    return editions.slides(nbformat.read(lesson.path, as_version=4), lesson)
 
 
 def text_of(page):
@@ -84,7 +84,7 @@ def test_a_leak_would_be_found():
     """Quotes that JSON and HTML escape, and a search for a line that never finds it because of them."""
     (lesson,) = find_lessons(["02"])
     source = nbformat.read(lesson.path, as_version=4)
-    everything, shown = "\n".join(strings_in(source)), text_of(editions.slides(unmarked(source), lesson.title))
+    everything, shown = "\n".join(strings_in(source)), text_of(editions.slides(unmarked(source), lesson))
     for line in solution_lines(source):
         assert line in everything
         assert line in shown
@@ -179,7 +179,7 @@ def test_the_same_source_gives_the_same_files(tmp_path):
     for folder in ("one", "two"):
         editions.write_editions([lesson], tmp_path / folder)
     files = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.*") if path.is_file())
-    assert [str(path.parent) for path in files] == [".kdcourse", *sorted(editions.FOLDERS)]
+    assert [str(path.parent) for path in files] == [".kdcourse", *sorted([*editions.FOLDERS, "slides"])]
     for path in files:
         assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes()
 
@@ -205,7 +205,7 @@ def test_what_is_deleted_was_written_and_not_touched_since(notebooks, tmp_path):
     (notebooks / "02_goes.ipynb").unlink()
     editions.write_editions(find_lessons(["01"]), out)
     names = {path.relative_to(out).as_posix() for path in out.glob("[!.]*/*")}
-    stays = {f"{folder}/01_stays.ipynb" for folder in editions.NOTEBOOKS} | {"slides/01_stays.html"}
+    stays = {f"{folder}/01_stays.ipynb" for folder in editions.NOTEBOOKS} | {"slides/01_stays.html", "slides/index.html"}
     assert names == stays | {"learner/02_goes.ipynb", "learner/02_mine.ipynb"}
 
 
@@ -215,6 +215,9 @@ def test_one_lesson_does_not_take_the_others_away(tmp_path):
     for name in ("01", "02"):
         editions.write_editions(find_lessons([name]), tmp_path)
     assert len(list((tmp_path / "learner").iterdir())) == 2
+    decks = (tmp_path / "slides" / "index.html").read_text(encoding="utf-8")
+    assert re.findall(r'href="([^"]+)"', decks) == ["01_stays.html", "02_goes.html"]
+    assert decks.count("5 minutes · 2 slides") == 2
 
 
 @pytest.mark.parametrize(
@@ -263,7 +266,7 @@ def test_a_new_release_replaces_what_nobody_changed(notebooks, tmp_path):
 
 
 def toy_lesson(name):
-    heading = new_markdown_cell(f"# {name[:2]} · A toy\n\n5 minutes\n\n## 1 · One\n\nA sentence.")
+    heading = new_markdown_cell(f"# {name[:2]} · A toy\n\n**5 minutes**\n\n## 1 · One\n\nA sentence.")
     return new_notebook(cells=[heading, new_code_cell("1 + 1")])
 
 

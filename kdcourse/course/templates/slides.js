@@ -1,28 +1,125 @@
-const slides = [...document.querySelectorAll("section.slide")];
-const SMALLEST = 0.7;  // below that, a back row cannot read it: the slide scrolls instead
+// Turns the slides of one page: keys, a swipe, the address (#/12), an overview, and a second window for the speaker.
+"use strict";
 
+const slides = [...document.querySelectorAll(".slide")];
+const help = document.querySelector("dialog");
+const said = document.querySelector(".said");
+const SPEAKER = "#speaker/";
+let here = 0;
+let other = null;  // the other of the two windows, the room's and the speaker's
+const isSpeaker = location.hash.startsWith(SPEAKER);
+const started = Date.now();
+
+/** Fonts of another machine may be wider than the ones that the lesson was cut for: then the slide is set smaller. */
 function fit(slide) {
-  const content = slide.querySelector("div");
-  for (let zoom = 1; zoom > SMALLEST - 0.01; zoom -= 0.05) {
-    content.style.zoom = zoom;
-    if (slide.scrollHeight <= slide.clientHeight) return;
-  }
+  const body = slide.querySelector(".body");
+  body.style.zoom = "";
+  for (let size = 0.96; size > 0.5 && isOverfull(body); size -= 0.04) body.style.zoom = size;
 }
 
-function turn(forwards) {
-  const middle = window.innerHeight / 2;
-  const here = slides.findIndex(slide => slide.getBoundingClientRect().bottom > middle);
+function isOverfull(body) {
+  const parts = [body, ...body.querySelectorAll("pre, .prose, .column, .formula, table")];
+  return parts.some(part => part.scrollHeight > part.clientHeight + 2 || part.scrollWidth > part.clientWidth + 2)
+    && (body.scrollHeight > body.clientHeight + 2 || body.scrollWidth > body.clientWidth + 2);
+}
+
+function show(number, tell = true) {
+  here = Math.min(Math.max(number, 0), slides.length - 1);
+  slides.forEach((slide, place) => {
+    slide.classList.toggle("current", place === here);
+    slide.classList.toggle("next", place === here + 1);
+  });
   const slide = slides[here];
-  const left = forwards ? slide.scrollHeight - slide.clientHeight - slide.scrollTop : slide.scrollTop;
-  if (left > 4) return slide.scrollBy(0, (forwards ? 0.8 : -0.8) * slide.clientHeight);
-  slides[Math.min(Math.max(here + (forwards ? 1 : -1), 0), slides.length - 1)].scrollIntoView();
+  if (document.body.classList.contains("overview")) slide.scrollIntoView({ block: "nearest" });
+  else fit(slide);
+  said.querySelector("div").innerHTML = slide.querySelector(".notes").innerHTML;
+  history.replaceState(null, "", (isSpeaker ? SPEAKER : "#/") + (here + 1));
+  if (tell && other && !other.closed) other.postMessage({ slide: here }, "*");
 }
 
-const keys = {ArrowRight: true, ArrowDown: true, PageDown: true, ArrowLeft: false, ArrowUp: false, PageUp: false};
-document.addEventListener("keydown", event => {
-  if (!(event.key in keys) || event.ctrlKey || event.metaKey || event.altKey) return;
+function fromAddress() {
+  const found = location.hash.match(/\/(\d+)$/);
+  return found ? Number(found[1]) - 1 : 0;
+}
+
+function overview(on = !document.body.classList.contains("overview")) {
+  document.body.classList.toggle("overview", on && !isSpeaker);
+  if (on) slides.forEach(fit);
+  show(here);
+}
+
+function fullscreen() {
+  if (document.fullscreenElement) document.exitFullscreen();
+  else document.documentElement.requestFullscreen?.().catch(() => {});
+}
+
+function speaker() {
+  if (isSpeaker) return;
+  other = window.open(location.href.replace(/#.*/, "") + SPEAKER + (here + 1), "kdcourse-speaker", "width=1200,height=800");
+  if (!other) document.body.classList.toggle("speaker");  // the browser allows no second window
+  show(here);
+}
+
+function light() {
+  const dark = getComputedStyle(document.body).backgroundColor !== "rgb(255, 255, 255)";
+  document.documentElement.dataset.light = dark ? "light" : "dark";
+}
+
+const next = () => show(here + 1), back = () => show(here - 1);
+const keys = {
+  " ": next, ArrowRight: next, ArrowDown: next, PageDown: next, n: next, Enter: next,
+  ArrowLeft: back, ArrowUp: back, PageUp: back, p: back, Backspace: back,
+  Home: () => show(0), End: () => show(slides.length - 1),
+  f: fullscreen, o: () => overview(), Escape: () => overview(), s: speaker, d: light, "?": () => help.showModal(),
+};
+
+function onKey(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (help.open) return void (["?", "Enter", " "].includes(event.key) && (event.preventDefault(), help.close()));
+  const grid = document.body.classList.contains("overview");
+  let act = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+  if (event.key === " " && event.shiftKey) act = back;
+  if (grid && event.key === "ArrowDown") act = () => show(here + 4);
+  if (grid && event.key === "ArrowUp") act = () => show(here - 4);
+  if (grid && (event.key === "Enter" || event.key === " ")) act = () => overview(false);
+  if (!act) return;
   event.preventDefault();
-  turn(keys[event.key]);
+  act();
+}
+
+function clock() {
+  const minutes = Math.floor((Date.now() - started) / 60000), now = new Date();
+  const time = `${now.getHours()}:${String(now.getMinutes()).padStart(2, "0")}`;
+  said.querySelector("time").textContent = `${time}, ${minutes} min since this window was opened`;
+}
+
+document.addEventListener("keydown", onKey);
+document.addEventListener("click", event => {
+  const slide = event.target.closest(".slide");
+  if (slide && document.body.classList.contains("overview")) {
+    here = slides.indexOf(slide);
+    overview(false);
+  }
 });
-addEventListener("load", () => slides.forEach(fit));
-addEventListener("resize", () => slides.forEach(fit));
+let touch = null;
+document.addEventListener("touchstart", event => { touch = event.touches.length === 1 ? event.touches[0] : null; }, { passive: true });
+document.addEventListener("touchend", event => {
+  const moved = touch ? event.changedTouches[0].clientX - touch.clientX : 0;
+  if (Math.abs(moved) > 50 && !document.body.classList.contains("overview")) (moved < 0 ? next : back)();
+});
+addEventListener("hashchange", () => show(fromAddress()));
+addEventListener("resize", () => show(here, false));
+addEventListener("beforeprint", () => { document.body.classList.add("printing"); slides.forEach(fit); });
+addEventListener("afterprint", () => { document.body.classList.remove("printing"); show(here, false); });
+addEventListener("message", event => {
+  if (event.source !== other || !Number.isInteger(event.data?.slide)) return;
+  show(event.data.slide, false);
+});
+if (isSpeaker) {
+  other = window.opener;
+  document.body.classList.add("speaker");
+}
+document.body.classList.add("playing");
+setInterval(clock, 1000);
+clock();
+show(fromAddress());
