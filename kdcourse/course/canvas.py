@@ -18,10 +18,10 @@ from collections.abc import Iterator, Sequence
 HEADING = re.compile(r"(#{1,6}) (.*)")
 ITEM = re.compile(r"([-*]|\d+\.) ")
 
-WIDTH, HEIGHT = 1112.0, 712.0
+WIDTH, HEIGHT = 1140.0, 712.0
 """What a slide has for its content."""
 CODE_LINE, PROSE_LINE = 28.5, 41.0
-CODE_COLUMNS, PROSE_COLUMNS = 82, 76
+CODE_COLUMNS, PROSE_COLUMNS = 84, 78
 FRAME = 18.0
 """Above and beneath code, together."""
 GAP = 14.0
@@ -98,10 +98,16 @@ def _table_height(rows: Sequence[str], share: float) -> float:
     return sum(PROSE_LINE * each + 13 for each in lines) + 12
 
 
+def indent_of(line: str) -> int:
+    """How many spaces it begins with."""
+    return len(line) - len(line.lstrip(" "))
+
+
 @functools.cache
 def _wrapped_line(line: str, columns: int) -> int:
-    """How many lines it becomes; those that follow are indented."""
-    return max(1, len(textwrap.wrap(line, columns, subsequent_indent=" " * 6, break_on_hyphens=False)))
+    """How many lines it becomes; those that follow are indented by four more."""
+    hanging = " " * min(indent_of(line) + 4, columns // 2)
+    return max(1, len(textwrap.wrap(line, columns, subsequent_indent=hanging, break_on_hyphens=False)))
 
 
 def wrapped(lines: Sequence[str], share: float) -> float:
@@ -129,11 +135,24 @@ def size_of(png: str) -> tuple[int, int]:
     return width, height
 
 
-def picture_size(png: str, share: float, zoom: float = MOST_ZOOM) -> tuple[float, float]:
-    """Width and height of a picture in units, where there is room for it over this share of the slide's width."""
+def picture_size(png: str, share: float, zoom: float = MOST_ZOOM, parts: int = 1) -> tuple[float, float]:
+    """Width and height of a picture in units, where there is room for it over this share of the slide's width.
+
+    Args:
+        parts: of how many slides it is shown on, one beneath the other, with a little of each on the next.
+    """
     width, height = size_of(png)
-    fits = min(zoom, (WIDTH * share - GAP) / width, HIGHEST_PICTURE / height)
-    return width * fits, height * fits
+    shown = height if parts == 1 else height / parts * OVERLAP
+    fits = min(zoom, (WIDTH * share - GAP) / width, HIGHEST_PICTURE / shown)
+    return width * fits, shown * fits
+
+
+OVERLAP = 1.06
+
+
+def parts_needed(png: str) -> int:
+    """On how many slides a picture is shown, so that its words can be read."""
+    return max(1, round(size_of(png)[1] * LEAST_ZOOM / HEIGHT))
 
 
 def question_height(text: str) -> float:

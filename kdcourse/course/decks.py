@@ -17,11 +17,11 @@ from markupsafe import Markup
 from nbconvert.filters import Highlight2HTML
 from nbformat import NotebookNode
 
-from kdcourse.course.canvas import picture_size
+from kdcourse.course.canvas import indent_of, picture_size
 from kdcourse.course.formulas import markdown_to_html
 from kdcourse.course.html_pages import TEMPLATES, policy
 from kdcourse.course.lessons import Lesson
-from kdcourse.course.slide_pieces import Block, is_prose, lines_of, merged, picture_of, text_of
+from kdcourse.course.slide_pieces import Block, is_prose, lines_of, merged, part_of, picture_of, text_of
 from kdcourse.course.slides import Row, Slide
 from kdcourse.course.text import visible
 
@@ -46,7 +46,7 @@ def deck_page(title: str, slides: Sequence[Slide], notes: Iterable[Sequence[str]
     """
     pages = [
         Page(
-            slide.section,
+            slide.section.replace("`", "").replace("*", ""),
             Markup("\n").join(_row(row, slide) for row in slide.rows),
             _markdown("\n\n".join(said)),
             {row.left.kind for row in slide.rows} == {"question"},
@@ -117,22 +117,36 @@ def _block(block: Block, slide: Slide, share: float = 1.0) -> Markup:
 
 
 SHORT_CELL = re.compile(r"(?<=\| )[^|$\n]{1,15}(?= \|)")
+INTERVAL = re.compile(r"(?<=\| )[-+−\d][^|$\n]{1,22}(?= \|)")
+FEW_COLUMNS = 4
 
 
 def _markdown(source: str) -> Markup:
-    """The HTML; a short cell of a table, such as `+5.4 to +8.9`, is not broken."""
+    """The HTML; a short cell of a table, or an interval in a narrow one, is not broken."""
     if source.startswith("|"):
-        source = SHORT_CELL.sub(lambda cell: cell[0].replace(" ", "\N{NO-BREAK SPACE}"), source)
+        source = SHORT_CELL.sub(_unbroken, source)
+        if source.partition("\n")[0].count("|") <= FEW_COLUMNS + 1:
+            source = INTERVAL.sub(_unbroken, source)
     return _safe(markdown_to_html(source, exclude_anchor_links=True))
+
+
+def _unbroken(text: re.Match[str]) -> str:
+    return text[0].replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _question(text: str) -> Markup:
     question, *choices = (line.strip() for line in text.splitlines())
-    items = Markup("").join(Markup("<li>{}</li>").format(choice.lstrip("○ ")) for choice in choices)
-    asked = Markup("<p>{}</p>").format(question)
+    items = Markup("").join(Markup("<li>{}</li>").format(_with_code(choice.lstrip("○ "))) for choice in choices)
+    asked = Markup("<p>{}</p>").format(_with_code(question))
     return Markup('<div class="question">{}{}</div>').format(
         asked, Markup("<ol>{}</ol>").format(items) if items else ""
     )
+
+
+def _with_code(text: str) -> Markup:
+    """Plain text, in which backquotes set code."""
+    parts = enumerate(text.split("`"))
+    return Markup("").join(Markup("<code>{}</code>").format(part) if place % 2 else part for place, part in parts)
 
 
 FRAME_OF_CODE = re.compile(r"^<div[^>]*><pre>(<span></span>)?|</pre></div>\s*$")
@@ -142,7 +156,8 @@ def _code(block: Block, slide: Slide) -> Markup:
     """Coloured lines; where the cell's code goes on from or to another slide, that is said."""
     html = FRAME_OF_CODE.sub("", Highlight2HTML(pygments_lexer="python")(block.source))
     lines = Markup("").join(
-        Markup('<span class="codeline">{}</span>').format(_safe(line)) for line in html.rstrip("\n").split("\n")
+        Markup('<span class="codeline" style="--indent: {}ch">{}</span>').format(indent_of(line), _safe(coloured))
+        for line, coloured in zip(block.source.split("\n"), html.rstrip("\n").split("\n"), strict=True)
     )
     first, last = slide.pieces[0], slide.pieces[-1]
     before = after = Markup("")
@@ -157,11 +172,12 @@ def _code(block: Block, slide: Slide) -> Markup:
 def _output(output: NotebookNode, share: float) -> Markup:
     if png := picture_of(output):
         alt = output.get("metadata", {}).get("image/png", {}).get("alt", "")
-        width, height = picture_size(png, share)
+        part, parts = part_of(output)
+        width, height = picture_size(png, share, parts=parts)
         return Markup(
-            '<div class="picture" style="--width: {:.0f}; --height: {:.0f}">'
+            '<div class="picture{}" style="--width: {:.0f}; --height: {:.0f}; --part: {:.0%}">'
             '<img src="data:image/png;base64,{}" alt="{}"></div>'
-        ).format(width, height, png.replace("\n", ""), alt)
+        ).format(" in-parts" if parts > 1 else "", width, height, part / max(parts - 1, 1), png.replace("\n", ""), alt)
     if is_prose(output):
         return Markup('<p class="revealed">{}</p>').format(visible(text_of(output)))
     lines = Markup("").join(Markup("<span>{}</span>").format(visible(line)) for line in lines_of(output))

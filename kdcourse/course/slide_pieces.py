@@ -11,7 +11,16 @@ from typing import Literal
 
 from nbformat import NotebookNode
 
-from kdcourse.course.canvas import CODE_COLUMNS, HEADING, HEIGHT, ITEM, blocks_of_prose, items_of, prose_height
+from kdcourse.course.canvas import (
+    CODE_COLUMNS,
+    HEADING,
+    HEIGHT,
+    ITEM,
+    blocks_of_prose,
+    items_of,
+    parts_needed,
+    prose_height,
+)
 from kdcourse.course.statements import MOST_LINES, Statement, statements_of
 
 PREDICTION, EXERCISE = "prediction", "exercise"
@@ -117,7 +126,8 @@ def _pieces_of(cell: NotebookNode, before: Piece | None) -> Iterator[Piece]:
             if "text/markdown" in output.get("data", {}):
                 yield from _prose(f"{cell.id}-{number}", text_of(output), joint, tells=True)
             else:
-                yield Piece("result", cell.id, output=output, joint=joint, tells=True)
+                for part in _parts_of_picture(output):
+                    yield Piece("result", cell.id, output=part, joint=joint, tells=True)
 
 
 def _code(cell: NotebookNode, statement: Statement, joint: float, tells: bool) -> Piece:
@@ -209,6 +219,25 @@ def text_of(output: NotebookNode) -> str:
 def picture_of(output: NotebookNode) -> str:
     """A PNG in base64, or nothing."""
     return str(output.get("data", {}).get("image/png", ""))
+
+
+def _parts_of_picture(output: NotebookNode) -> list[NotebookNode]:
+    """A picture so high that its words would be too small on one slide, as `metadata.part`s of it, from the top."""
+    parts = parts_needed(picture_of(output)) if picture_of(output) else 1
+    if parts == 1:
+        return [output]
+    png, rest = {"image/png": picture_of(output)}, dict(output.metadata)
+    first = NotebookNode(output | {"metadata": NotebookNode(rest | {"part": [0, parts]})})
+    return [first] + [
+        NotebookNode(output | {"data": NotebookNode(png), "metadata": NotebookNode(rest | {"part": [part, parts]})})
+        for part in range(1, parts)
+    ]
+
+
+def part_of(output: NotebookNode) -> tuple[int, int]:
+    """Which part of how many a picture is."""
+    part, parts = output.get("metadata", {}).get("part", (0, 1))
+    return part, parts
 
 
 def is_prose(output: NotebookNode) -> bool:

@@ -38,6 +38,7 @@ from kdcourse.course.slide_pieces import (
     is_prose,
     lines_of,
     merged,
+    part_of,
     picture_of,
     pieces_of,
     text_of,
@@ -221,7 +222,7 @@ def _block_height(block: Block, share: float, smallest: bool) -> float:
 
 def _output_height(output: NotebookNode, share: float, smallest: bool) -> float:
     if png := picture_of(output):
-        return picture_size(png, share, LEAST_ZOOM if smallest else MOST_ZOOM)[1]
+        return picture_size(png, share, LEAST_ZOOM if smallest else MOST_ZOOM, part_of(output)[1])[1]
     if is_prose(output):
         return prose_height(text_of(output), share) + 8
     return wrapped(lines_of(output), share) + 4

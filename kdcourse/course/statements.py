@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from kdcourse.course.canvas import indent_of
+
 MOST_LINES = 12
 """Of code on one slide."""
 
@@ -78,11 +80,14 @@ def _bodies(statement: ast.stmt) -> Iterator[list[ast.stmt]]:
         yield handler.body
 
 
+CLOSING = tuple(")]}")
+
+
 def _short(lines: list[str], start: int, end: int) -> Iterator[tuple[int, int]]:
     """A statement that is too long for one slide, torn before its least indented lines."""
     while end - start > MOST_LINES:
         window = range(start + MOST_LINES // 2, start + MOST_LINES + 1)
-        best = min(window, key=lambda at: (len(lines[at]) - len(lines[at].lstrip()), -at))
+        best = min(window, key=lambda at: (lines[at].lstrip()[:1] in CLOSING, indent_of(lines[at]), -at))
         yield start, best
         start = best
     yield start, end
