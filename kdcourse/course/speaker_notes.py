@@ -20,7 +20,6 @@ from kdcourse.course.slides import Slide
 PREDICT = re.compile(r'predict\(\s*"([\w.]+)"')
 QUESTION = re.compile(r"(?<![\w|])[A-Z][^.?!:|*]{15,160}\?")
 EXERCISE = re.compile(r"### Exercise (\S+)")
-HINT = re.compile(r"<details><summary>(.*?)</summary>(.*?)</details>", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -104,21 +103,5 @@ class Lecture:
 
     def _of_exercise(self, exercise: Task) -> list[str]:
         mistakes = [f"- *{each.name}*: {each.signature} Read {each.read}." for each in exercise.misconceptions]
-        hints = [
-            f"{title}: {' '.join(hint.split())}"
-            for cell in self.cells
-            if cell.cell_type == "markdown" and cell.id == self._hints_of(exercise)
-            for title, hint in HINT.findall(cell.source)
-        ]
         known = [f"What people write, and what the check tells them:\n\n{chr(10).join(mistakes)}"] if mistakes else []
-        return [f"**{exercise.minutes} minutes.** Everybody in their own notebook.", *known, *hints]
-
-    def _hints_of(self, exercise: Task) -> str:
-        """The id of the first cell of hints behind an exercise."""
-        announced = False
-        for cell in self.cells:
-            if cell.cell_type == "markdown":
-                announced |= f"### Exercise {exercise.id} " in cell.source
-                if announced and cell.source.startswith("<details>"):
-                    return str(cell.id)
-        return ""
+        return [f"**{exercise.minutes} minutes.** Everybody in their own notebook.", *known]

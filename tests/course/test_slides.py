@@ -10,7 +10,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_output
 
 from kdcourse.course import canvas, decks, slides, statements
 from kdcourse.course.editions import _shown_on_slides
-from kdcourse.course.lessons import all_lessons
+from kdcourse.course.exercises import all_exercises
+from kdcourse.course.lessons import all_lessons, find_lessons
 from kdcourse.course.slide_pieces import lines_of
 from kdcourse.course.speaker_notes import Lecture
 
@@ -200,3 +201,23 @@ def test_the_speaker_is_told_what_people_say(cells, deck):
     told = [int(re.match(r"Minute (\d+) of 45", said[0])[1]) for said in minutes]
     assert told == sorted(told)
     assert (told[0], told[-1] <= 45) == (0, True)
+
+
+def test_the_speaker_knows_the_mistakes_of_an_exercise():
+    """A room full of the same wrong answer, and an instructor who has never seen it; hints that everybody can read."""
+    (lesson,) = find_lessons(["03"])
+    source = nbformat.read(lesson.path, as_version=4)
+    deck = slides.cut(_shown_on_slides(source))
+    notes = Lecture(source.cells, lesson.minutes, {}, all_exercises()).notes(deck)
+    told = {
+        piece.source.split()[2]: "\n".join(said)
+        for slide, said in zip(deck, notes, strict=True)
+        for piece in slide.pieces
+        if piece.source.startswith("### Exercise")
+    }
+    assert sorted(told) == sorted(exercise.id for exercise in lesson.exercises)
+    for name, said in told.items():
+        exercise = all_exercises()[name]
+        assert f"{exercise.minutes} minutes" in said
+        assert all(mistake.signature in said for mistake in exercise.misconceptions)
+        assert "Hint" not in said
