@@ -1,6 +1,6 @@
 """A lesson's slides as one HTML page, with notes for the speaker; the list of all decks; and a deck on paper.
 
-The page has 120 lines of script of its own, and none of reveal.js: that would bring half a megabyte to each of fourteen
+The page has 127 lines of script of its own, and none of reveal.js: that would bring half a megabyte to each of fourteen
 files, has no MathML of ours, and scales a slide that is too full beneath the size that a back row can read, where
 `kdcourse.course.slides` cuts it.
 """

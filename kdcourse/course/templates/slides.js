@@ -112,8 +112,9 @@ addEventListener("resize", () => show(here, false));
 addEventListener("beforeprint", () => { document.body.classList.add("printing"); slides.forEach(fit); });
 addEventListener("afterprint", () => { document.body.classList.remove("printing"); show(here, false); });
 addEventListener("message", event => {
-  if (event.source !== other || !Number.isInteger(event.data?.slide)) return;
-  show(event.data.slide, false);
+  if (event.source !== other) return;
+  if (Number.isInteger(event.data?.slide)) show(event.data.slide, false);
+  else other.postMessage({ slide: here }, "*");  // it has just been opened, and may have missed a turn
 });
 if (isSpeaker) {
   other = window.opener;
@@ -122,4 +123,5 @@ if (isSpeaker) {
 document.body.classList.add("playing");
 setInterval(clock, 1000);
 clock();
-show(fromAddress());
+show(fromAddress(), false);
+if (isSpeaker) other?.postMessage({ slide: null }, "*");
