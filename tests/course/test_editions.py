@@ -206,7 +206,10 @@ def test_what_is_deleted_was_written_and_not_touched_since(notebooks, tmp_path):
     (notebooks / "02_goes.ipynb").unlink()
     editions.write_editions(find_lessons(["01"]), out)
     names = {path.relative_to(out).as_posix() for path in out.glob("[!.]*/*")}
-    stays = {f"{folder}/01_stays.ipynb" for folder in editions.NOTEBOOKS} | {"slides/01_stays.html", "slides/index.html"}
+    stays = {f"{folder}/01_stays.ipynb" for folder in editions.NOTEBOOKS} | {
+        "slides/01_stays.html",
+        "slides/index.html",
+    }
     assert names == stays | {"learner/02_goes.ipynb", "learner/02_mine.ipynb"}
 
 
