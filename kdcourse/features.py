@@ -340,7 +340,8 @@ class Features:
                 f"{folder} holds the projections of the features {described}, and these are {self._described()}; "
                 "resume with those of the checkpoint."
             )
-        for number in {name.partition(".")[0] for name in tensors}:
+        # In the order of the features: the optimizer's own state, in a checkpoint, goes by the order of the weights.
+        for number in sorted({name.partition(".")[0] for name in tensors}, key=int):
             weight, bias = tensors[f"{number}.weight"], tensors[f"{number}.bias"]
             if number not in self.projections:
                 self.projections[number] = nn.utils.skip_init(nn.Linear, *reversed(weight.shape), dtype=weight.dtype)

@@ -348,6 +348,15 @@ def test_a_training_that_is_resumed_ends_as_if_nothing_had_happened(uninterrupte
     assert logged[0] == logged[1]
 
 
+def test_projections_come_back_in_their_order(tmp_path):
+    """One projection that goes on with the moments of another, in as many runs as a set is in another order."""
+    features = [Feature("hidden_states.1", "hidden_states.1")] * 6
+    with_dropout(tmp_path / "first", features=features, max_steps=3).train()
+    again = with_dropout(tmp_path / "again", features=features)
+    again.features.load(tmp_path / "first" / "checkpoint-3")
+    assert list(again.features.projections) == ["0", "1", "2", "3", "4", "5"]
+
+
 def test_projections_are_no_part_of_the_student(uninterrupted):
     """A saved student that asks for weights which nobody needs, or that carries them."""
     folder, trainer = uninterrupted

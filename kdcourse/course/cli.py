@@ -136,9 +136,7 @@ def doctor() -> None:
 
 @app.command("assets", rich_help_panel=SET_UP, epilog=_examples("kdcourse assets", "kdcourse assets minilm --repair"))
 def fetch_assets(
-    names: Annotated[
-        list[str] | None, typer.Argument(help="Which ones; if none is named, those that most lessons need.")
-    ] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="Which ones; all if none is named.")] = None,
     repair: Annotated[bool, typer.Option("--repair", help="Replace copies that are damaged.")] = False,
 ) -> None:
     """Get the models and data of the course into the cache folder; what is there already costs nothing."""
@@ -441,10 +439,10 @@ def editions(
     What an earlier call wrote is replaced; what you have changed since is kept under another name, and other files
     stay.
     """
-    from kdcourse.course.lessons import find_lessons
+    from kdcourse.course.lessons import find_lessons, source_lessons
     from kdcourse.course.terminal import busy, say
 
-    wanted = find_lessons(lessons or [])
+    wanted = find_lessons(lessons or [], source_lessons())
     with busy("Writing …"):
         from kdcourse.course.editions import FOLDERS, write_editions
         from kdcourse.course.printing import BY_HAND, find_browser
@@ -486,12 +484,17 @@ def grade(
     from kdcourse.course.terminal import busy, say
 
     with busy("Getting ready …"):
-        from kdcourse.course.grading.confine import RULES, enforced
+        from kdcourse.course.grading.confine import RULES, enforced, may_be_hidden
         from kdcourse.course.grading.room import Granted, grade_room
 
         held = enforced()
     for name, words in RULES.items():
         say(words, "ok") if held[name] else say(f"Not held here: {words}.", "note")
+    for place in (folder, out):
+        if held["reading"] and not may_be_hidden(place):
+            say(
+                f"Answers can read {place}, since this Python or its packages lie in it; choose another folder.", "note"
+            )
 
     def tell(file: str, found: dict[str, Any], place: int, count: int) -> None:
         verdicts = [each["verdict"] for each in found["exercises"].values()]

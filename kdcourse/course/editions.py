@@ -23,7 +23,7 @@ from kdcourse.course.decks import deck_page, decks_page, listed
 from kdcourse.course.exercises.catalogue import all_exercises
 from kdcourse.course.exercises.exercise import Task
 from kdcourse.course.expectations import expectations_path, read_expectations
-from kdcourse.course.lessons import Lesson, LessonError, all_lessons, require_apart
+from kdcourse.course.lessons import Lesson, LessonError, require_apart, source_lessons
 from kdcourse.course.own_files import own_files
 from kdcourse.course.printing import print_page
 from kdcourse.course.slides import cut
@@ -107,7 +107,7 @@ def _editions_of(lesson: Lesson) -> Iterator[tuple[str, str]]:
 
 def _list_of_decks(folder: Path) -> str:
     """The page that leads to the decks that are there, of this run or an earlier one."""
-    decks = (listed(lesson, folder) for lesson in all_lessons())
+    decks = (listed(lesson, folder) for lesson in source_lessons())
     return decks_page([deck for deck in decks if deck])
 
 
@@ -270,6 +270,6 @@ def _write(path: Path, text: str) -> None:
 
 
 def _of_lessons_that_are_gone(names: Iterable[str]) -> list[str]:
-    there = {lesson.name for lesson in all_lessons()}
+    there = {lesson.name for lesson in source_lessons()}
     paths = [PurePosixPath(name) for name in names]
     return [str(path) for path in paths if str(path.parent) in FOLDERS and path.stem not in {*there, "index"}]

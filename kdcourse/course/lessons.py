@@ -23,6 +23,8 @@ INSTALLED = Path(__file__).parent / "notebooks"
 
 COPY = "kd-course"
 """Where `kdcourse start` puts a working copy, if no other folder is named."""
+COPY_RECORD = ".kdcourse.json"
+"""The file of a working copy that says what was handed out."""
 
 
 LARGEST = 100_000_000
@@ -231,6 +233,13 @@ def course_lessons() -> list[Lesson]:
 def all_lessons() -> list[Lesson]:
     """Every lesson of `notebooks_folder`."""
     return lessons_in(notebooks_folder())
+
+
+def source_lessons() -> list[Lesson]:
+    """Every lesson of `notebooks_folder`, or of the course where that is a working copy, which has no solutions."""
+    folder = notebooks_folder()
+    is_copy = (folder.parent / COPY_RECORD).is_file()
+    return course_lessons() if is_copy else lessons_in(folder)
 
 
 def find_lessons(wanted: Sequence[str], among: Sequence[Lesson] | None = None) -> list[Lesson]:

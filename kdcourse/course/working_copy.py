@@ -25,11 +25,11 @@ from nbformat.v4 import new_markdown_cell
 
 from kdcourse import __version__
 from kdcourse.course.editions import ANSWERS, colab, has_tag, learner, without_outputs
-from kdcourse.course.lessons import COPY, Lesson, LessonError, course_lessons, require_apart
+from kdcourse.course.lessons import COPY, COPY_RECORD, Lesson, LessonError, course_lessons, require_apart
 from kdcourse.files import set_aside, write_whole, written_whole
 from kdcourse.hashing import hash_text
 
-RECORD = ".kdcourse.json"
+RECORD = COPY_RECORD
 EDITIONS = {"learner": learner, "solutions": without_outputs, "colab": colab}
 
 Handed = Mapping[str, str]

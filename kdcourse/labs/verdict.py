@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 DRAWS = 10_000
 """How often seeds and sentences are drawn anew."""
 
-SEEDS, SENTENCES = "other seeds", "other test sentences"
+SEEDS, EXAMPLES = "other seeds", "other test examples"
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ def _over_seeds_and_sentences(differences: np.ndarray, confidence: float) -> Ver
         float(high),
         float(spread),
         min(1.0, float(2 * (beyond + 1) / (DRAWS + 1))),
-        f"{SEEDS} and {SENTENCES}" if seeds > 1 else SENTENCES,
+        f"{SEEDS} and {EXAMPLES}" if seeds > 1 else EXAMPLES,
     )
 
 

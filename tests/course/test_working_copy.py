@@ -72,6 +72,15 @@ def test_a_copy_has_no_outputs_and_no_solutions(course, folder):
     assert not any(cell.get("outputs") for cell in cells)
 
 
+def test_editions_are_made_of_the_course_and_not_of_a_copy(course, folder, monkeypatch):
+    """An instructor's editions without solutions, since a copy of the lessons lay in the same folder."""
+    monkeypatch.delenv(lessons.FOLDER_VARIABLE, raising=False)
+    start(folder)
+    monkeypatch.chdir(folder)
+    assert {lesson.path.parent for lesson in all_lessons()} == {folder / "notebooks"}
+    assert {lesson.path.parent for lesson in lessons.source_lessons()} == {course}
+
+
 def test_a_copy_for_colab_stays_one(course, folder):
     """An update that takes the cell away which installs the course."""
     start(folder, on_colab=True)

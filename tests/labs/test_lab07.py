@@ -83,7 +83,7 @@ def test_arms_are_compared_on_the_same_sentences_with_the_steps_that_suit_each()
     results = Results({}, arms, {"steps": 5}, 0.0, {}, {"test": 10}, answers)
     assert results.compare("a", "b").difference == pytest.approx(0.3)
     assert results.compare("a", "b", steps=5).difference == 0
-    assert results.compare("a", "b").covers == "other seeds and other test sentences"
+    assert results.compare("a", "b").covers == "other seeds and other test examples"
 
 
 def test_half_precision_is_what_the_machine_has(monkeypatch):

@@ -249,7 +249,7 @@ def test_results_come_back_as_they_were_measured(task, tmp_path):
     verdict = loaded.compare("labels", "reverse KL")
     gain = (loaded.losses("labels") - loaded.losses("reverse KL")).mean()
     assert verdict.difference == pytest.approx(gain)
-    assert verdict.covers == "other seeds and other test sentences"
+    assert verdict.covers == "other seeds and other test examples"
     assert loaded.losses("teacher").shape == (1, 5)
     assert json.loads(json.dumps(loaded.plan)) == loaded.plan
 

@@ -80,7 +80,7 @@ def test_answers_are_drawn_over_seeds_and_sentences():
     over_seeds = compare_paired(first.mean(axis=1), second.mean(axis=1))
     assert verdict.high - verdict.low > over_seeds.high - over_seeds.low
     assert verdict.spread == pytest.approx(over_seeds.spread)
-    assert (verdict.covers, over_seeds.covers) == ("other seeds and other test sentences", "other seeds")
+    assert (verdict.covers, over_seeds.covers) == ("other seeds and other test examples", "other seeds")
     assert 0 < verdict.p < 0.05
 
 
@@ -91,7 +91,7 @@ def test_a_single_seed_has_sentences_to_draw():
     verdict = compare_paired(first, second)
     half = 1.96 * (0.29 / 400) ** 0.5
     assert (verdict.low, verdict.high) == pytest.approx((0.1 - half, 0.1 + half), abs=0.003)
-    assert (verdict.spread, verdict.covers) == (0, "other test sentences")
+    assert (verdict.spread, verdict.covers) == (0, "other test examples")
 
 
 def test_few_seeds_that_disagree_are_given_students_width():

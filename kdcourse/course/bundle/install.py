@@ -244,7 +244,7 @@ def check_python(made_for: Any) -> None:
         raise Problem(
             f"This bundle is for {asked_in_words(made_for)}; this is {here['implementation']} {here['version']} on "
             f"{_machine(here, ' '.join((here['libc'], here['system_version'])).strip())}. Call {PROGRAM} with a Python "
-            "that fits, such as python{made_for['python']}, or take a bundle that was made for such a machine."
+            f"that fits, such as python{made_for['python']}, or take a bundle that was made for such a machine."
         )
 
 

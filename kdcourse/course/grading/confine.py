@@ -38,7 +38,7 @@ RULES = {
     "processes": "no other process is started",
     "network": "nothing is sent and nothing received",
     "writing": "nothing is written outside a folder of its own, which is deleted",
-    "reading": "other submissions, the results and the exercises' solutions cannot be read",
+    "reading": "other submissions, the results, the solutions and your own settings and keys cannot be read",
 }
 """What a learner's process is to be held to, in words."""
 SCRATCH_BYTES = 64 * 2**20

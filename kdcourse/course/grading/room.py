@@ -145,8 +145,13 @@ def installation() -> str:
 
 def hidden_folders(*folders: Path) -> list[str]:
     """What a learner's process must not read, as far as it can do without."""
-    wanted = [*folders, course_notebooks()]
+    wanted = [*folders, course_notebooks(), *_own_folders(Path.home())]
     return [str(each.resolve()) for each in wanted if each.is_dir() and may_be_hidden(each)]
+
+
+def _own_folders(home: Path) -> list[Path]:
+    """The home folder of whoever grades; or, where Python lies there, those in it that hold keys and settings."""
+    return [home] if may_be_hidden(home) else [each for each in sorted(home.glob(".*")) if not each.is_symlink()]
 
 
 def _in_parallel(

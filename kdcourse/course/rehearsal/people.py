@@ -29,7 +29,7 @@ from kdcourse.course.rehearsal.answers import (
 )
 from kdcourse.course.rehearsal.hostile import ANOTHER_PLACE, ATTACKS, COPIED, FILES, NO_NOTEBOOK, Attack
 
-SHARES = {"known": 0.3, "hostile": 0.25, "unknown": 0.15, "blank": 0.1}
+SHARES = {"known": 0.3, "hostile": 0.3, "unknown": 0.15, "blank": 0.1}
 """Of a class, one of each kind at least; the others have everything right."""
 RIGHT = "right"
 SMALLEST = 6

@@ -10,6 +10,7 @@ from kdcourse.course.rehearsal.record import STORED, Rehearsal, read_rehearsal
 from kdcourse.course.rehearsal.report import to_markdown as rehearsal_page
 from kdcourse.course.workshop.pages import (
     MARK,
+    answers_page,
     handout_page,
     lessons_by_number,
     lessons_page,
@@ -36,6 +37,7 @@ def guide(lessons: Sequence[Lesson], record: Rehearsal | None) -> dict[str, str]
         **{name: plan_page(table, by_number, record) for name, table in plans.items()},
         "lessons.md": lessons_page(by_number),
         "quizzes.md": quizzes_page(),
+        "answers.md": answers_page(),
         "handout.html": handout_page(by_number),
     }
     return pages | ({"rehearsal.md": _marked(rehearsal_page(record), "rehearse")} if record else {})

@@ -39,7 +39,7 @@ FORMULAS = {
 
 
 def made_by(command: str) -> str:
-    return f"<!-- {MARK}{command}`. A change belongs into what it is made of. -->"
+    return f"<!-- {MARK}{command}`. Edit what it is made of, and not this file. -->"
 
 
 def plan_page(table: Timetable, lessons: Mapping[str, Lesson], record: Rehearsal | None) -> str:
@@ -95,8 +95,17 @@ def _answered(lesson: Lesson) -> list[Answered]:
 
 
 def quizzes_page() -> str:
-    """Both quizzes as they are read out, and their answers."""
-    return _rendered("quizzes.md", made_by=made_by("guide"), quizzes=all_quizzes(), titles=TITLES, letters=LETTERS)
+    """Both quizzes as they are handed out."""
+    return _of_quizzes("quizzes.md")
+
+
+def answers_page() -> str:
+    """Their answers, each with its reason and its source."""
+    return _of_quizzes("answers.md")
+
+
+def _of_quizzes(name: str) -> str:
+    return _rendered(name, made_by=made_by("guide"), quizzes=all_quizzes(), titles=TITLES, letters=LETTERS)
 
 
 def handout_page(lessons: Mapping[str, Lesson]) -> str:

@@ -1,6 +1,6 @@
 """A plan by the minute: sections, predictions, exercises, breaks, and what the computer takes.
 
-Whence the minutes come:
+Where the minutes come from:
 
 a section      its share of the lesson's minutes (see `sections`), and `TALK` more for each prediction, which a room
                answers aloud
@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from kdcourse.course.lessons import Lesson
 from kdcourse.course.rehearsal.record import LessonTimes
 from kdcourse.course.workshop.plans import Plan, PlanError, clock_of, reason_for
+from kdcourse.course.workshop.quizzes import all_quizzes
 from kdcourse.course.workshop.sections import OPENING, Asked, Section, sections_of
 
 TALK, QUIZ, WAIT_FROM = 1, 10, 20.0
@@ -112,8 +113,8 @@ def lay_out(plan: Plan, lessons: Mapping[str, Lesson], times: Mapping[str, Lesso
     for day, numbers in enumerate(plan.days, 1):
         parts = [row for number in numbers for row in _rows_of(number, sections[number], set(asked.values()), times)]
         if day == 1:
-            parts.insert(0, Row("quiz", "Entry quiz", QUIZ))
-        if day == len(plan.days):
+            parts.insert(0, Row("quiz", "Entry quiz, while the laptops get going", QUIZ))
+        if day == len(plan.days) and any(each.lesson in plan.lessons for each in all_quizzes()["exit"]):
             parts.append(Row("quiz", "Exit quiz", QUIZ))
         rows += [replace(row, day=day) for row in _timed(parts, plan)]
     cuts = [replace(known[key], reason=reason_for(name)) for name, key in asked.items()]

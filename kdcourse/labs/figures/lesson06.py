@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 from matplotlib.patches import Rectangle
 
 from kdcourse.labs.figures.picture import Picture
-from kdcourse.labs.figures.style import BLUE, GREEN, GREY, ORANGE, STYLE
+from kdcourse.labs.figures.style import BLUE, GREEN, GREY, ORANGE, STYLE, panels_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,7 +88,7 @@ class Curve:
 def learning_curves(panels: Mapping[str, Sequence[Curve]]) -> Picture:
     """A panel for each loss: the mean over seeds against the training step, within the range of the seeds."""
     with plt.rc_context(STYLE):
-        figure, row = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 3.7), squeeze=False)
+        figure, row = plt.subplots(1, len(panels), figsize=(panels_width(len(panels), 4.6), 3.7), squeeze=False)
         for axes, (loss, curves) in zip(row[0], panels.items(), strict=True):
             for curve, (colour, marker, dashes) in zip(curves, LINES, strict=False):
                 axes.plot(

@@ -11,7 +11,7 @@ import numpy as np
 
 from kdcourse.labs.figures.picture import Picture
 from kdcourse.labs.figures.scores import spread
-from kdcourse.labs.figures.style import BLUE, GREEN, GREY, ORANGE, STYLE
+from kdcourse.labs.figures.style import BLUE, GREEN, GREY, ORANGE, STYLE, panels_width
 
 LOOKS: Sequence[dict[str, Any]] = [
     {"color": ORANGE, "marker": "o", "linestyle": "-"},
@@ -80,7 +80,7 @@ def reliability(models: Mapping[str, Sequence[Sequence[float]]]) -> Picture:
     said = []
     with plt.rc_context(STYLE):
         figure, panels = plt.subplots(
-            1, len(models), figsize=(2.7 * len(models) + 0.4, 3.2), sharey=True, sharex=True, squeeze=False
+            1, len(models), figsize=(panels_width(len(models), 2.8), 3.2), sharey=True, sharex=True, squeeze=False
         )
         for axes, (name, bins), colour in zip(panels[0], models.items(), (GREY, ORANGE, BLUE, GREEN), strict=False):
             counts, confidences, right = np.asarray([row for row in bins if row[0] >= EMPTY], dtype=float).T

@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 
 from kdcourse.labs.figures.picture import Picture
 from kdcourse.labs.figures.scores import draw_verdict
-from kdcourse.labs.figures.style import BLUE, GREEN, GREY, ORANGE, STYLE
+from kdcourse.labs.figures.style import BLUE, GREEN, GREY, ORANGE, STYLE, panels_width
 
 if TYPE_CHECKING:
     from kdcourse.labs.verdict import Verdict
@@ -25,7 +25,9 @@ ByPosition = Sequence[Sequence[float]]
 def divergence_by_position(panels: Mapping[str, Mapping[str, ByPosition]]) -> Picture:
     """A panel for each way to learn, a line for whose text stands before: the mean over seeds, within their range."""
     with plt.rc_context(STYLE):
-        figure, row = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 3.7), squeeze=False, sharey=True)
+        figure, row = plt.subplots(
+            1, len(panels), figsize=(panels_width(len(panels), 4.6), 3.7), squeeze=False, sharey=True
+        )
         for axes, (name, lines) in zip(row[0], panels.items(), strict=True):
             for (whose, seeds), (colour, marker, dashes) in zip(lines.items(), LINES, strict=False):
                 places = range(1, len(seeds[0]) + 1)
@@ -60,7 +62,7 @@ def _describe_line(whose: str, seeds: ByPosition) -> str:
 def score_against_cost(panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]]) -> Picture:
     """A panel for each judge, a line for each way to learn: costs and mean scores, in nats per token."""
     with plt.rc_context(STYLE):
-        figure, row = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 3.9), squeeze=False)
+        figure, row = plt.subplots(1, len(panels), figsize=(panels_width(len(panels), 4.6), 3.9), squeeze=False)
         for axes, (judge, lines) in zip(row[0], panels.items(), strict=True):
             for (name, (costs, scores)), (colour, marker, dashes) in zip(lines.items(), LINES, strict=False):
                 axes.plot(costs, scores, color=colour, marker=marker, linestyle=dashes, ms=5, label=name)
@@ -81,7 +83,11 @@ def differences_in_nats(groups: Mapping[str, Mapping[str, Verdict]]) -> Picture:
     names = list(next(iter(groups.values())))
     with plt.rc_context(STYLE):
         figure, row = plt.subplots(
-            1, len(groups), figsize=(3.1 * len(groups) + 2, 0.42 * len(names) + 1.6), squeeze=False, sharey=True
+            1,
+            len(groups),
+            figsize=(panels_width(len(groups), 3.8), 0.42 * len(names) + 1.6),
+            squeeze=False,
+            sharey=True,
         )
         for axes, (judge, comparisons) in zip(row[0], groups.items(), strict=True):
             axes.axvline(0, color="black", linewidth=1)

@@ -10,7 +10,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from kdcourse.labs.figures.picture import Picture
-from kdcourse.labs.figures.style import BLUE, GREEN, GREY, ORANGE, STYLE
+from kdcourse.labs.figures.style import BLUE, GREEN, GREY, ORANGE, STYLE, panels_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,9 +25,9 @@ NAMED = 3
 def misread_pictures(images: Sequence[Any], meant: Sequence[int], taken_for: Sequence[int]) -> Picture:
     """Pictures (S, S), each with the digit that it was meant as and the one that it was taken for."""
     with plt.rc_context(STYLE):
-        figure, row = plt.subplots(1, len(images), figsize=(1.5 * len(images), 2.1), squeeze=False)
+        figure, row = plt.subplots(1, len(images), figsize=(panels_width(len(images), 1.5), 2.3), squeeze=False)
         for axes, image, own, other in zip(row[0], images, meant, taken_for, strict=True):
-            _draw(axes, image, f"{own}, taken for {other}")
+            _draw(axes, image, f"{own},\ntaken for {other}")
     said = "; ".join(f"{own} taken for {other}" for own, other in zip(meant, taken_for, strict=True))
     return Picture(figure, f"{len(images)} pictures of digits that a teacher got wrong: {said}.")
 
@@ -48,7 +48,7 @@ def answers_by_temperature(
                 bars[own].set(color=BLUE, hatch="//")
                 axes.set_xticks(range(len(rows[number])))
                 axes.set(ylim=(0, 1.05))
-                axes.tick_params(labelsize=8)
+                axes.tick_params(labelsize=9)
                 axes.grid(axis="x", visible=False)
                 if number == 0:
                     axes.set_title(name, loc="left", fontsize=11)
@@ -62,7 +62,7 @@ def answers_by_temperature(
 def errors_by_temperature(panels: Mapping[str, tuple[Sequence[int], Mapping[float, Sequence[int]]]]) -> Picture:
     """A panel for each size of student: test errors on labels alone, a band, and against T, each seed a point."""
     with plt.rc_context(STYLE):
-        figure, row = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 3.6), squeeze=False)
+        figure, row = plt.subplots(1, len(panels), figsize=(panels_width(len(panels), 4.6), 3.6), squeeze=False)
         for axes, (name, (plain, by_temperature)) in zip(row[0], panels.items(), strict=True):
             places = list(by_temperature)
             axes.axhspan(min(plain), max(plain), color=GREY, alpha=0.25, label="labels alone, range over seeds")
@@ -87,7 +87,9 @@ def errors_by_temperature(panels: Mapping[str, tuple[Sequence[int], Mapping[floa
 def errors_by_shift(panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[int]]]]) -> Picture:
     """A panel for each student, a line for each group of pictures: errors against what is added to one bias."""
     with plt.rc_context(STYLE):
-        figure, row = plt.subplots(1, len(panels), figsize=(4.6 * len(panels), 3.6), squeeze=False, sharey=True)
+        figure, row = plt.subplots(
+            1, len(panels), figsize=(panels_width(len(panels), 4.6), 3.6), squeeze=False, sharey=True
+        )
         for axes, (name, lines) in zip(row[0], panels.items(), strict=True):
             for (whose, (shifts, errors)), (colour, marker, dashes) in zip(lines.items(), LINES, strict=False):
                 axes.plot(

@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 from kdcourse.labs.figures.lesson07 import POINTS
 from kdcourse.labs.figures.picture import Picture
 from kdcourse.labs.figures.scores import Scores, in_percent, spread
-from kdcourse.labs.figures.style import BLUE, GREEN, GREY, ORANGE, STYLE
+from kdcourse.labs.figures.style import BLUE, GREEN, GREY, ORANGE, STYLE, panels_width
 
 if TYPE_CHECKING:
     from kdcourse.labs.verdict import Verdict
@@ -82,7 +82,7 @@ FILLS = {"full": "shown", "left": "not shown after Holm", "none": "no difference
 def accuracy_by_labels(panels: Mapping[str, Mapping[str, Mapping[int, Scores]]]) -> Picture:
     """A panel for each task, a line for each way to learn: accuracy against the number of rows, with its spread."""
     with plt.rc_context(STYLE):
-        figure, row = plt.subplots(1, len(panels), figsize=(4.4 * len(panels), 3.6), squeeze=False)
+        figure, row = plt.subplots(1, len(panels), figsize=(panels_width(len(panels), 4.4), 3.6), squeeze=False)
         for axes, (task, lines) in zip(row[0], panels.items(), strict=True):
             for (name, by_rows), (colour, marker, dashes) in zip(lines.items(), LINES, strict=False):
                 axes.errorbar(

@@ -58,6 +58,7 @@ PRINTS = "print('x' * 100_000_000)\nimport sys\nsys.stderr.write('x' * 100_000_0
 RETURNS = "return torch.zeros(400_000_000, dtype=torch.uint8)"
 LEAVES = "import os\nos._exit(0)"
 KILLS = "import os, signal\nfor pid in (os.getppid(), -1, os.getpid()):\n    os.kill(pid, signal.SIGKILL)"
+PRIVATE = "the instructor's own"
 FILLS = "while True:\n    open(f'{id(object())}', 'ab').write(bytes(10**7))"
 
 
@@ -129,6 +130,9 @@ def room(tmp_path_factory, harmed, listener):
         "prints": PRINTS, "returns": RETURNS, "leaves": LEAVES, "kills": KILLS, "fills": FILLS,
         "shouts": shouts(listener[0]), "writes": writes_to(targets), "right": RIGHT[NAME],
     }  # fmt: skip
+    (place / "home" / ".ssh").mkdir(parents=True)
+    (place / "home" / ".ssh" / "key").write_text(PRIVATE, encoding="utf-8")
+    bodies["tells"] = f"raise ValueError(open({str(place / 'home' / '.ssh' / 'key')!r}).read())"
     files = {f"{name}.ipynb": one(NAME, body) for name, body in bodies.items()}
     files["patches.ipynb"] = in_the_notebook(one(NAME, "return None"), PATCHES)
     files["renamed.ipynb"] = json.dumps(one(NAME, RIGHT[NAME]))
@@ -145,6 +149,7 @@ def room(tmp_path_factory, harmed, listener):
     before = hash_tree(PACKAGE, PACKAGE.rglob("*.py"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(FILE_VARIABLE, str(harmed / "progress.json"))
+        patch.setenv("HOME", str(place / "home"))
         rows = grade_room(folder, out, Granted(seconds=900, memory_bytes=2**30), 2)
     return {row.file: row for row in rows}, folder, out, before
 
@@ -156,7 +161,8 @@ EXPECTED = {
     "leaves": "error", "patches": "error", "right": "passed",
 }  # fmt: skip
 HELD = {
-    "reads": ("reading", "error"), "forks": ("processes", "error"), "kills": ("processes", "error"),
+    "reads": ("reading", "error"), "tells": ("reading", "error"),
+    "forks": ("processes", "error"), "kills": ("processes", "error"),
     "shouts": ("network", "error"), "writes": ("writing", "passed"), "fills": ("large files", ("error", "timed out")),
 }  # fmt: skip
 """Where this system holds a process to the rule."""
@@ -216,6 +222,15 @@ def test_nothing_outside_is_touched(room, harmed, listener):
     assert json.loads((folder / "right.ipynb").read_text(encoding="utf-8"))["nbformat"] == 4
     assert len(json.loads((out / "grades.json").read_text(encoding="utf-8"))) == len(rows)
     assert listener[1] == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not confine.enforced()["reading"], reason="this system does not hold a process to it")
+def test_no_secret_is_told(room):
+    """A file of whoever grades, in a message of the table that everybody gets."""
+    rows, _, out, _ = room
+    assert "FileNotFoundError" in rows["tells.ipynb"].exercises[NAME]["message"]
+    assert not any(PRIVATE in path.read_text(encoding="utf-8") for path in out.glob("grades.*"))
 
 
 @pytest.mark.slow
