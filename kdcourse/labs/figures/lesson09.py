@@ -62,14 +62,14 @@ def _describe_line(whose: str, seeds: ByPosition) -> str:
 def score_against_cost(panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]]) -> Picture:
     """A panel for each judge, a line for each way to learn: costs and mean scores, in nats per token."""
     with plt.rc_context(STYLE):
-        figure, row = plt.subplots(1, len(panels), figsize=(panels_width(len(panels), 4.6), 3.9), squeeze=False)
+        figure, row = plt.subplots(1, len(panels), figsize=(panels_width(len(panels), 4.6), 4.2), squeeze=False)
         for axes, (judge, lines) in zip(row[0], panels.items(), strict=True):
             for (name, (costs, scores)), (colour, marker, dashes) in zip(lines.items(), LINES, strict=False):
                 axes.plot(costs, scores, color=colour, marker=marker, linestyle=dashes, ms=5, label=name)
             axes.set(xlabel="CPU seconds")
             axes.set_title(judge, loc="left", fontsize=11)
         row[0][0].set(ylabel="nats per token")
-        row[0][-1].legend(frameon=False, fontsize=9)
+        figure.legend(*row[0][-1].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     said = "; ".join(
         f"{judge}: "
         + ", ".join(f"{name} from {scores[0]:.2f} to {scores[-1]:.2f}" for name, (_, scores) in lines.items())

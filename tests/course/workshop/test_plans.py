@@ -184,7 +184,7 @@ def test_a_plan_is_shown_and_written(tmp_path):
     page = tmp_path / "day.md"
     asked = ["plan", "half-day", "--start", "13:00", "--breaks", "14:30/20"]
     shown = CliRunner().invoke(cli.app, asked)
-    assert re.search(r"^13:00 +10 +Entry quiz$", shown.output, re.MULTILINE)
+    assert re.search(r"^13:00 +10 +Entry quiz, while the laptops get going$", shown.output, re.MULTILINE)
     assert re.search(r"^14:\d\d +20 +Break$", shown.output, re.MULTILINE)
     written = CliRunner().invoke(cli.app, [*asked, "--markdown", str(page)])
     assert (shown.exit_code, written.exit_code) == (0, 0)
