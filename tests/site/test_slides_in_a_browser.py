@@ -38,8 +38,11 @@ MEASURE = """() => {
       if (sizeOf(part) < CODE) say(`code of ${sizeOf(part)}`);
     for (const part of body.querySelectorAll("p, li, td, th, h1, h2, h3"))
       if (sizeOf(part) < PROSE) say(`prose of ${sizeOf(part)}`);
-    const lines = body.querySelectorAll(".codeline").length;
+    const lines = [...body.querySelectorAll(".codeline")].filter(line => line.textContent.trim()).length;
     if (lines > 12) say(`${lines} lines of code`);
+    for (const onward of body.querySelectorAll(".onward"))
+      if (onward.getBoundingClientRect().top < onward.previousElementSibling.getBoundingClientRect().bottom - 0.5)
+        say("a word covers code");
     for (const picture of body.querySelectorAll("img"))
       if (picture.naturalWidth === 0 || picture.getBoundingClientRect().width < 0.2 * edge.width) say("no picture");
     if (body.textContent.match(/\\$\\$|\\\\(frac|sum|log|text)\\b/) && !body.querySelector("pre")) say("raw TeX");
