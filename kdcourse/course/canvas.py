@@ -18,10 +18,10 @@ from collections.abc import Iterator, Sequence
 HEADING = re.compile(r"(#{1,6}) (.*)")
 ITEM = re.compile(r"([-*]|\d+\.) ")
 
-WIDTH, HEIGHT = 1140.0, 712.0
+WIDTH, HEIGHT = 1140.0, 728.0
 """What a slide has for its content."""
 CODE_LINE, PROSE_LINE = 28.5, 41.0
-CODE_COLUMNS, PROSE_COLUMNS = 84, 78
+CODE_COLUMNS, PROSE_COLUMNS = 84, 80
 FRAME = 18.0
 """Above and beneath code, together."""
 GAP = 14.0
@@ -77,25 +77,31 @@ def _prose_block_height(block: str, share: float) -> float:
         return FRAME + wrapped(lines[1:-1], share)
     if block.startswith("$$"):
         rows = block.split(r"\\")
-        return 28 + sum(74.0 if re.search(r"\\frac|\\sum|\\prod|\\int", row) else 48.0 for row in rows)
+        return 28 + sum(_formula_height(row) for row in rows)
     if block.startswith("|"):
         return _table_height([*lines[:1], *lines[2:]], share)
     if ITEM.match(block):
-        return sum(PROSE_LINE * len(_filled(" ".join(item.split()), share * 0.95)) + 8 for item in items_of(lines))
+        return sum(PROSE_LINE * len(_filled(" ".join(item.split()), share * 0.965)) + 8 for item in items_of(lines))
     return PROSE_LINE * len(_filled(" ".join(lines), share))
 
 
+def _formula_height(row: str) -> float:
+    if "\\frac" in row:
+        return 74.0
+    return 54.0 if re.search(r"\\sum|\\prod|\\int", row) else 48.0
+
+
 def _table_height(rows: Sequence[str], share: float) -> float:
-    """Short columns keep their width, the others share what is left, each row as high as its highest cell."""
+    """As browsers do it: each column has its longest word, and the more it would like, the more of what is left."""
     cells = [[cell.strip() for cell in row.strip("| ").split("|")] for row in rows]
-    natural = [max(len(_unmarked(cell)) for cell in column) for column in itertools.zip_longest(*cells, fillvalue="")]
-    room = PROSE_COLUMNS * share - 2.6 * len(natural) - 2
-    short = [width for width in natural if width <= room / len(natural)]
-    left = room - sum(short)
-    long = sum(natural) - sum(short)
-    widths = [width if sum(natural) <= room or width in short else left * width / long for width in natural]
+    columns = [list(map(_unmarked, column)) for column in itertools.zip_longest(*cells, fillvalue="")]
+    most = [max(map(len, column)) for column in columns]
+    least = [max(len(word) for cell in column for word in re.split(r" |(?<=-)", cell)) for column in columns]
+    room = PROSE_COLUMNS * share - 2.1 * len(columns)
+    given = min(1.0, max(0.0, room - sum(least)) / max(1, sum(most) - sum(least)))
+    widths = [low + given * (high - low) for low, high in zip(least, most, strict=True)]
     lines = [max(len(_filled_to(cell, int(width))) for cell, width in zip(row, widths, strict=False)) for row in cells]
-    return sum(PROSE_LINE * each + 13 for each in lines) + 12
+    return sum(PROSE_LINE * each + 11.5 for each in lines)
 
 
 def indent_of(line: str) -> int:

@@ -116,22 +116,8 @@ def _block(block: Block, slide: Slide, share: float = 1.0) -> Markup:
     return Markup("\n").join(_output(output, share) for output in merged(block.outputs))
 
 
-SHORT_CELL = re.compile(r"(?<=\| )[^|$\n]{1,15}(?= \|)")
-INTERVAL = re.compile(r"(?<=\| )[-+−\d][^|$\n]{1,22}(?= \|)")
-FEW_COLUMNS = 4
-
-
 def _markdown(source: str) -> Markup:
-    """The HTML; a short cell of a table, or an interval in a narrow one, is not broken."""
-    if source.startswith("|"):
-        source = SHORT_CELL.sub(_unbroken, source)
-        if source.partition("\n")[0].count("|") <= FEW_COLUMNS + 1:
-            source = INTERVAL.sub(_unbroken, source)
     return _safe(markdown_to_html(source, exclude_anchor_links=True))
-
-
-def _unbroken(text: re.Match[str]) -> str:
-    return text[0].replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _question(text: str) -> Markup:

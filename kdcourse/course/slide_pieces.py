@@ -21,7 +21,8 @@ from kdcourse.course.canvas import (
     parts_needed,
     prose_height,
 )
-from kdcourse.course.statements import MOST_LINES, Statement, statements_of
+from kdcourse.course.no_break import unbroken
+from kdcourse.course.statements import LEFT_ALONE, MOST_LINES, Statement, lines_said, statements_of
 
 PREDICTION, EXERCISE = "prediction", "exercise"
 ASKS = {PREDICTION, EXERCISE}
@@ -29,6 +30,8 @@ ASKS = {PREDICTION, EXERCISE}
 BEGINS = -1.0
 """The joint of a piece with which a slide begins in any case."""
 MID_SENTENCE = 1.2
+FEW_LINES = 3
+"""Code that begins a cell and has fewer says too little alone."""
 
 Kind = Literal["prose", "question", "code", "result"]
 
@@ -65,7 +68,8 @@ class Piece:
 
     @property
     def words(self) -> int:
-        return 8 if self.output and picture_of(self.output) else len(self.text.split())
+        """A picture is looked at for as long as thirty words are read."""
+        return 30 if self.output and picture_of(self.output) else len(self.text.split())
 
     @property
     def text(self) -> str:
@@ -114,20 +118,30 @@ def _pieces_of(cell: NotebookNode, before: Piece | None) -> Iterator[Piece]:
     if cell.cell_type == "markdown":
         yield from _prose(cell.id, cell.source, _after(before, 0.2))
     elif PREDICTION in cell.metadata.get("tags", []) and cell.get("outputs"):
-        yield Piece("question", cell.id, text_of(cell.outputs[0]), joint=_after(before, 0.3))
+        yield Piece("question", cell.id, unbroken(text_of(cell.outputs[0])), joint=_after(before, 0.3))
     elif cell.cell_type == "code":
         tells = bool(cell.get("outputs"))
         joint = _after(before, 0.3)
-        tear = 0.4 if cell.source.count("\n") < MOST_LINES else 0.0
-        for number, statement in enumerate(statements_of(cell.source)):
-            yield _code(cell, statement, joint if number == 0 else statement.joint + tear, tells)
-        for number, output in enumerate(cell.get("outputs", [])):
-            joint = 0.3 if number else 0.6
+        tear = 0.4 if lines_said(cell.source) <= MOST_LINES else 0.0
+        statements = statements_of(cell.source)
+        for number, statement in enumerate(statements):
+            alone = LEFT_ALONE if number == 1 and lines_said(statements[0].source) < FEW_LINES else 0.0
+            yield _code(cell, statement, statement.joint + tear + alone if number else joint, tells)
+        outputs = cell.get("outputs", [])
+        for number, output in enumerate(outputs):
+            joint = _between(outputs[number - 1], output) if number else 0.6
             if "text/markdown" in output.get("data", {}):
                 yield from _prose(f"{cell.id}-{number}", text_of(output), joint, tells=True)
             else:
                 for part in _parts_of_picture(output):
                     yield Piece("result", cell.id, output=part, joint=joint, tells=True)
+
+
+def _between(before: NotebookNode, output: NotebookNode) -> float:
+    """What it costs to tear an output from the one before, of the same cell."""
+    if text_of(before).rstrip().endswith(":"):
+        return MID_SENTENCE
+    return 0.7 if _is_printed(before) and _is_printed(output) else 0.3
 
 
 def _code(cell: NotebookNode, statement: Statement, joint: float, tells: bool) -> Piece:
@@ -159,10 +173,10 @@ def _prose(cell: str, source: str, joint: float, *, tells: bool = False) -> Iter
     """
     text = FOLD.sub(lambda found: f"\n\n**{found[1]}**\n\n" if found[1] else "\n\n", source)
     before = ""
-    for block in blocks_of_prose(text):
+    for block in map(unbroken, blocks_of_prose(text)):
         if before:
             goes_on = is_unfinished(before) or (before.endswith("$$") and block[:1].islower())
-            joint = MID_SENTENCE if goes_on else 0.15
+            joint = MID_SENTENCE if goes_on else 0.5 if block.startswith("$$") else 0.15
         for piece in _parts(cell, block, joint):
             yield dataclasses.replace(piece, tells=tells)
         before = block
@@ -171,9 +185,9 @@ def _prose(cell: str, source: str, joint: float, *, tells: bool = False) -> Iter
 def _parts(cell: str, block: str, joint: float) -> list[Piece]:
     lines = block.splitlines()
     if block.startswith("|"):
-        return _parts_of(cell, ["\n".join(lines[:3]), *lines[3:]], joint, 0.9, "\n".join(lines[:2]) + "\n")
+        return _parts_of(cell, ["\n".join(lines[:3]), *lines[3:]], joint, 2.0, "\n".join(lines[:2]) + "\n")
     if ITEM.match(block):
-        return _parts_of(cell, list(items_of(lines)), joint, 0.4)
+        return _parts_of(cell, list(items_of(lines)), joint, 0.7)
     if block.startswith(ALIGNED) and prose_height(block) > HEIGHT / 2:
         return _parts_of(cell, list(_short_derivations(block)), joint, -0.2)
     if HEADING.match(block):
@@ -246,14 +260,20 @@ def is_prose(output: NotebookNode) -> bool:
 
 
 def lines_of(output: NotebookNode) -> list[str]:
-    """What is printed, with the gaps of a table that is too wide closed to two spaces."""
+    """What is printed, with the gaps of a table that is too wide closed to two spaces, or to one."""
     lines = text_of(output).strip("\n").splitlines() or [""]
-    if max(map(len, lines)) <= CODE_COLUMNS:
-        return lines
+    for gap in (2, 1):
+        if max(map(len, lines)) > CODE_COLUMNS:
+            lines = _with_gaps(lines, gap)
+    return lines
+
+
+def _with_gaps(lines: list[str], most: int) -> list[str]:
+    """Lines without the columns that are empty in all of them, where more than these stand next to each other."""
     width = max(map(len, lines))
     padded = [line.ljust(width) for line in lines]
     empty = "".join(" " if all(line[at] == " " for line in padded) else "x" for at in range(width))
-    kept = [at for at in range(width) if empty[max(0, at - 2) : at + 1] != "   "]
+    kept = [at for at in range(width) if empty[max(0, at - most) : at + 1] != " " * (most + 1)]
     return ["".join(line[at] for at in kept).rstrip() for line in padded]
 
 

@@ -43,11 +43,11 @@ from kdcourse.course.slide_pieces import (
     pieces_of,
     text_of,
 )
-from kdcourse.course.statements import MOST_LINES
+from kdcourse.course.statements import MOST_LINES, lines_said
 
 FEW_WORDS = 25
-SECTION = 2
-"""The level of a heading that begins a section, and so a slide."""
+TITLE, SECTION = 1, 2
+"""The level of a lesson's heading, and of one that begins a section, and so a slide."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Slide:
 
     @property
     def code_lines(self) -> int:
-        return sum(block.source.count("\n") + 1 for block in self.blocks if block.kind == "code")
+        return sum(lines_said(block.source) for block in self.blocks if block.kind == "code")
 
     @property
     def has_room(self) -> bool:
@@ -148,7 +148,7 @@ def _cheapest(section: str, pieces: Sequence[Piece]) -> list[Slide]:
 
 def _cost(slide: Slide) -> float:
     first, least, most = slide.pieces[0], slide.height(smallest=True), slide.height(smallest=False)
-    few = 1.2 if slide.words < FEW_WORDS else 0.3 if slide.words < 2 * FEW_WORDS else 0.0
+    few = 1.2 if slide.words < FEW_WORDS else 0.3 if slide.words < 2 * FEW_WORDS and first.level != TITLE else 0.0
     empty = max(0.0, 1 - most / HEIGHT) ** 2
     small_picture = max(0.0, most - HEIGHT) / max(most - least, 1.0)
     too_high = 10 * max(0.0, least / HEIGHT - 1)

@@ -12,7 +12,8 @@ from kdcourse.course import canvas, decks, slides, statements
 from kdcourse.course.editions import _shown_on_slides
 from kdcourse.course.exercises import all_exercises
 from kdcourse.course.lessons import all_lessons, find_lessons
-from kdcourse.course.slide_pieces import lines_of
+from kdcourse.course.no_break import unbroken
+from kdcourse.course.slide_pieces import lines_of, picture_of
 from kdcourse.course.speaker_notes import Lecture
 
 
@@ -77,7 +78,7 @@ def said(output):
 def words(text):
     """Without the signs that begin and end a table, a derivation or a title."""
     text = re.sub(r"\\(begin|end)\{aligned\}|\\\\(?=\n)|\$\$|\*\*", " ", text)
-    return re.sub(r"\s", "", text)
+    return re.sub(r"\s", "", text).replace("\N{NON-BREAKING HYPHEN}", "-")
 
 
 def test_a_slide_is_not_overfull(deck):
@@ -99,6 +100,27 @@ def test_code_is_torn_between_statements(deck):
 def test_no_slide_is_a_heading_alone(deck):
     """A click for four words; the title of a table at the foot of the slide before."""
     assert not [slide.pieces[-1].source for slide in deck if slide.pieces[-1].leads]
+
+
+WIDER = {"no-threes-figure", "train-tokenizer", "two-students", "calibration", "verdicts", "course", "misread"}
+"""Cells whose figures are wider than a slide: in a notebook they are read from near, and one column would be too high.
+
+On a slide their words are smaller than in all other figures, down to three quarters of the size in the notebook.
+"""
+
+
+def test_no_other_figure_is_wider_than_a_slide(cells):
+    """A figure whose words a back row cannot read."""
+    pictures = [(cell.id, picture_of(output)) for cell in cells for output in cell.get("outputs", [])]
+    widths = {name: canvas.size_of(png)[0] * canvas.LEAST_ZOOM for name, png in pictures if png}
+    assert {name for name, width in widths.items() if width > canvas.WIDTH - canvas.GAP} <= WIDER
+    assert max(widths.values(), default=0) * 3 / 4 < canvas.WIDTH
+
+
+def test_no_result_announces_the_next_slide(deck):
+    """ "A student that is near:", and nothing beneath it."""
+    results = [slide.pieces[-1].text for slide in deck if slide.pieces[-1].kind == "result"]
+    assert not [text for text in results if text.rstrip().endswith(":")]
 
 
 def test_few_slides_say_little(deck):
@@ -137,6 +159,20 @@ def test_a_comment_stays_with_its_code():
     ]
     assert pieces == ["a = 1", "# about b\nb = 2", "\n# about f\n@g\ndef f():\n    c = 3", "    # about d\n    d = 4"]
     assert ast.unparse(ast.parse("\n".join(pieces)))
+
+
+def test_a_head_is_not_left_alone():
+    """`def f():` and what f is for, without what it does; a last `return` on a slide of its own."""
+    source = 'def f():\n    """What it is for."""\n    a = 1\n    b = 2\n    c = 3\n    d = 4\n    return a'
+    joints = {piece.source.strip(): piece.joint for piece in statements.statements_of(source)}
+    assert min(joints["a = 1"], joints["b = 2"], joints["return a"]) > max(joints["c = 3"], joints["d = 4"])
+
+
+def test_empty_lines_are_no_lines_of_code():
+    """Eleven lines of code on two slides, as three empty ones stand between them."""
+    cell = new_code_cell("\n\n".join("a = 1\nb = 2\nc = 3" for _ in range(4)), id="apart")
+    (slide,) = slides.cut([new_markdown_cell("Set them."), cell])
+    assert slide.code_lines == 12
 
 
 def test_code_that_goes_on_says_so_and_where():
@@ -185,6 +221,32 @@ def test_a_long_table_keeps_its_head():
         assert "| number | square |\n|---|---|\n|" in slide.blocks[-1].source
 
 
+def test_a_table_of_few_rows_is_whole():
+    """Three rows here, and three on the next slide, to spare a slide."""
+    prose = "A sentence of some length. " * 28
+    rows = "\n".join(f"| {number} | {number**2} |" for number in range(6))
+    text = f"## 1 · Squares\n\n{prose}\n\n| number | square |\n|---|---|\n{rows}\n\n{prose}"
+    held = [slide for slide in slides.cut([new_markdown_cell(text)]) if "| 1 |" in slide.blocks[-1].source]
+    assert "| 0 | 0 |" in held[0].blocks[-1].source
+    assert "| 5 | 25 |" in held[0].blocks[-1].source
+
+
+@pytest.mark.parametrize(
+    ("block", "words"),
+    [
+        ("at T = 1 and at T = 4.", ["at", "T = 1", "and", "at", "T = 4."]),
+        ("what 0 · log 0 is", ["what", "0 · log", "0", "is"]),
+        ("| mean over | `one cell` | |", ["|", "mean over", "|", "`one cell`", "|", "|"]),
+        ("## 1 · One", ["##", "1", "·", "One"]),
+        ("of $a + b$", ["of", "$a", "+", "b$"]),
+        ("```\na = 1\n```", ["```\na", "=", "1\n```"]),
+    ],
+)  # fmt: skip
+def test_a_short_expression_stays_in_one_line(block, words):
+    """ "T" at the end of a line, and "= 4" on the next; a formula or code with signs that it does not know."""
+    assert [word.replace("\N{NO-BREAK SPACE}", " ") for word in unbroken(block).split(" ")] == words
+
+
 def test_a_printed_table_that_is_too_wide_loses_only_its_gaps():
     """Numbers that stand under the wrong heading."""
     text = f"{'name':30}{'value':>20}{'error':>50}\n{'one':30}{'1':>20}{'2':>50}"
@@ -192,6 +254,12 @@ def test_a_printed_table_that_is_too_wide_loses_only_its_gaps():
     assert (first.split(), second.split()) == (["name", "value", "error"], ["one", "1", "2"])
     assert len(first) <= 84
     assert first.index("error") + 4 == second.index("2")
+
+
+def test_a_printed_table_may_need_all_its_gaps():
+    """A last column that stands beneath the first, in five of ten rows."""
+    wide = "".join(f"{'x' * 8:12}" for _ in range(9))
+    assert lines_of(new_output("stream", name="stdout", text=wide)) == [" ".join(["x" * 8] * 9)]
 
 
 def test_the_speaker_is_told_what_people_say(cells, deck):
