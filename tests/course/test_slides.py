@@ -102,11 +102,8 @@ def test_no_slide_is_a_heading_alone(deck):
     assert not [slide.pieces[-1].source for slide in deck if slide.pieces[-1].leads]
 
 
-WIDER = {"no-threes-figure", "train-tokenizer", "two-students", "calibration", "verdicts", "course", "misread"}
-"""Cells whose figures are wider than a slide: in a notebook they are read from near, and one column would be too high.
-
-On a slide their words are smaller than in all other figures, down to three quarters of the size in the notebook.
-"""
+WIDER = {"no-threes-figure", "train-tokenizer"}
+"""Cells whose figures are a little wider than a slide: digits in a row, and a sentence in a line."""
 
 
 def test_no_other_figure_is_wider_than_a_slide(cells):
@@ -114,7 +111,7 @@ def test_no_other_figure_is_wider_than_a_slide(cells):
     pictures = [(cell.id, picture_of(output)) for cell in cells for output in cell.get("outputs", [])]
     widths = {name: canvas.size_of(png)[0] * canvas.LEAST_ZOOM for name, png in pictures if png}
     assert {name for name, width in widths.items() if width > canvas.WIDTH - canvas.GAP} <= WIDER
-    assert max(widths.values(), default=0) * 3 / 4 < canvas.WIDTH
+    assert max(widths.values(), default=0) * 0.9 < canvas.WIDTH
 
 
 def test_no_result_announces_the_next_slide(deck):
