@@ -35,10 +35,13 @@ from kdcourse.course import (
     text,
     working_copy,
 )
+from kdcourse.course.bundle import making
 from kdcourse.course.exercises.progress import FILE_VARIABLE, progress_file
 from kdcourse.course.lessons import FOLDER_VARIABLE, Lesson
+from kdcourse.course.misuse import MisuseError
 from kdcourse.course.outcome import Outcome, Record, write_executed
 from kdcourse.course.parameters import ParameterError, parameters_of, require_fitting
+from kdcourse.course.rehearsal import rehearse
 from kdcourse.labs import assets
 
 HOSTILE = {
@@ -59,6 +62,10 @@ OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud80
 
 def call(*arguments):
     return CliRunner().invoke(cli.app, list(arguments))
+
+
+def refuse(*_, **__):
+    raise MisuseError("A class of forty takes minutes.")
 
 
 def words_of(parameter, hostile):
@@ -84,6 +91,8 @@ def harmless(monkeypatch, tmp_path):
     monkeypatch.setattr(working_copy, "start", lambda *_, **__: working_copy.Copied())
     monkeypatch.setattr(jupyterlab, "open_lab", lambda *_, **__: 0)
     monkeypatch.setattr(assets, "fetch", lambda *_, **__: tmp_path)
+    monkeypatch.setattr(making, "make_bundle", lambda *_, **__: "0" * 64)
+    monkeypatch.setattr(rehearse, "rehearse", refuse)
 
 
 @pytest.mark.slow
