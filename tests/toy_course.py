@@ -33,7 +33,7 @@ def write_lesson(folder, name, text="Read."):
     return path
 
 
-def play(source, executed, parameters, *, cell_seconds, on_cell):
+def play(source, executed, parameters, *, folder, cell_seconds, on_cell):
     """What `execute` does of a lesson that goes well, without a kernel."""
     notebook = nbformat.read(source, as_version=4)
     for place, cell in enumerate([cell for cell in notebook.cells if cell.cell_type == "code"], 1):
