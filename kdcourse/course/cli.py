@@ -222,8 +222,8 @@ def lab(context: typer.Context, folder: Folder = Path(COPY)) -> None:
     Assets that are missing are fetched, if there is a network. What follows `--` is for JupyterLab.
     """
     from kdcourse.course.jupyterlab import open_lab
+    from kdcourse.course.lessons import is_copy
     from kdcourse.course.terminal import say
-    from kdcourse.course.working_copy import is_copy
     from kdcourse.labs import assets
 
     options = list(context.args)
@@ -540,6 +540,7 @@ def bundle(
     try:
         if serve:
             serve_bundle(serve, host, port, say)
+            return
         digest = make_bundle(out, wheels, site, say)
     except BundleError as error:
         _end(FAILED, str(error))

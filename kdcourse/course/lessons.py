@@ -238,8 +238,12 @@ def all_lessons() -> list[Lesson]:
 def source_lessons() -> list[Lesson]:
     """Every lesson of `notebooks_folder`, or of the course where that is a working copy, which has no solutions."""
     folder = notebooks_folder()
-    is_copy = (folder.parent / COPY_RECORD).is_file()
-    return course_lessons() if is_copy else lessons_in(folder)
+    return course_lessons() if is_copy(folder.parent) else lessons_in(folder)
+
+
+def is_copy(folder: Path) -> bool:
+    """Whether `kdcourse start` has made this folder."""
+    return (folder / COPY_RECORD).is_file()
 
 
 def find_lessons(wanted: Sequence[str], among: Sequence[Lesson] | None = None) -> list[Lesson]:

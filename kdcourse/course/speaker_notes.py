@@ -63,16 +63,14 @@ class Lecture:
         if not slide.continues:
             return []
         cell = slide.pieces[-1].cell
-        here = [
-            place
-            for place, each in enumerate(slides, start=1)
-            if any(p.cell == cell and p.kind == "code" for p in each.pieces)
-        ]
-        result = [
-            place
-            for place, each in enumerate(slides, start=1)
-            if any(p.cell == cell and p.kind == "result" for p in each.pieces)
-        ]
+        here, result = (
+            [
+                place
+                for place, each in enumerate(slides, start=1)
+                if any(piece.cell == cell and piece.kind == kind for piece in each.pieces)
+            ]
+            for kind in ("code", "result")
+        )
         shown = f"; its result is on slide {result[0]}" if result and result[0] != number else ""
         return [f"This cell's code goes on to slide {here[-1]}{shown}."]
 

@@ -25,7 +25,7 @@ from nbformat.v4 import new_markdown_cell
 
 from kdcourse import __version__
 from kdcourse.course.editions import ANSWERS, colab, has_tag, learner, without_outputs
-from kdcourse.course.lessons import COPY, COPY_RECORD, Lesson, LessonError, course_lessons, require_apart
+from kdcourse.course.lessons import COPY, COPY_RECORD, Lesson, LessonError, course_lessons, is_copy, require_apart
 from kdcourse.files import set_aside, write_whole, written_whole
 from kdcourse.hashing import hash_text
 
@@ -112,11 +112,6 @@ def reset(lesson: Lesson, folder: Path = Path(COPY)) -> Path | None:
         kept = _write(fresh, path, keep=True)
         replace(record, lessons={**record.lessons, lesson.name: _sources(fresh)}).write(folder)
     return kept
-
-
-def is_copy(folder: Path) -> bool:
-    """Whether `start` has made this folder."""
-    return (folder / RECORD).is_file()
 
 
 def notebooks_of(folder: Path) -> Path:

@@ -11,7 +11,7 @@ import tarfile
 import textwrap
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,21 +82,12 @@ def download(package: Package, folder: Path) -> Path:
     requirement = folder / "requirement.txt"
     requirement.write_text(f"{package.name}=={package.version} --hash=sha256:{package.sha256}\n", encoding="utf-8")
     kind = "--only-binary" if package.is_wheel else "--no-binary"
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", kind, package.name]
+    command = ["download", "--no-deps", kind, package.name]
     command += ["--no-build-isolation", "--use-pep517"]
     command += ["--disable-pip-version-check", "--retries", "2", "--resume-retries", "5"]
     command += ["--dest", str(folder), "--require-hashes", "--requirement", str(requirement)]
     try:
-        done = subprocess.run(  # noqa: S603  (our own interpreter, arguments from assets.toml)
-            command,
-            env=_without_builds(folder / "no_backend"),
-            stdout=None if sys.stdout.isatty() else subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-            errors="replace",
-            timeout=DOWNLOAD_SECONDS,
-            check=False,
-        )
+        done = run_pip(command, seconds=DOWNLOAD_SECONDS, env=_without_builds(folder / "no_backend"))
     except subprocess.TimeoutExpired:
         raise AssetError(f"Downloading {package.file} took longer than {DOWNLOAD_SECONDS} s; try again.") from None
     if done.returncode != 0:
@@ -105,6 +96,26 @@ def download(package: Package, folder: Path) -> Path:
     if not holds(archive, package.sha256):
         raise AssetError(WRONG_HASH.format(file=package.file))
     return archive
+
+
+def run_pip(
+    arguments: Sequence[str], *, seconds: float, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run this environment's pip; what it shows goes to a terminal, if there is one, and its errors come back.
+
+    Raises:
+        subprocess.TimeoutExpired: it took longer.
+    """
+    return subprocess.run(  # noqa: S603  (our own interpreter; names are those of assets.toml or of what is installed)
+        [sys.executable, "-m", "pip", *arguments],
+        env=env,
+        stdout=None if sys.stdout.isatty() else subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+        timeout=seconds,
+        check=False,
+    )
 
 
 def _without_builds(folder: Path) -> dict[str, str]:

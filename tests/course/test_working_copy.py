@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from typer.testing import CliRunner
 
-from kdcourse.course import cli, jupyterlab, lessons, working_copy
+from kdcourse.course import cli, jupyterlab, lessons
 from kdcourse.course.lessons import Lesson, LessonError, all_lessons, course_lessons
 from kdcourse.course.working_copy import RECORD, merged, reset, start
 from kdcourse.hashing import hash_text
@@ -274,7 +274,7 @@ def test_the_record_is_readable(course, folder):
     record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
     assert record["edition"] == "learner"
     assert set(record["lessons"]) == {"01_first", "02_second"}
-    assert working_copy.is_copy(folder)
+    assert lessons.is_copy(folder)
 
 
 def call(*arguments):
@@ -318,7 +318,7 @@ def test_lab_makes_a_copy_and_hands_on_what_is_jupyterlabs(course, tmp_path, mon
     monkeypatch.setattr(assets, "fetch", lambda *_, **__: None)
     assert call(*words).exit_code == 0
     assert opened == [(Path(folder_name), options)]
-    assert working_copy.is_copy(tmp_path / folder_name)
+    assert lessons.is_copy(tmp_path / folder_name)
 
 
 def test_lab_opens_without_a_network(course, tmp_path, monkeypatch):

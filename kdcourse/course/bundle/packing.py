@@ -7,6 +7,7 @@ directory.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import struct
@@ -91,14 +92,18 @@ def opened(folder: Path) -> tuple[dict[str, Any], str]:
 
 
 def _stored(files: Mapping[str, Path], archive: Path) -> Iterator[dict[str, Any]]:
-    """Write the archive; for each member its name, its first byte, its length and its SHA-256."""
+    """Write the archive; for each member its name, its first byte, its length and the SHA-256 of what was written."""
+    digests = {}
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as opened:
         for name, path in sorted(files.items()):
             member = zipfile.ZipInfo(name, DATE)
             member.external_attr = 0o644 << 16
+            digest = hashlib.sha256()
             with path.open("rb") as source, opened.open(member, "w", force_zip64=True) as target:
                 while block := source.read(PIECE):
                     target.write(block)
+                    digest.update(block)
+            digests[name] = digest.hexdigest()
         members = opened.infolist()
     with archive.open("rb") as file:
         for member in members:
@@ -106,7 +111,7 @@ def _stored(files: Mapping[str, Path], archive: Path) -> Iterator[dict[str, Any]
                 "name": member.filename,
                 "at": _first_byte(file, member),
                 "bytes": member.file_size,
-                "sha256": hash_file(files[member.filename]),
+                "sha256": digests[member.filename],
             }
 
 

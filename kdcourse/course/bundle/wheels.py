@@ -19,6 +19,7 @@ from packaging.version import Version
 from kdcourse.course.bundle.packing import BundleError
 from kdcourse.course.doctor import ROOT, is_clone
 from kdcourse.course.misuse import MisuseError
+from kdcourse.labs.archives import run_pip
 
 COURSE = "kdcourse[course]"
 DOWNLOAD_SECONDS = 3600
@@ -115,15 +116,7 @@ def _build_own(folder: Path) -> None:
 
 def _pip(*arguments: str) -> None:
     try:
-        done = subprocess.run(  # noqa: S603  (our own interpreter; names and versions are those of installed packages)
-            [sys.executable, "-m", "pip", *arguments],
-            stdout=None if sys.stdout.isatty() else subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-            errors="replace",
-            timeout=DOWNLOAD_SECONDS,
-            check=False,
-        )
+        done = run_pip(arguments, seconds=DOWNLOAD_SECONDS)
     except subprocess.TimeoutExpired:
         raise BundleError(f"pip took longer than {DOWNLOAD_SECONDS} s; run the command again, it goes on.") from None
     if done.returncode:
