@@ -11,7 +11,7 @@ IMAGES = np.eye(4).reshape(2, 2, 4)
 def test_a_misread_picture_says_what_it_was_and_what_it_was_taken_for():
     """The two digits exchanged; a picture under the name of its neighbour."""
     picture = figures.misread_pictures(IMAGES, [3, 9], [8, 4])
-    assert [axes.get_title() for axes in picture.figure.axes] == ["3, taken for 8", "9, taken for 4"]
+    assert [axes.get_title() for axes in picture.figure.axes] == ["3,\ntaken for 8", "9,\ntaken for 4"]
     assert np.array_equal(picture.figure.axes[1].images[0].get_array(), IMAGES[1])
     assert "3 taken for 8; 9 taken for 4" in picture.alt
 
