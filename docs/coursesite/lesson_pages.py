@@ -19,7 +19,7 @@ from nbformat.v4 import new_markdown_cell, new_output
 
 from coursesite.turns import Turn
 from kdcourse.course.claims import METADATA_KEY
-from kdcourse.course.lessons import Lesson
+from kdcourse.course.lessons import Lesson, for_readers
 
 FORM = "kdcourse-predict"
 REVEAL = "kdcourse-reveal"
@@ -78,6 +78,7 @@ class LessonPage:
         if fold := _fold_of(cell):
             cell.metadata["tags"] = [*cell.metadata.get("tags", []), fold[0]]
             cell.metadata["mystnb"] = {"code_prompt_show": fold[1], "code_prompt_hide": fold[1]}
+        cell.source = for_readers(cell.source)
         cell.outputs = list(self._outputs(cell))
         yield cell
         yield from self._turns_after(cell)

@@ -34,6 +34,7 @@ FORMAT = (4, 5)
 """The notebook format from which on each cell has an id."""
 
 EXERCISE = re.compile(r"^### Exercise (\S+) · (.+)\n+(?:★+☆* · (\d+) minutes)?", re.MULTILINE)
+TO_TOOLS = re.compile(r" *# (?:fmt: skip|noqa\b.*)$", re.MULTILINE)
 MINUTES = re.compile(r"\*\*(\d+) minutes\*\*")
 
 
@@ -161,6 +162,11 @@ def in_a_line(error: Exception) -> str:
 def source_of(cell: dict[str, Any]) -> str:
     """A cell's text; a notebook file holds it whole or line by line."""
     return "".join(cell["source"])
+
+
+def for_readers(code: str) -> str:
+    """The code without the comments that only a formatter or a linter obeys."""
+    return TO_TOOLS.sub("", code)
 
 
 def path_in(variable: str) -> Path | None:

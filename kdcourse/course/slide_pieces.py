@@ -21,6 +21,7 @@ from kdcourse.course.canvas import (
     parts_needed,
     prose_height,
 )
+from kdcourse.course.lessons import for_readers
 from kdcourse.course.no_break import unbroken
 from kdcourse.course.statements import LEFT_ALONE, MOST_LINES, Statement, lines_said, statements_of
 
@@ -122,8 +123,9 @@ def _pieces_of(cell: NotebookNode, before: Piece | None) -> Iterator[Piece]:
     elif cell.cell_type == "code":
         tells = bool(cell.get("outputs"))
         joint = _after(before, 0.3)
-        tear = 0.4 if lines_said(cell.source) <= MOST_LINES else 0.0
-        statements = statements_of(cell.source)
+        code = for_readers(cell.source)
+        tear = 0.4 if lines_said(code) <= MOST_LINES else 0.0
+        statements = statements_of(code)
         for number, statement in enumerate(statements):
             alone = LEFT_ALONE if number == 1 and lines_said(statements[0].source) < FEW_LINES else 0.0
             yield _code(cell, statement, statement.joint + tear + alone if number else joint, tells)

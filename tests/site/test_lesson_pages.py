@@ -53,6 +53,13 @@ def test_lessons_in_prose_are_linked_and_those_in_code_are_not(lesson):
     assert got.endswith("Lesson [02 · Logs](02_two.ipynb) is next.")
 
 
+def test_what_only_a_linter_reads_is_not_on_the_page(lesson):
+    """A reader who wonders what `fmt: skip` does for distillation; a comment for people that goes with it."""
+    code = "run(  # noqa: S603  (our own)\n    1, 2,\n)  # fmt: skip\nx = 1  # one"
+    notebook, _ = page_of(lesson, new_code_cell(code, id="code"))
+    assert next(cell.source for cell in notebook.cells if cell.id == "code") == "run(\n    1, 2,\n)\nx = 1  # one"
+
+
 def test_a_claim_is_a_badge_with_its_tolerance(lesson):
     """A number without how far it may be off; one that broke and looks as if it held."""
     outputs = [
