@@ -46,9 +46,18 @@ lab: setup ## Open JupyterLab on a copy of the lessons that is yours: kd-course/
 
 test: test-quick ## Check everything: style, types, tests, and every notebook through papermill and nbval
 	$(RUN) pytest -n 2 --dist loadfile -m slow --junitxml build/slow_tests.xml
+	$(MAKE) --jobs 2 executed compared
+
+# Side by side, so each keeps to one thread: kernels that fight for cores wait for each other.
+.PHONY: executed compared
+executed compared: export OMP_NUM_THREADS := 1
+
+executed:
 	$(RUN) kdcourse run --out build/executed --cell-seconds $(CELL_SECONDS)
 	$(RUN) kdcourse list --not-compared
-	$(RUN) pytest -n 2 --dist loadfile -p no:cacheprovider -c tests/nbval.ini --rootdir . --nbval --nbval-current-env \
+
+compared:
+	$(RUN) pytest -p no:cacheprovider -c tests/nbval.ini --rootdir . --nbval --nbval-current-env \
 		--nbval-cell-timeout 900 --nbval-sanitize-with tests/nbval_sanitize.cfg --junitxml build/nbval.xml notebooks
 
 test-quick: $(VENV)/.test-ready assets ## Check everything but the notebooks
@@ -62,7 +71,7 @@ test-deep: $(VENV)/.test-ready assets ## Try fifty thousand random cases, every 
 	KDCOURSE_DEEP=1 $(RUN) pytest -n 2 --dist loadfile tests/test_properties.py tests/notebooks/test_twice.py \
 		tests/course/test_run.py tests/course/test_editions.py tests/attacks/test_attacks_on_files.py tests/ports \
 		tests/census/test_census.py tests/attacks/test_attacks_on_the_cache.py tests/course/test_diagnose_search.py \
-		tests/course/test_diagnose_catalogue.py \
+		tests/course/test_diagnose_catalogue.py tests/course/test_diagnose.py \
 		tests/course/exercises/test_hostile.py tests/course/exercises/test_search.py \
 		tests/course/exercises/test_pairs.py tests/course/exercises/test_diagnosis.py \
 		tests/course/bundle/test_bundle_made.py

@@ -42,6 +42,7 @@ from kdcourse.course.misuse import MisuseError
 from kdcourse.course.outcome import Outcome, Record, write_executed
 from kdcourse.course.parameters import ParameterError, parameters_of, require_fitting
 from kdcourse.course.rehearsal import rehearse
+from kdcourse.course.workshop import guide
 from kdcourse.labs import assets
 
 HOSTILE = {
@@ -93,6 +94,7 @@ def harmless(monkeypatch, tmp_path):
     monkeypatch.setattr(assets, "fetch", lambda *_, **__: tmp_path)
     monkeypatch.setattr(making, "make_bundle", lambda *_, **__: "0" * 64)
     monkeypatch.setattr(rehearse, "rehearse", refuse)
+    monkeypatch.setattr(guide, "write_guide", lambda *_, **__: {})
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -262,6 +263,7 @@ def test_two_mistakes_are_both_named():
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(not os.environ.get("KDCOURSE_DEEP"), reason="a minute; make test-deep")
 def test_any_two_mistakes_are_both_named():
     """A mistake that hides another one: all pairs."""
     assert len(PAIRS) > 200
