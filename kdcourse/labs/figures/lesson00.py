@@ -27,12 +27,13 @@ Square = Mapping[str, Sequence[Scores]]
 """For each of two ways of answering, the accuracies in each place."""
 
 
-def two_by_two(squares: Mapping[str, Square], places: Sequence[str]) -> Picture:
+def two_by_two(squares: Mapping[str, Square], places: Sequence[str], *, seeds: bool = True) -> Picture:
     """Two ways of answering on two sets of sentences: the mean of each as a mark, every seed as a dot.
 
     Args:
         squares: one for each panel, by what the panel is called; all on one scale.
         places: the sets of sentences, in words.
+        seeds: whether the dots are drawn.
     """
     with plt.rc_context(STYLE):
         figure, panels = plt.subplots(
@@ -40,7 +41,7 @@ def two_by_two(squares: Mapping[str, Square], places: Sequence[str]) -> Picture:
         )
         for axes, (title, square) in zip(panels[0], squares.items(), strict=True):
             for (name, series), style in zip(square.items(), WAYS, strict=True):
-                _draw_way(axes, name, series, **style)
+                _draw_way(axes, name, series, seeds, **style)
             axes.set_xticks(range(len(places)), list(places))
             axes.set(title=title, xlim=(-0.3, len(places) - 0.6))
             axes.grid(axis="x", visible=False)
@@ -54,10 +55,10 @@ WAYS: Sequence[Mapping[str, Any]] = (
 )
 
 
-def _draw_way(axes: Axes, name: str, series: Sequence[Scores], **style: Any) -> None:
+def _draw_way(axes: Axes, name: str, series: Sequence[Scores], seeds: bool, **style: Any) -> None:
     means = [100 * mean(scores) for scores in series]
     axes.plot(means, markersize=9, linewidth=2, **style)
-    for place, scores in enumerate(series):
+    for place, scores in enumerate(series if seeds else []):
         beside = [place - 0.06] * len(scores)
         axes.plot(beside, [100 * score for score in scores], ".", color=style["color"], alpha=0.6)
     end = (len(means) - 1, means[-1])

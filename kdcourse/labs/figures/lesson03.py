@@ -255,5 +255,5 @@ def _describe_table(table: Sequence[Sequence[float]]) -> str:
     )
     return (
         f"{min(diagonal):.0f} to {max(diagonal):.0f} on the diagonal, and the largest elsewhere is "
-        f"{100 * table[true][other]:.0f}, for class {other} where the digit is a {true}"
+        f"{100 * table[true][other]:.0f}, for class {other} where the true digit is {true}"
     )

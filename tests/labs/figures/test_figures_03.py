@@ -66,7 +66,7 @@ def test_the_heat_maps_say_the_largest_confusion():
     assert len(figures.answers_by_class(tables).figure.axes) == len(tables)
     text = figures.answers_by_class(tables).alt
     assert (
-        "T = 1: 90 to 98 on the diagonal, and the largest elsewhere is 10, for class 1 where the digit is a 0" in text
+        "T = 1: 90 to 98 on the diagonal, and the largest elsewhere is 10, for class 1 where the true digit is 0" in text
     )
 
 
