@@ -392,7 +392,8 @@ def diagnose(
 
     The loss is called with random logits: which divergence is it, divided by what, is T² there, which end of the weight
     is the labels, how is it shifted and masked, is the gradient right? Roles of arguments are student, teacher, labels,
-    mask, temperature, weight, hard_weight, soft_weight and beta. Exits with 1 if a promise is broken.
+    mask, temperature, weight, hard_weight, soft_weight, beta, classes and vocabulary. Exits with 1 if a promise is
+    broken.
     """
     from kdcourse.course.terminal import MARKS, busy, say, table
 

@@ -9,7 +9,7 @@ which rows have labels, their order, the student's first weights, the teacher (t
 arms of one seed share what they can, so they are compared pair by pair. Each arm tries the same number of settings
 (`RATES`, its three `KNOBS`, and five moments to stop) with other seeds, and validation rows choose.
 
-    python -m kdcourse.labs.lab12    # all arms, some ten minutes of one core; goes on where it was stopped
+    python -m kdcourse.labs.lab12 --out build/lab12.json    # all arms, ten minutes; goes on where it stopped
 """
 
 from __future__ import annotations

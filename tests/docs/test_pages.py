@@ -80,10 +80,10 @@ def exists(name):
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != CHANGES], ids=name_of)
 def test_every_file_that_is_named_exists(page):
-    """A path that was right before a file moved. `08` stands for a lesson that somebody will write."""
+    """A path that was right before a file moved. `14` stands for a lesson that somebody will write."""
     named = re.findall(r"`((?:kdcourse|tests|notebooks|docs|benchmarks|\.github)/[\w./-]*\w)`", prose_of(page))
     missing = [path for path in named if not (ROOT / path).exists() and not (page.parent / path).exists()]
-    assert [path for path in missing if "08" not in path] == []
+    assert [path for path in missing if "14" not in path] == []
 
 
 def test_the_tests_own_page_names_files_that_exist():
