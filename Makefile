@@ -21,8 +21,8 @@ export PYTHONUTF8 := 1
 export MALLOC_TRIM_THRESHOLD_ := 4294967296
 export MALLOC_MMAP_THRESHOLD_ := 1073741824
 
-# The most that one cell may take in a test: a lesson should not keep anybody waiting.
-CELL_SECONDS ?= 30
+# The most that one cell may take in a test, beside other work: a lesson should not keep anybody waiting.
+CELL_SECONDS ?= 60
 
 .DEFAULT_GOAL := help
 .PHONY: help setup course site full lab test test-quick test-deep census test-faults test-versions notebooks results rehearsal teacher bench dist container lock clean
