@@ -447,6 +447,23 @@ def test_tables_of_sentences_become_lists_on_a_phone(visit):
     assert cell.evaluate("each => each.clientWidth") > 300
 
 
+@pytest.mark.parametrize("place", [".cell-anchor:nth-of-type(n+2)", "article section section"])
+def test_on_a_phone_a_link_leads_below_the_header(visit, place):
+    """A question whose answer is hidden behind the page's own bar."""
+    page = visit(LESSON, viewport=PHONE)
+    below = page.evaluate(
+        """async place => {
+            const target = document.querySelector(place);
+            location.hash = target.id;
+            const top = () => target.getBoundingClientRect().top;
+            for (let before = null; before !== top(); await new Promise(done => setTimeout(done, 300))) before = top();
+            return top() - document.querySelector(".mobile-header").getBoundingClientRect().bottom;
+        }""",
+        place,
+    )
+    assert 0 <= below < 60
+
+
 def test_what_is_wider_than_its_box_says_so(visit):
     """Code that ends at the edge of a phone as if that were its end."""
     page = visit(LESSON, viewport=PHONE)
