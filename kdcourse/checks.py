@@ -103,7 +103,8 @@ def require_tokens(student_logits: Tensor, teacher_logits: Logits, labels: Tenso
         )
     if labels is None:
         raise ValueError(
-            "labels are None, but they mark the tokens that teach: pass input_ids with -100 for prompt and padding."
+            "labels are None, but they mark the tokens that teach: pass token ids, with -100 for prompt, padding and "
+            "what is not masked."
         )
     if labels.shape != student_logits.shape[:2]:
         raise MismatchError(

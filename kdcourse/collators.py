@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
@@ -26,6 +27,15 @@ WRITTEN_OUT = (MESSAGES, PROMPT, COMPLETION)
 
 Rows = list[dict[str, Any]]
 Collator = Callable[[Rows], Any]
+
+Padding = TypeVar("Padding")
+
+
+def padding_on_the_right(tokenizer: Padding) -> Padding:
+    """A tokenizer (or feature extractor) that pads behind a text, whatever the given one does."""
+    pads_right: Any = copy(tokenizer)
+    pads_right.padding_side = "right"
+    return pads_right
 
 
 def collator(

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from kdcourse.checks import MismatchError
-from kdcourse.columns import TEACHER_PREFIX, once_per_model, reads_segments, unwrapped
-from kdcourse.tasks import LABELLED_TASKS, Task, task_of
+from kdcourse.columns import DECODER_COLUMN, TEACHER_PREFIX, once_per_model, reads_segments, unwrapped
+from kdcourse.decoders import require_same_beginning
+from kdcourse.tasks import LABELLED_TASKS, VOCABULARY_TASKS, Task, registered_task, task_of, with_article
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -97,12 +98,12 @@ def check_fit(
     student_tokenizer: Any,
     teacher_tokenizer: PreTrainedTokenizerBase | None,
 ) -> int | None:
-    """Refuse a pair that cannot work; for language models of different width, the vocabulary that they share.
+    """Refuse a pair that cannot work; for language models, of whichever task, the vocabulary that they share.
 
     Modules that are no models of transformers are not looked into; the first batch is, and shapes are at each step.
 
     Raises:
-        MismatchError: see `check_classifiers` and `check_language_models`.
+        MismatchError: see `check_classifiers`, `check_language_models` and `decoders.require_same_beginning`.
         ValueError: student and teacher share weights, which the student's training would change.
     """
     if {id(weight) for weight in student.parameters()} & {id(weight) for weight in teacher.parameters()}:
@@ -116,7 +117,9 @@ def check_fit(
         return None
     if task in LABELLED_TASKS:
         check_classifiers(student, teacher, student_tokenizer, teacher_tokenizer or student_tokenizer, repair=True)
-    if student_tokenizer is not None and teacher_tokenizer is not None and task == "language model":
+    if task == "encoder-decoder":
+        require_same_beginning(student, teacher)
+    if student_tokenizer is not None and teacher_tokenizer is not None and task in VOCABULARY_TASKS:
         return check_language_models(student, teacher, student_tokenizer, teacher_tokenizer)
     ours, theirs = vocabulary_of(student), vocabulary_of(teacher)
     if ours and theirs and ours != theirs and teacher_tokenizer is None:
@@ -139,19 +142,24 @@ def tokenizer_of(processing_class: Any) -> PreTrainedTokenizerBase | None:
 
 
 def require_room(role: str, model: Any, features: Mapping[str, Any]) -> None:
-    """A text is not longer than the table of positions of a model that has one.
+    """A text is not longer than the table of positions of a model that has one, nor what a decoder says.
 
     Raises:
         MismatchError: it is; on a GPU, the look-up would end the process, not the call.
     """
-    ids = features.get("input_ids")
-    if ids is None or "position_ids" in features or (positions := positions_of(model)) is None:
-        return
-    if ids.shape[1] > positions:
-        raise MismatchError(
-            f"A batch has {ids.shape[1]:,} tokens in a row, and the {role} ({type(unwrapped(model)).__name__}) has "
-            f"{positions:,} positions; cut the texts at max_length={positions} when they are tokenized."
-        )
+    readers = {"input_ids": model}
+    if DECODER_COLUMN in features and hasattr(inside := unwrapped(model), "get_decoder"):
+        readers = {"input_ids": inside.get_encoder(), DECODER_COLUMN: inside.get_decoder()}
+    for column, reader in readers.items():
+        ids = features.get(column)
+        if ids is None or column.replace("input", "position") in features or (room := positions_of(reader)) is None:
+            continue
+        if ids.shape[1] > room:
+            what = "tokens" if column == "input_ids" else "labels"
+            raise MismatchError(
+                f"A batch has {ids.shape[1]:,} {what} in a row, and the {role} ({type(unwrapped(model)).__name__}) has "
+                f"{room:,} positions; cut the texts at max_length={room} when they are tokenized."
+            )
 
 
 def require_segments(teacher: Any, batch: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase | None) -> None:
@@ -250,8 +258,8 @@ def require_same_task(student: Any, teacher: Any) -> Task | None:
     ours, theirs = task_of(student), task_of(teacher)
     if ours and theirs and ours != theirs:
         raise MismatchError(
-            f"The student ({type(unwrapped(student)).__name__}) is a {ours} and the teacher "
-            f"({type(unwrapped(teacher)).__name__}) a {theirs}; load the teacher with the student's class."
+            f"The student ({type(unwrapped(student)).__name__}) is {with_article(ours)} and the teacher "
+            f"({type(unwrapped(teacher)).__name__}) {with_article(theirs)}; load the teacher with the student's class."
         )
     return ours if theirs else None
 
@@ -309,8 +317,10 @@ def label_names(model: Any) -> list[str]:
 
 
 def vocabulary_of(model: Any) -> int | None:
-    """How many ids a model reads; None if it reads something else, such as pictures."""
+    """How many ids a model reads, or the decoder of one can say; None if it reads something else, such as pictures."""
     model = unwrapped(model)
+    if registered_task(model) == "encoder-decoder" and (head := model.get_output_embeddings()) is not None:
+        return len(head.weight)
     if getattr(model, "main_input_name", None) != "input_ids":
         return None
     return getattr(model.config.get_text_config(), "vocab_size", None)

@@ -116,7 +116,8 @@ def token_distillation_loss(
     temperature: float,
     **options: Any,
 ) -> DistillationLoss:
-    """The objective for a classifier of tokens, or of a recording's frames: each is compared where it is.
+    """The objective for a classifier of tokens, or of a recording's frames, for a masked language model, and for what a
+    decoder says: each is compared where it is.
 
     Args:
         student_logits: (B, T, C).

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,7 @@ from tqdm.auto import tqdm
 
 from kdcourse.cache import LogitsCache, locked
 from kdcourse.checks import MismatchError, require_temperature
-from kdcourse.collators import Collator, Rows
+from kdcourse.collators import Collator, Rows, padding_on_the_right
 from kdcourse.columns import (
     LOGITS_COLUMN,
     ROW_COLUMN,
@@ -34,6 +33,7 @@ from kdcourse.columns import (
     arguments_of,
     is_packed,
     teacher_features,
+    unwrapped,
 )
 from kdcourse.compat import label_names, require_room
 from kdcourse.hashing import values_of
@@ -42,6 +42,7 @@ from kdcourse.pieces import ROW, ROWS_AND_CLASSES, CacheMismatchError, narrowed,
 from kdcourse.provenance import COLUMNS, PART, columns_named, columns_read, fingerprint, fingerprint_of_rows
 from kdcourse.sampled import sample_k
 from kdcourse.served import require_served, served_top_k
+from kdcourse.tasks import Task, registered_task, with_article
 from kdcourse.topk import Logits, concatenate, spread, stack, top_k
 
 if TYPE_CHECKING:
@@ -51,6 +52,12 @@ Answer = TypeVar("Answer")
 
 LABEL_NAMES = "label names"
 """What a cache keeps of a classifier's labels, as JSON: in another order, its logits would teach other classes."""
+
+IN_THE_LOOP: dict[Task, str] = {
+    "masked language model": "its texts are masked anew in each epoch, and an answer is for one of them",
+    "encoder-decoder": "it answers for tokens of labels, and what is stored of a row are answers for what it reads",
+}
+"""Tasks whose teachers are asked at each step, and why nothing of them is stored."""
 
 SHORT = (torch.float16, torch.bfloat16)
 """The precisions in which logits take half the room."""
@@ -227,8 +234,10 @@ def cache_logits(
     Raises:
         CacheMismatchError: the folder belongs to another teacher, tokenizer, dataset or setting, or is damaged; it says
             which.
+        MismatchError: see `require_storable`.
         OSError: the folder cannot be read or written; what is there stays.
     """
+    require_storable(teacher)
     keep = _Keep(k, temperature, sampled, seed, dtype)
     settings = {
         "settings": str(keep),
@@ -328,11 +337,40 @@ def score(
         collate: how a list of rows becomes a batch, if not as the Trainer does it: padded, or else stacked.
 
     Raises:
+        MismatchError: see `require_storable`.
         ValueError: the rows have nothing that the model reads, cannot be stacked, or are none.
     """
+    require_storable(model)
     if not len(dataset):
         raise ValueError("There are no rows to score.")
     return torch.stack(_score_rows(model, tokenizer, dataset, collate, batch_size, progress)).float()
+
+
+def require_storable(teacher: nn.Module) -> None:
+    """A teacher whose answers are the same whenever a row is read, one for each row or for each of its tokens.
+
+    Raises:
+        MismatchError: those of a masked language model or an encoder-decoder are not.
+    """
+    if (task := registered_task(teacher)) in IN_THE_LOOP:
+        raise MismatchError(
+            f"The teacher ({type(unwrapped(teacher)).__name__}) is {with_article(task)}: {IN_THE_LOOP[task]}. Leave it "
+            "in the loop, teacher=model."
+        )
+
+
+def require_in_the_loop(task: Task | None, teacher: Any) -> None:
+    """The task of a student, and where its teacher's answers come from, if not from a model.
+
+    Raises:
+        MismatchError: they were computed before, and the task is not one for that.
+    """
+    if task in IN_THE_LOOP and (teacher is None or isinstance(teacher, (CachedTeacher, ColumnTeacher))):
+        source = "there is no teacher model" if teacher is None else f"the teacher is a {type(teacher).__name__}"
+        raise MismatchError(
+            f"The student is {with_article(task)}, and {source}: {IN_THE_LOOP[task]}. Leave the teacher in the loop, "
+            "teacher=model."
+        )
 
 
 @torch.inference_mode()
@@ -377,9 +415,7 @@ def _default_collate(tokenizer: Any) -> Collator:
     if isinstance(tokenizer, PreTrainedTokenizerBase | SequenceFeatureExtractor):
         # Padding on the left would move the positions that a GPT-2 counts, and with them its answers: what is stored of
         # a row would depend on the rows that it was scored with.
-        pads_right = copy(tokenizer)
-        pads_right.padding_side = "right"
-        return DataCollatorWithPadding(cast("PreTrainedTokenizerBase", pads_right))
+        return DataCollatorWithPadding(cast("PreTrainedTokenizerBase", padding_on_the_right(tokenizer)))
     return _stacked
 
 

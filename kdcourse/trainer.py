@@ -11,12 +11,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import PreTrainedTokenizerBase, TrainingArguments
+from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from kdcourse.checkpoints import EpochOrder, require_whole, said_of_a_checkpoint
 from kdcourse.checks import IGNORED_LABEL, MismatchError, require_logits, require_mix, require_weights
-from kdcourse.collators import WRITTEN_OUT, LanguageModelCollator
+from kdcourse.collators import WRITTEN_OUT, LanguageModelCollator, padding_on_the_right
 from kdcourse.columns import (
     LABELS,
     TEACHER_PREFIX,
@@ -40,6 +40,7 @@ from kdcourse.compat import (
     vocabulary_of,
 )
 from kdcourse.counting import Averages, WrittenBatch, count_items, labels_of
+from kdcourse.decoders import with_decoder_ids
 from kdcourse.feature_trainer import FeatureTrainer
 from kdcourse.features import Feature, Features
 from kdcourse.heads import HeadAside, ImplicitLogits, cut, implicit_lm_distillation_loss
@@ -52,8 +53,16 @@ from kdcourse.loss import (
     token_distillation_loss,
 )
 from kdcourse.on_policy import OnPolicy, Writer, require_writer
-from kdcourse.tasks import LABELLED_TASKS, TASKS, Task, task_of
-from kdcourse.teacher import ColumnTeacher, ModelTeacher, Teacher, logits_of, placed
+from kdcourse.tasks import LABELLED_TASKS, TASKS, Task, task_of, with_article
+from kdcourse.teacher import (
+    IN_THE_LOOP,
+    ColumnTeacher,
+    ModelTeacher,
+    Teacher,
+    logits_of,
+    placed,
+    require_in_the_loop,
+)
 from kdcourse.teachers import (
     Teachers,
     models_of,
@@ -72,6 +81,8 @@ OBJECTIVES: dict[Task, Callable[..., DistillationLoss]] = {
     "classifier": distillation_loss,
     "token classifier": token_distillation_loss,
     "language model": lm_distillation_loss,
+    "masked language model": token_distillation_loss,
+    "encoder-decoder": token_distillation_loss,
 }
 
 Teaching = nn.Module | Teacher | Sequence[nn.Module | Teacher | None] | None
@@ -93,7 +104,10 @@ class DistillationArguments(TrainingArguments):
     )
     task: str | None = field(
         default=None,
-        metadata={"help": "classifier, token classifier or language model, for a student that transformers lacks."},
+        metadata={
+            "help": "classifier, token classifier, language model, masked language model or encoder-decoder, for a "
+            "student that transformers lacks."
+        },
     )
     class_weights: list[float] | None = field(
         default=None, metadata={"help": "Weight of each class in the hard term, in the order of the label ids."}
@@ -155,7 +169,8 @@ class DistillationArguments(TrainingArguments):
 
 
 class DistillationTrainer(FeatureTrainer):
-    """Trains a classifier (of examples or of tokens) or a causal language model on labels and on a teacher.
+    """Trains a classifier (of examples or of tokens), a language model (causal or masked) or an encoder-decoder on
+    labels and on a teacher.
 
     Args:
         teacher: a model that scores each batch; or a source of logits, such as `kdcourse.teacher.CachedTeacher`; or
@@ -165,7 +180,9 @@ class DistillationTrainer(FeatureTrainer):
         teacher_processing_class: the teacher's tokenizer, or those of several. It is compared with the student's
             `processing_class`, which is needed where the two models' vocabularies have different sizes.
         data_collator: for a language model that has a tokenizer, `LanguageModelCollator` if you pass none: it pads
-            labels with ids, and reads conversations.
+            labels with ids, and reads conversations. For an encoder-decoder, `DataCollatorForSeq2Seq`, if
+            `processing_class` is a tokenizer. A masked language model needs one that masks, such as
+            `DataCollatorForLanguageModeling`.
         args: `DistillationArguments`.
         features: layers of the student that learn from layers of the teacher, which is a model then; what they give is
             added to the objective, Σ weight · loss (see `kdcourse.Feature`).
@@ -206,8 +223,12 @@ class DistillationTrainer(FeatureTrainer):
         self._pairs = features
         self._meet(self.model, teacher)
         tokenizer = tokenizer_of(self.processing_class)
-        if tokenizer is not None and self._is_shifted and kwargs.get("data_collator") is None:
-            self.data_collator = LanguageModelCollator(tokenizer)  # the Trainer's own does not pad labels
+        if kwargs.get("data_collator") is None:  # the Trainer's own does not pad labels
+            if tokenizer is not None and self._is_shifted:
+                self.data_collator = LanguageModelCollator(tokenizer)
+            elif self._task == "encoder-decoder" and isinstance(self.processing_class, PreTrainedTokenizerBase):
+                # On the left, the decoder would read padding before a text.
+                self.data_collator = DataCollatorForSeq2Seq(padding_on_the_right(self.processing_class))
         self._given = teacher
         # An attribute of the trainer, not of the student: model.train() must not reach it, nor a checkpoint hold it.
         sources = [self._source(each) for each in sources_of(teacher)]
@@ -236,6 +257,11 @@ class DistillationTrainer(FeatureTrainer):
         for number, (source, reader) in enumerate(zip(sources, readers, strict=True)):
             with said_of(number, len(sources)):
                 self._meet_one(student, source, reader)
+        if self._pairs and self._task == "encoder-decoder":
+            raise MismatchError(
+                "features are averaged over the tokens that a model reads, but an encoder-decoder reads two texts, and "
+                "nothing says which of them a layer is about; leave features out."
+            )
         self.features = Features(self._pairs, student, _model_of(teacher), self.args.seed)
         self._require_one_place()
         self._counts_labels = task_of(student) in LABELLED_TASKS
@@ -253,6 +279,7 @@ class DistillationTrainer(FeatureTrainer):
         else:
             check_alone("student", student, tokenizer)
             require_same_names(student, getattr(teacher, "label_names", []))
+            require_in_the_loop(self._task, teacher)
         if self.args.own_text is not None:
             spread_by = "FSDP" if self.is_fsdp_enabled else "DeepSpeed" if self.is_deepspeed_enabled else None
             require_writer(self.args.own_text, student, teacher, self._task, spread_by)
@@ -278,6 +305,7 @@ class DistillationTrainer(FeatureTrainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         """The objective on one batch; with `num_items_in_batch` (labelled, taught), its share of an optimizer step."""
+        inputs = self._complete(inputs)
         with self.features.watched(model, "student") as ours:
             outputs, logits = self._ask_student(model, inputs, whole=return_outputs)
         with self._watched_teacher() as theirs:
@@ -351,7 +379,7 @@ class DistillationTrainer(FeatureTrainer):
         self, model: nn.Module, inputs: dict[str, Any], prediction_loss_only: bool, ignore_keys: list[str] | None = None
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """Loss, logits and labels of an evaluation batch; the loss only if the batch has all that alpha asks for."""
-        inputs = self._prepare_inputs(inputs)
+        inputs = self._complete(self._prepare_inputs(inputs))
         labels = inputs.get("labels")
         with torch.no_grad(), self.compute_loss_context_manager():
             with self.features.watched(model, "student") as ours:
@@ -388,6 +416,23 @@ class DistillationTrainer(FeatureTrainer):
             logs |= self._trained.means(self.accelerator)
             self._trained = Averages(self.features.weights)
         super().log(logs, *args, **kwargs)
+
+    def _complete(self, inputs: Batch) -> Any:
+        """The batch with what the task's models read beside what it brings.
+
+        Raises:
+            MismatchError: texts packed into one row, of a task whose models would read across them.
+        """
+        if self._task not in IN_THE_LOOP:
+            return inputs
+        if is_packed(inputs) and int((inputs["position_ids"] == 0).sum()) > 1:
+            raise MismatchError(
+                f"Several texts are packed into one row, and {with_article(self._task)} would read across them; let "
+                "the data_collator pad them instead."
+            )
+        if self._task == "masked language model":
+            return inputs
+        return with_decoder_ids(inputs, [self.model, *models_of(self.teacher)])
 
     def _ask_student(self, model: nn.Module, inputs: Batch, *, whole: bool) -> tuple[Any, StudentLogits]:
         """The outputs and the logits; those of a language model, if not wanted whole, implicit where they can be."""

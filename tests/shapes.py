@@ -30,6 +30,9 @@ from kdcourse.collators import LanguageModelCollator, collator
 WORDS = 40
 PAD = 0
 LABELS = 3
+EXTRA = ("processing_class", "teacher_processing_class", "features")
+"""What a trainer takes beside its arguments."""
+
 TRAINERS_OWN = "the trainer's own"
 """As a collator: none is passed."""
 
@@ -138,7 +141,7 @@ def make_collator(shape, tokenizer=None):
 
 def make_trainer(shape, folder, *, student=None, teacher=None, rows=None, eval_rows=None, collator=None, **settings):
     """One SGD step on 16 rows, unless `settings` say otherwise; `collator=None` is this module's, TRAINERS_OWN none."""
-    extra = {name: settings.pop(name) for name in ("processing_class", "teacher_processing_class") if name in settings}
+    extra = {name: settings.pop(name) for name in EXTRA if name in settings}
     defaults = {
         "max_steps": 1, "per_device_train_batch_size": 16, "optim": "sgd", "learning_rate": 0.1, "max_grad_norm": 0.0,
         "logging_steps": 1, "report_to": "none", "save_strategy": "no", "disable_tqdm": True, "use_cpu": True,

@@ -98,7 +98,8 @@ OBJECTIVE = [
     (lambda: rows(torch.full((2, 3), 1e38), temperature=0.01),
      "Logits divided by temperature 0.01 overflow; take a larger one."),
     (lambda: tokens(labels=None),
-     "labels are None, but they mark the tokens that teach: pass input_ids with -100 for prompt and padding."),
+     "labels are None, but they mark the tokens that teach: pass token ids, with -100 for prompt, padding and "
+     "what is not masked."),
     (lambda: top_k(ROWS, 4, 1.0), "k is 4, but of 3 classes between 1 and 3 can be kept."),
     (lambda: top_k(ROWS, 0, 1.0), "k is 0, but of 3 classes between 1 and 3 can be kept."),
     (lambda: jensen_shannon(ROWS, ROWS, 1.0),
@@ -184,8 +185,10 @@ PAIRS = [
      "The student (BertForSequenceClassification) is a classifier and the teacher (GPT2LMHeadModel) a language model; "
      "load the teacher with the student's class."),
     (lambda: task_of(question_answerer()),
-     "BertForQuestionAnswering is neither a classifier (of examples or of tokens) nor a causal language model, and its "
-     "logits are compared by other rules; take distillation_loss on rows that you select yourself."),
+     "BertForQuestionAnswering is neither a classifier (of examples or of tokens), nor a causal or masked language "
+     "model, nor an encoder-decoder that reads decoder_input_ids, and its logits are compared by other rules. Where "
+     "logits and labels stand at the same places, take token_distillation_loss; else distillation_loss on rows that "
+     "you select yourself."),
     (lambda: check_language_models(make_model("gpt2-lm"), make_model("gpt2-lm", vocab_size=39), make_tokenizer(),
                                    make_tokenizer()),
      "The teacher has 39 token ids and the tokenizer 40: it can neither read nor predict the last ones. Load the "

@@ -408,7 +408,8 @@ def test_an_encoder_is_no_language_model_until_it_looks_back_only(model_class):
         ("Gemma4AssistantForCausalLM", "does not read input_ids"),
         ("MusicgenForCausalLM", "several codebooks"),
         ("Nemotron3DiarizationForAudioFrameClassification", "one sigmoid each"),
-        ("XLNetLMHeadModel", "at the token's own position"),
+        ("DiaForConditionalGeneration", "several codebooks"),
+        ("XLNetLMHeadModel", "at the token's own position.*take token_distillation_loss"),
     ],
 )
 def test_what_is_registered_and_something_else_is_refused(name, why):
