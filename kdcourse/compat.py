@@ -195,7 +195,7 @@ def positions_of(model: Any) -> int | None:
         return None
     for name, module in model.named_modules():
         rows = _rows(module) if name.rpartition(".")[2] in POSITION_TABLES else None
-        if rows is None:
+        if rows is None or hasattr(module, "make_weight"):  # FSMT's table grows with the text
             continue
         if declared and not 0 <= rows - declared <= ROWS_BEFORE_THE_FIRST:  # that of sounds beside the text, say
             continue

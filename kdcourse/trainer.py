@@ -22,6 +22,7 @@ from kdcourse.columns import (
     TEACHER_PREFIX,
     Batch,
     SignatureColumns,
+    arguments_of,
     is_packed,
     only_read_by,
     student_features,
@@ -437,6 +438,8 @@ class DistillationTrainer(FeatureTrainer):
     def _ask_student(self, model: nn.Module, inputs: Batch, *, whole: bool) -> tuple[Any, StudentLogits]:
         """The outputs and the logits; those of a language model, if not wanted whole, implicit where they can be."""
         features = student_features(inputs, self._not_the_students)
+        if self._task == "encoder-decoder" and "use_cache" in arguments_of(model):
+            features["use_cache"] = False  # as where a model sees labels; with a cache, FSMT's decoder looks ahead
         require_room("student", model, features)
         if self.args.fused and self._is_shifted and not whole:
             return self.students_head.ask(model, features)

@@ -11,13 +11,22 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 TEXTS, TOKENS, PICTURES = "sequence classification", "token classification", "image classification"
 VIDEOS, SOUNDS, FRAMES = "video classification", "audio classification", "audio frame classification"
-LANGUAGE = "causal language model"
+LANGUAGE, MASKED = "causal language model", "masked language model"
+TEXT_TO_TEXT, SOUND_TO_TEXT = "encoder-decoder", "encoder-decoder of sounds"
+
+DECODERS = (TEXT_TO_TEXT, SOUND_TO_TEXT)
 
 REGISTERS = {
     TEXTS: "SEQUENCE_CLASSIFICATION", TOKENS: "TOKEN_CLASSIFICATION", PICTURES: "IMAGE_CLASSIFICATION",
     VIDEOS: "VIDEO_CLASSIFICATION", SOUNDS: "AUDIO_CLASSIFICATION", FRAMES: "AUDIO_FRAME_CLASSIFICATION",
-    LANGUAGE: "CAUSAL_LM",
+    LANGUAGE: "CAUSAL_LM", MASKED: "MASKED_LM",
+    TEXT_TO_TEXT: "SEQ_TO_SEQ_CAUSAL_LM", SOUND_TO_TEXT: "SPEECH_SEQ_2_SEQ",
 }  # fmt: skip
+
+INSTEAD = {LANGUAGE: MASKED, MASKED: TEXT_TO_TEXT, TEXT_TO_TEXT: LANGUAGE, SOUND_TO_TEXT: TEXT_TO_TEXT}
+"""Where a class is listed that stands in both registers: XLM looks both ways, BART has a decoder, and what transcribes
+sounds and is a causal language model, too, has none.
+"""
 
 
 class Architecture(NamedTuple):
@@ -43,11 +52,21 @@ class Architecture(NamedTuple):
 
 def all_architectures() -> list[Architecture]:
     found = []
-    for task, register in REGISTERS.items():
-        for model_type, names in getattr(modeling_auto, f"MODEL_FOR_{register}_MAPPING_NAMES").items():
-            for name in [names] if isinstance(names, str) else names:
-                found += [Architecture(task, model_type, name, setting) for setting in settings(task, model_type)]
+    for task in REGISTERS:
+        elsewhere = registered(INSTEAD[task]) if task in INSTEAD else set()
+        for model_type, name in registered(task) - elsewhere:
+            found += [Architecture(task, model_type, name, setting) for setting in settings(task, model_type)]
     return sorted(set(found))
+
+
+def registered(task: str) -> set[tuple[str, str]]:
+    """Model types and classes."""
+    register = getattr(modeling_auto, f"MODEL_FOR_{REGISTERS[task]}_MAPPING_NAMES")
+    return {
+        (model_type, name)
+        for model_type, names in register.items()
+        for name in ([names] if isinstance(names, str) else names)
+    }
 
 
 def settings(task: str, model_type: str) -> list[str]:

@@ -12,7 +12,7 @@ import objective_reference
 import torch
 import torch.nn.functional as F  # noqa: N812
 
-from census.architectures import FRAMES, LANGUAGE, TOKENS
+from census.architectures import DECODERS, FRAMES, LANGUAGE, MASKED, TOKENS
 
 ALPHA, TEMPERATURE, RATE = 0.4, 2.0, 0.1
 
@@ -36,7 +36,7 @@ def in_float64(model):
 def step(architecture, student, teacher, batch) -> Step:
     """Student and teacher change in this: pass copies."""
     labels = batch["labels"]
-    features = of_precision({name: value for name, value in batch.items() if name != "labels"}, student)
+    features = of_precision(features_of(architecture, student, batch), student)
     student.train()
     logits = logits_of(student(**features), labels)
     with torch.no_grad():
@@ -53,6 +53,17 @@ def step(architecture, student, teacher, batch) -> Step:
         for name, weight in student.named_parameters()
     }
     return Step(losses | {"loss": objective.total.value + float(balance)}, changes)
+
+
+def features_of(architecture, model, batch):
+    """What a model reads. Of labels, an encoder-decoder makes by itself what its decoder reads."""
+    features = {name: value for name, value in batch.items() if name != "labels"}
+    if architecture.task not in DECODERS:
+        return features
+    labels = batch["labels"].clone()
+    if architecture.model_type == "fsmt":  # its decoder would read the text of the encoder, and it overwrites labels
+        features["decoder_input_ids"] = model.prepare_decoder_input_ids_from_labels(labels.clone())
+    return features | {"labels": labels}
 
 
 def of_precision(features, model):
@@ -87,4 +98,6 @@ def token_objective(student, teacher, labels, **settings):
     return objective_reference.Objective(*map(spread, inside))
 
 
-OBJECTIVES = {TOKENS: token_objective, FRAMES: token_objective, LANGUAGE: objective_reference.lm_objective}
+OBJECTIVES = dict.fromkeys([TOKENS, FRAMES, MASKED, *DECODERS], token_objective) | {
+    LANGUAGE: objective_reference.lm_objective
+}

@@ -6,36 +6,53 @@ import inspect
 
 import torch
 
-from census.architectures import FRAMES, LANGUAGE, TOKENS
+from census.architectures import DECODERS, FRAMES, LANGUAGE, MASKED, TOKENS
 from census.shrinking import CLASSES, EOS, FIRST_WORD, WORDS
 
 LENGTHS = (9, 5, 12, 3, 7, 12)
 LABELS = (0, 1, -100, 2, 1, 0)
 
+SAID = (4, 11, 6, 8, 11, 5)
+"""Tokens that a decoder is to say."""
+
 POSITIONS = 64
 """Of a tiny model that has a table of them."""
 
 
-def make_rows(architecture, model, lengths=LENGTHS):
+def make_rows(architecture, model, lengths=LENGTHS, said=SAID):
     """Examples with everything that the model reads, and labels."""
     torch.manual_seed(2)
     rows = [features_of(model, length) for length in lengths]
     for number, row in enumerate(rows):
-        row["labels"] = labels_of(architecture.task, model, row, number)
+        if architecture.task in DECODERS and reads(model, "decoder_input_ids"):
+            row["labels"] = answer(said[number])
+        else:
+            row["labels"] = labels_of(architecture.task, model, row, number)
     return rows
 
 
+def answer(length):
+    """Tokens that are to be said, all of them asked for: on what a decoder reads for a -100 inside, models differ."""
+    ids = torch.randint(FIRST_WORD, WORDS, (length,))
+    ids[-1] = EOS
+    return ids
+
+
 def too_long(architecture, model):
-    """Examples beyond the positions of a model of texts; None if it reads something else."""
+    """Examples beyond the positions of a model of texts, or of its decoder; None if it reads something else."""
+    if architecture.task in DECODERS:
+        return make_rows(architecture, model, lengths=(LENGTHS[0], LENGTHS[0]), said=(POSITIONS + 20, POSITIONS + 20))
     if model.main_input_name != "input_ids" or model.config.model_type in MORE:
         return None
     return make_rows(architecture, model, lengths=(POSITIONS + 20, POSITIONS + 20))
 
 
 def labels_of(task, model, row, number):
-    if task == LANGUAGE:  # the prompt is not learnt
-        ids = row["input_ids"]
+    ids = row.get("input_ids", row.get("inputs"))
+    if task in (LANGUAGE, *DECODERS):  # the prompt is not learnt
         return torch.where(torch.arange(len(ids)) < len(ids) // 3, -100, ids)
+    if task == MASKED:
+        return torch.where(torch.arange(len(ids)) % 3 == 2, ids, -100)
     if task in (TOKENS, FRAMES):
         places = torch.arange(len(row["input_ids"]) if task == TOKENS else count_frames(model, row))
         return torch.where(places % 3 == 2, -100, (places + number) % CLASSES)
@@ -110,7 +127,7 @@ def spectrum(model, length):
 
 
 def latent(model, length):
-    if "Sequence" in type(model).__name__:
+    if "Image" not in type(model).__name__:
         ids = torch.randint(FIRST_WORD, WORDS, (length,))
         return {"inputs": ids, "attention_mask": torch.ones_like(ids)}
     size = model.config.image_size

@@ -14,9 +14,9 @@ from torch import nn
 
 import kdcourse
 from census import by_hand
-from census.architectures import FRAMES, LANGUAGE, TOKENS
-from census.by_hand import NoObjectiveError, of_precision
-from census.examples import LENGTHS, collate, make_rows, too_long
+from census.architectures import DECODERS, FRAMES, LANGUAGE, MASKED, TOKENS
+from census.by_hand import NoObjectiveError, features_of, of_precision
+from census.examples import LENGTHS, POSITIONS, SAID, collate, make_rows, too_long
 from census.shrinking import WORDS, tiny_config
 from kdcourse import DistillationArguments, DistillationTrainer
 
@@ -65,7 +65,7 @@ def judge(architecture) -> Verdict:
         return Verdict(DIFFERENT, str(error))
     except Exception as error:
         return Verdict(REFUSED, str(error)) if is_a_sentence_of_ours(error) else Verdict(CRASHED, in_short(error))
-    return Verdict(EQUAL, reads=what_is_read(teacher, collate(rows)), head=head)
+    return Verdict(EQUAL, reads=what_is_read(architecture, teacher, collate(rows)), head=head)
 
 
 def make_model(architecture, seed):
@@ -163,13 +163,16 @@ class Plain(nn.Module):
         self.forward = forward
 
 
-TASKS = {TOKENS: "token classifier", FRAMES: "token classifier", LANGUAGE: "language model"}
+TASKS = {
+    TOKENS: "token classifier", FRAMES: "token classifier", LANGUAGE: "language model", MASKED: "masked language model",
+    **dict.fromkeys(DECODERS, "encoder-decoder"),
+}  # fmt: skip
 
 
 def teaches_another(architecture, teacher, rows):
     """A teacher reads what its student does not name."""
     batch = collate(rows)
-    answers = ask(teacher, batch)
+    answers = ask(architecture, teacher, batch)
     student = Plain(teacher.main_input_name, answers.shape)
     objective = by_hand.OBJECTIVES.get(architecture.task, by_hand.objective_reference.objective)(
         student.answers.detach().double().numpy(), answers.double().numpy(), batch["labels"].numpy(),
@@ -181,32 +184,37 @@ def teaches_another(architecture, teacher, rows):
         raise WrongError(f"it teaches another otherwise: soft_loss is {soft:.4f} instead of {objective.soft.value:.4f}")
 
 
-def ask(teacher, batch):
+def ask(architecture, teacher, batch):
     with torch.no_grad():
-        return teacher.eval()(**of_precision({n: v for n, v in batch.items() if n != "labels"}, teacher)).logits
+        return teacher.eval()(**of_precision(features_of(architecture, teacher, batch), teacher)).logits
 
 
-def what_is_read(teacher, batch):
-    answers = ask(teacher, batch)
-    return tuple(name for name in sorted(batch) if name != "labels" and matters(name, teacher, batch, answers))
+def what_is_read(architecture, teacher, batch):
+    answers = ask(architecture, teacher, batch)
+    names = [name for name in sorted(batch) if name != "labels"]
+    return tuple(name for name in names if matters(name, architecture, teacher, batch, answers))
 
 
-def matters(name, teacher, batch, answers):
+def matters(name, architecture, teacher, batch, answers):
     try:
-        without = ask(teacher, {other: value for other, value in batch.items() if other != name})
+        without = ask(architecture, teacher, {other: value for other, value in batch.items() if other != name})
     except Exception:  # it cannot do without
         return True
     return without.shape != answers.shape or not (without - answers).abs().max() < MATTERS
 
 
 def looks_back_only(architecture, teacher, batch):
-    """A language model that sees the token which it is to predict is always right."""
-    if architecture.task != LANGUAGE:
+    """A language model that sees the token which it is to predict is always right; so is a decoder."""
+    if architecture.task == LANGUAGE:
+        column, place, lengths = "input_ids", -1, LENGTHS
+    elif architecture.task in DECODERS:  # the last token but one: its decoder reads it at the end
+        column, place, lengths = "labels", -2, SAID
+    else:
         return
-    whole = [row for row, length in enumerate(LENGTHS) if length == max(LENGTHS)]  # padding sees what it likes
-    other_ends = dict(batch, input_ids=batch["input_ids"].clone())
-    other_ends["input_ids"][:, -1] = WORDS - 1
-    moved = (ask(teacher, other_ends) - ask(teacher, batch))[whole, :-1].abs().max()
+    whole = [row for row, length in enumerate(lengths) if length == max(lengths)]  # padding sees what it likes
+    other_ends = dict(batch, **{column: batch[column].clone()})
+    other_ends[column][:, place] = WORDS - 1
+    moved = (ask(architecture, teacher, other_ends) - ask(architecture, teacher, batch))[whole, :-1].abs().max()
     if not moved < MATTERS:
         raise WrongError(f"it sees the tokens that it is to predict: logits before the last token move by {moved:.2g}")
 
@@ -217,7 +225,7 @@ def refuses_what_is_too_long(architecture, student, teacher):
     if rows is None:
         return
     try:
-        copy.deepcopy(student)(**{name: value for name, value in collate(rows).items() if name != "labels"})
+        copy.deepcopy(student)(**features_of(architecture, student, collate(rows)))
         can = True
     except Exception:
         can = False
@@ -225,7 +233,7 @@ def refuses_what_is_too_long(architecture, student, teacher):
         train(student, teacher, rows)
     except Exception as error:
         if can or not is_a_sentence_of_ours(error):
-            raise WrongError(f"a text of {len(rows[0]['input_ids'])} tokens: {in_short(error)}") from error
+            raise WrongError(f"a text of {POSITIONS + 20} tokens: {in_short(error)}") from error
 
 
 def is_a_sentence_of_ours(error):

@@ -25,6 +25,11 @@ _INDEX = {
 }  # fmt: skip
 _MROPE = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 2, 2]}
 _DOTS3 = {"num_key_value_heads": 2, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "per_layer_config": {}}
+_HALF = {
+    "model_type": "bert", "vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "intermediate_size": 64, "max_position_embeddings": 64, "hidden_dropout_prob": 0.0,
+    "attention_probs_dropout_prob": 0.0,
+}  # fmt: skip
 
 PECULIAR: dict[str, dict[str, Any]] = {
     # Layers of every kind, in widths that fit each.
@@ -74,6 +79,10 @@ PECULIAR: dict[str, dict[str, Any]] = {
     "deepseek_v2": {"num_experts_per_tok": 2},
     "dots1": {"num_local_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
     "esm": {"vocab_size": 64, "mask_token_id": 3},
+    "encoder-decoder": {
+        "encoder": _HALF, "decoder": _HALF | {"is_decoder": True, "add_cross_attention": True},
+        "decoder_start_token_id": 1, "pad_token_id": 0,
+    },
     "nemotron": {"num_key_value_heads": 1},
     "qwen4_exp": {"text_config": _INDEX},
     "qwen4_exp_text": _INDEX,

@@ -21,8 +21,9 @@ Each model class that transformers registers for a task of this package is built
 one optimizer step in `DistillationTrainer`, as student and as teacher. Beside it, the same step is computed from the
 formulas in float64, on logits that the models give when they are asked directly. The loss, both of its terms and the
 change of all weights must agree; as the teacher of a student that names one column only, the class must read its others
-all the same. A language model must not see the tokens that it is to predict, and a text that is too long must be read
-or be a sentence.
+all the same. What the decoder of an encoder-decoder reads of the labels, the step by hand leaves to the model. Neither
+a language model nor a decoder must see the tokens that it is to predict, and a text that is too long must be read or be
+a sentence.
 
 - **equal**: the step is right. The last column holds what the class reads as a teacher: without it, its logits move.
 - **refused**: the trainer says in a sentence why it does not train this, and what to do.

@@ -13,7 +13,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from census.architectures import fields_of, fitting_config
+from census.architectures import MASKED, fields_of, fitting_config
 from census.peculiar import PECULIAR
 
 WORDS = 64
@@ -95,6 +95,8 @@ def tiny_config(architecture):
         default = architecture.config_class(**merged({}, changes))
     config = architecture.config_class(**{"num_labels": CLASSES} | merged(tiny_changes(default), changes))
     config = fitting_config(config, architecture.model_class)
+    if architecture.task == MASKED and hasattr(config, "is_decoder"):
+        config.is_decoder = False
     if architecture.setting:
         setting = architecture.setting.removesuffix("=True")
         for part in (config, config.get_text_config()):

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import transformers
 
+import kdcourse.decoders
 import kdcourse.heads
 import kdcourse.teacher
 import kdcourse.trainer
 from census import record
 from census.apart import judge_all
-from census.architectures import LANGUAGE, TEXTS, TOKENS, Architecture, all_architectures
+from census.architectures import LANGUAGE, MASKED, TEXT_TO_TEXT, TEXTS, TOKENS, Architecture, all_architectures
 from census.judging import CRASHED, DIFFERENT, EQUAL, NOT_BUILT, REFUSED, SEEN, judge
 
 README = Path(__file__).parents[2] / "README.md"
@@ -124,6 +125,8 @@ def without_segments(batch, model):
 
 BERT = Architecture(TEXTS, "bert", "BertForSequenceClassification")
 TAGGER = Architecture(TOKENS, "bert", "BertForTokenClassification")
+MASKS = Architecture(MASKED, "bert", "BertForMaskedLM")
+BART = Architecture(TEXT_TO_TEXT, "bart", "BartForConditionalGeneration")
 GPT2 = Architecture(LANGUAGE, "gpt2", "GPT2LMHeadModel")
 COHERE = Architecture(LANGUAGE, "cohere", "CohereForCausalLM")
 GEMMA2 = Architecture(LANGUAGE, "gemma2", "Gemma2ForCausalLM")
@@ -135,6 +138,14 @@ FAULTS = {
     "shifted": (TAGGER, kdcourse.trainer, "task_of", lambda _: "language model"),
     "not shifted": (
         GPT2, kdcourse.trainer, "OBJECTIVES", {"language model": kdcourse.trainer.OBJECTIVES["token classifier"]},
+    ),
+    "masked and shifted": (
+        MASKS, kdcourse.trainer, "OBJECTIVES",
+        {"masked language model": kdcourse.trainer.OBJECTIVES["language model"]},
+    ),
+    "no ids for a decoder": (BART, kdcourse.trainer, "with_decoder_ids", lambda batch, _: batch),
+    "a decoder that reads its answers": (
+        BART, kdcourse.decoders, "decoder_ids", lambda labels, _: labels.clamp(min=0),
     ),
     "too long": (GPT2, kdcourse.trainer, "require_room", lambda *_: None),
     "router": (MIXTRAL, kdcourse.trainer, "balance_weight", lambda _: 0.0),
