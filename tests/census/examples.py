@@ -66,7 +66,7 @@ def count_frames(model, row):
 
 
 def features_of(model, length):
-    make = MAKERS[model.main_input_name]
+    make = MAKERS["input_values" if model.config.model_type == "speech-encoder-decoder" else model.main_input_name]
     row = make(model, length)
     more = MORE.get(model.config.model_type)
     return row | (more(model, length) if more else {})
@@ -121,7 +121,9 @@ def spectrum(model, length):
     config = model.config
     if hasattr(config, "num_mel_bins"):
         return {"input_features": torch.randn(config.num_mel_bins, 2 * config.max_source_positions)}
-    features = getattr(config, "feature_projection_input_dim", None) or config.audio_config.num_mel_bins
+    named = (getattr(config, name, None) for name in ("feature_projection_input_dim", "input_feat_per_channel"))
+    part = getattr(config, "audio_config", None) or getattr(config, "encoder_config", None)
+    features = next(filter(None, named), None) or part.num_mel_bins
     row = {"input_features": torch.randn(2 * length, features)}
     return row | {"attention_mask": torch.ones(2 * length).long()}
 
@@ -129,7 +131,9 @@ def spectrum(model, length):
 def latent(model, length):
     if "Image" not in type(model).__name__:
         ids = torch.randint(FIRST_WORD, WORDS, (length,))
-        return {"inputs": ids, "attention_mask": torch.ones_like(ids)}
+        if "MaskedLM" in type(model).__name__:  # which answers for all positions that it has
+            ids = torch.nn.functional.pad(ids, (0, POSITIONS - length))
+        return {"inputs": ids, "attention_mask": (torch.arange(len(ids)) < length).long()}
     size = model.config.image_size
     return {"inputs": torch.randn(3, size, size)}
 

@@ -79,6 +79,17 @@ PECULIAR: dict[str, dict[str, Any]] = {
     "deepseek_v2": {"num_experts_per_tok": 2},
     "dots1": {"num_local_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
     "esm": {"vocab_size": 64, "mask_token_id": 3},
+    "moonshine_streaming": {"encoder_config": {"sliding_windows": ((4, 0), (4, 1))}},
+    "speech-encoder-decoder": {
+        "encoder": {
+            "model_type": "wav2vec2", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "intermediate_size": 64, "conv_dim": (16,) * 7, "num_conv_pos_embeddings": 4,
+            "num_conv_pos_embedding_groups": 2, "hidden_dropout": 0.0, "attention_dropout": 0.0,
+            "activation_dropout": 0.0, "feat_proj_dropout": 0.0, "layerdrop": 0.0, "mask_time_prob": 0.0,
+        },
+        "decoder": _HALF | {"is_decoder": True, "add_cross_attention": True}, "decoder_start_token_id": 1,
+        "pad_token_id": 0,
+    },
     "encoder-decoder": {
         "encoder": _HALF, "decoder": _HALF | {"is_decoder": True, "add_cross_attention": True},
         "decoder_start_token_id": 1, "pad_token_id": 0,

@@ -13,7 +13,7 @@ from typing import Any
 
 from transformers import PreTrainedConfig
 
-from census.architectures import MASKED, fields_of, fitting_config
+from census.architectures import DECODERS, MASKED, fields_of, fitting_config
 from census.peculiar import PECULIAR
 
 WORDS = 64
@@ -97,6 +97,8 @@ def tiny_config(architecture):
     config = fitting_config(config, architecture.model_class)
     if architecture.task == MASKED and hasattr(config, "is_decoder"):
         config.is_decoder = False
+    if architecture.task in DECODERS and getattr(config, "decoder_start_token_id", None) is None:
+        config.decoder_start_token_id = BOS
     if architecture.setting:
         setting = architecture.setting.removesuffix("=True")
         for part in (config, config.get_text_config()):
