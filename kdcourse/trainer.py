@@ -56,7 +56,6 @@ from kdcourse.loss import (
 from kdcourse.on_policy import OnPolicy, Writer, require_writer
 from kdcourse.tasks import LABELLED_TASKS, TASKS, Task, task_of, with_article
 from kdcourse.teacher import (
-    IN_THE_LOOP,
     ColumnTeacher,
     ModelTeacher,
     Teacher,
@@ -85,6 +84,9 @@ OBJECTIVES: dict[Task, Callable[..., DistillationLoss]] = {
     "masked language model": token_distillation_loss,
     "encoder-decoder": token_distillation_loss,
 }
+
+NEVER_PACKED: tuple[Task, ...] = ("masked language model", "encoder-decoder")
+"""Tasks whose models would read across texts that are packed into one row."""
 
 Teaching = nn.Module | Teacher | Sequence[nn.Module | Teacher | None] | None
 """A teacher, or several."""
@@ -424,14 +426,12 @@ class DistillationTrainer(FeatureTrainer):
         Raises:
             MismatchError: texts packed into one row, of a task whose models would read across them.
         """
-        if self._task not in IN_THE_LOOP:
-            return inputs
-        if is_packed(inputs) and int((inputs["position_ids"] == 0).sum()) > 1:
+        if self._task in NEVER_PACKED and is_packed(inputs) and int((inputs["position_ids"] == 0).sum()) > 1:
             raise MismatchError(
                 f"Several texts are packed into one row, and {with_article(self._task)} would read across them; let "
                 "the data_collator pad them instead."
             )
-        if self._task == "masked language model":
+        if self._task != "encoder-decoder":
             return inputs
         return with_decoder_ids(inputs, [self.model, *models_of(self.teacher)])
 

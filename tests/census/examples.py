@@ -39,12 +39,14 @@ def answer(length):
 
 
 def too_long(architecture, model):
-    """Examples beyond the positions of a model of texts, or of its decoder; None if it reads something else."""
+    """Examples beyond the positions of a model of texts, or of a decoder; none for one of anything else."""
+    beyond, few = (POSITIONS + 20,) * 2, LENGTHS[:2]
+    found = []
+    if model.main_input_name == "input_ids" and model.config.model_type not in MORE:
+        found.append(make_rows(architecture, model, lengths=beyond))
     if architecture.task in DECODERS:
-        return make_rows(architecture, model, lengths=(LENGTHS[0], LENGTHS[0]), said=(POSITIONS + 20, POSITIONS + 20))
-    if model.main_input_name != "input_ids" or model.config.model_type in MORE:
-        return None
-    return make_rows(architecture, model, lengths=(POSITIONS + 20, POSITIONS + 20))
+        found.append(make_rows(architecture, model, lengths=few, said=beyond))
+    return found
 
 
 def labels_of(task, model, row, number):

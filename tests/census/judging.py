@@ -221,19 +221,17 @@ def looks_back_only(architecture, teacher, batch):
 
 def refuses_what_is_too_long(architecture, student, teacher):
     """A text beyond a model's positions is read, where the model can, or refused; it is no index error."""
-    rows = too_long(architecture, student)
-    if rows is None:
-        return
-    try:
-        copy.deepcopy(student)(**features_of(architecture, student, collate(rows)))
-        can = True
-    except Exception:
-        can = False
-    try:
-        train(student, teacher, rows)
-    except Exception as error:
-        if can or not is_a_sentence_of_ours(error):
-            raise WrongError(f"a text of {POSITIONS + 20} tokens: {in_short(error)}") from error
+    for rows in too_long(architecture, student):
+        try:
+            copy.deepcopy(student)(**features_of(architecture, student, collate(rows)))
+            can = True
+        except Exception:
+            can = False
+        try:
+            train(student, teacher, rows)
+        except Exception as error:
+            if can or not is_a_sentence_of_ours(error):
+                raise WrongError(f"a text of {POSITIONS + 20} tokens: {in_short(error)}") from error
 
 
 def is_a_sentence_of_ours(error):
