@@ -22,8 +22,10 @@ SHOWN_DIFFERENCES = 3
 POSITION_TABLES = ("position_embeddings", "wpe", "embed_positions", "positions_embed")
 """What models call the table that they look positions up in."""
 
-NO_TABLE_BUT_AN_END = ("canine", "codegen", "ctrl", "gptj", "mpt", "reformer")
-"""Model types that have positions for as many tokens as their configuration says, in no table of that many rows."""
+NO_TABLE_BUT_AN_END = ("canary_decoder", "canine", "codegen", "cohere_asr", "ctrl", "gptj", "mpt", "reformer")
+"""Model types that have positions for as many tokens as their configuration says, in no table of that many rows; or in
+one whose name (`pos_emb`) others have for something else.
+"""
 
 ROWS_BEFORE_THE_FIRST = 2
 """The most that a table of positions has more rows than a model has positions."""

@@ -50,6 +50,11 @@ class WrongError(Exception):
 def judge(architecture) -> Verdict:
     try:
         student, teacher = make_model(architecture, seed=0), make_model(architecture, seed=1)
+    except Exception as error:
+        return Verdict(NOT_BUILT, in_short(error))
+    if words := refusal(student, teacher):
+        return Verdict(REFUSED, words)
+    try:
         rows = make_rows(architecture, student)
         steps = right_steps(architecture, student, teacher, collate(rows))
     except Exception as error:
@@ -68,6 +73,17 @@ def judge(architecture) -> Verdict:
     return Verdict(EQUAL, reads=what_is_read(architecture, teacher, collate(rows)), head=head)
 
 
+def refusal(student, teacher):
+    """What the trainer says to a pair, before it sees any rows; nothing, if it takes them."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            arguments = DistillationArguments(folder, report_to="none", use_cpu=True)
+            DistillationTrainer(copy.deepcopy(student), arguments, teacher=copy.deepcopy(teacher))
+    except Exception as error:
+        return str(error) if is_a_sentence_of_ours(error) else ""
+    return ""
+
+
 def make_model(architecture, seed):
     """Random weights of a size that makes every layer matter, and no dropout."""
     torch.manual_seed(seed)
@@ -76,7 +92,7 @@ def make_model(architecture, seed):
         if isinstance(module, nn.Dropout):
             module.p = 0.0
     with torch.no_grad():
-        for weight in model.parameters():
+        for weight in filter(torch.Tensor.numel, model.parameters()):
             noise = torch.randn_like(weight)
             weight.copy_(noise * weight[0].numel() ** -0.5 if weight.ndim > 1 else weight + 0.1 * noise)
     return model

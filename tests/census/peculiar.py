@@ -79,7 +79,9 @@ PECULIAR: dict[str, dict[str, Any]] = {
     "deepseek_v2": {"num_experts_per_tok": 2},
     "dots1": {"num_local_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
     "esm": {"vocab_size": 64, "mask_token_id": 3},
-    "moonshine_streaming": {"encoder_config": {"sliding_windows": ((4, 0), (4, 1))}},
+    "fun_asr_nano": {"adaptor_config": {"intermediate_size": 8}},
+    "moonshine": {"encoder_num_key_value_heads": 2, "decoder_num_key_value_heads": 2},
+    "moonshine_streaming": {"num_key_value_heads": 2, "encoder_config": {"sliding_windows": ((4, 0), (4, 1))}},
     "speech-encoder-decoder": {
         "encoder": {
             "model_type": "wav2vec2", "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2,
