@@ -143,7 +143,6 @@ FAULTS = {
         MASKS, kdcourse.trainer, "OBJECTIVES",
         {"masked language model": kdcourse.trainer.OBJECTIVES["language model"]},
     ),
-    "no ids for a decoder": (BART, kdcourse.trainer, "with_decoder_ids", lambda batch, _: batch),
     "a decoder that reads its answers": (
         BART, kdcourse.decoders, "decoder_ids", lambda labels, _: labels.clamp(min=0),
     ),
