@@ -40,6 +40,8 @@ def plain(value: Any) -> Any:
 def _close(left: Any, right: Any, tolerance: float) -> bool:
     if _is_truth(left) and _is_truth(right):
         return bool(left) == bool(right)
+    if _are_floats(left) and _are_ids(right):
+        return False  # an embedding stops at floats, and cross_entropy takes no such labels
     if is_number(left) and is_number(right):
         left, right = (torch.as_tensor(part, dtype=torch.float64) for part in (left, right))
         return left.shape == right.shape and torch.allclose(left, right, rtol=tolerance, atol=tolerance, equal_nan=True)
@@ -55,6 +57,15 @@ def _close(left: Any, right: Any, tolerance: float) -> bool:
 def _is_truth(value: Any) -> bool:
     """True or False, or a tensor that is one of them."""
     return isinstance(value, bool) or (isinstance(value, Tensor) and value.dtype == torch.bool and value.ndim == 0)
+
+
+def _are_floats(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.is_floating_point()
+
+
+def _are_ids(value: Any) -> bool:
+    """Whole numbers in a tensor with dimensions: ids, masks, labels."""
+    return isinstance(value, Tensor) and value.ndim > 0 and not value.is_floating_point() and not value.is_complex()
 
 
 def is_number(value: Any) -> bool:

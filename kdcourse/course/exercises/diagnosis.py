@@ -180,11 +180,13 @@ def _describe_difference(
     before = ("input", shown(given))
     if answer.error is not None:
         where = (("line", answer.line),) if answer.line else ()
-        said = f"Your function stopped with {type(answer.error).__name__}: {answer.error}."
+        said = f"Your function stopped with {type(answer.error).__name__}: {str(answer.error).rstrip('.')}."
         return Diagnosis("error", said, beside=(before, *where))
     if answer.changed_inputs:
         return Diagnosis(
-            "error", "Your function changes its inputs; work on a copy, or avoid the methods that end in an underscore."
+            "error",
+            "Your function changes its inputs: `x += ...`, `x[...] = ...`, `list.remove` and methods that end in an "
+            "underscore do. Work on a copy (`x.clone()`, `list(x)`).",
         )
     if answer.is_nothing:
         return Diagnosis("error", "Your function gives nothing back; a `return` is missing.", beside=(before,))

@@ -321,8 +321,8 @@ TEST = KillTheMutants(
         Misconception(
             "mild-logits",
             _test_mild,
-            "All your logits are small. In 32 bits a probability of exp(-120) is 0 and its logarithm is -inf, so give "
-            "the student a class that it has given up.",
+            "Your logits are small, or come in 64 bits, where exp(-120) is still a number. In 32 bits it is 0 and its "
+            "logarithm -inf: give the student, in float32, a class that it has given up.",
             "section 4",
         ),
         Misconception(

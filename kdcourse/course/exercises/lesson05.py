@@ -99,7 +99,7 @@ COLLATE = Exercise(
             _collate_mask_by_id,
             "Your mask is 0 wherever the id equals pad_id: where pad and end of text share an id, each row loses 1 "
             "real token, its end.",
-            "lesson 06, pad is eos",
+            "lesson 06, section 5, What the labels mark",
         ),
         Misconception(
             "label-not-renamed",
@@ -112,14 +112,14 @@ COLLATE = Exercise(
             _collate_left_padding,
             "Your padding is on the left, so a row with 1 pad has every word 1 position too far right; without "
             "position_ids that changes GPT-2's logits.",
-            "notebook 13, GPT-2 and padding",
+            "lesson 13, case 12",
         ),
         Misconception(
             "pad-id-ignored",
             lambda rows, pad_id: _collate(rows, 0),
             "You pad with 0 whatever pad_id is; with pad_id 102, a GPT-2 classifier takes your 0 for the last real "
             "token.",
-            "notebook 13, GPT-2 and padding",
+            "lesson 13, case 12",
         ),
         Misconception(
             "mask-of-ones",

@@ -146,6 +146,13 @@ def _one_label(divergences: Tensor, labels: Tensor) -> Inputs:
     return divergences, labels
 
 
+def _only_what_teaches(divergences: Tensor, labels: Tensor) -> Inputs:
+    """NaN at each position that nobody asks about."""
+    unneeded = torch.ones_like(labels, dtype=torch.bool)
+    unneeded[:, :-1] = ~_teaching(labels)
+    return divergences.masked_fill(unneeded, math.nan), labels
+
+
 def _mean(divergences: Tensor, counted: Tensor) -> Tensor:
     """0 where nothing counts."""
     return divergences[counted].sum() / counted.sum().clamp(min=1)
@@ -191,6 +198,7 @@ TOKEN_MEAN = Exercise(
         ONE_ROW,
         IN_FLOAT64,
         Edge("where one token alone has a label", _one_label),
+        Edge("where divergences that nobody needs are NaN", _only_what_teaches),
         Edge("where every token has a label", lambda divergences, labels: (divergences, labels.clamp(min=0))),
         Edge("for texts of two tokens", lambda divergences, labels: (divergences[:, :2], labels[:, :2].clamp(min=0))),
         Edge("for texts of one token", lambda divergences, labels: (divergences[:, :1], labels[:, :1])),

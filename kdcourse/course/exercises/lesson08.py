@@ -110,7 +110,7 @@ WRONG_PERPLEXITIES = [
     Suspect("shifted twice", lambda b: _by_places(b, 0, 2)),
     Suspect("2 to the power of nats", lambda b: 2 ** fmean(_of_tokens(b))),
     Suspect("e to the power of bits", lambda b: math.exp(fmean(_of_tokens(b)) / math.log(2))),
-    Suspect("the last batch is left out", lambda b: _perplexity(b[:-1]) if len(b) > 1 else math.nan),
+    Suspect("the last batch is left out", lambda b: _perplexity(b[:-1]) if _of_tokens(b[:-1]) else math.nan),
 ]  # fmt: skip
 
 PLACES = torch.arange(60.0).view(3, 5, 4)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from types import SimpleNamespace
 from typing import Any
 
@@ -442,8 +443,8 @@ def _rule(texts: Texts, prompt: int) -> str:
         return "texts are a table (B, T) of token ids."
     if bool((ids < 0).any()):
         return "a token id is 0 or more."
-    if isinstance(prompt, bool) or not isinstance(prompt, int) or not 1 <= prompt < ids.shape[1]:
-        return "the prompt has at least one token, and leaves room for one that is written."
+    if isinstance(prompt, bool) or not isinstance(prompt, Integral) or not 1 <= prompt < ids.shape[1]:
+        return "the number of prompt tokens is one whole number, from 1 on, that leaves room for a written token."
     return ""
 
 

@@ -166,7 +166,7 @@ BIAS = Exercise(
             "added-to-all",
             _with(lambda logits, missing, shift: logits + shift),
             "You add the shift to all classes, which changes 0 answers: a softmax sees differences alone.",
-            "lesson 02, no-shift",
+            "lesson 02, section 4",
         ),
         Misconception(
             "last-of-equals",

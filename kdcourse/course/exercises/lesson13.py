@@ -62,6 +62,7 @@ MASKED_KL = Exercise(
         Edge("where one class alone is allowed", lambda s, t, allowed: (s, t, torch.eye(6)[2].bool())),
         Edge("where half of the classes are allowed", lambda s, t, allowed: (s, t, torch.arange(6) % 2 == 0)),
         Edge("where every class is allowed", lambda s, t, allowed: (s, t, torch.ones_like(allowed))),
+        Edge("for logits around -200", lambda s, t, allowed: (s - 200, t - 200, allowed)),
         Edge("for a single class", lambda s, t, allowed: (s[:, :1], t[:, :1], torch.tensor([True]))),
     ],
     gradient=True,
@@ -345,7 +346,7 @@ FIRST_LOOK = NameTheFault(
             _name_case_asked_once,
             "You never compare the 2 answers to one question. A teacher in training mode drops out another part of "
             "itself each time, and its answers differ; its accuracy hardly tells.",
-            "lesson 05, section 3",
+            "lesson 05, section 5, What the teacher is doing",
         ),
         Misconception(
             "sure-is-good",

@@ -258,7 +258,7 @@ def by_the_start(ids, mask, prompts):
 def with_a_weight(divergences, labels):
     weight = (labels[:, 1:] != -100).to(divergences)
     total = weight.sum()
-    return (divergences[:, :-1] * weight).sum() / torch.where(total > 0, total, torch.ones_like(total))
+    return torch.where(weight > 0, divergences[:, :-1], 0).sum() / torch.where(total > 0, total, torch.ones_like(total))
 
 
 @solves("06.token_mean")

@@ -129,10 +129,23 @@ def by_asserts(perplexity):
     assert perplexity(batches) == pytest.approx(128 ** (1 / 3))
 
 
+def by_a_batch_that_predicts_nothing(perplexity):
+    """As lesson 06 teaches to try; what is left without the last batch is then no token at all."""
+    silent = (torch.zeros(2, 4, 5), torch.full((2, 4), -100))
+    silent[1][0, 0] = 1
+    batches = [batch((7, 4), 0), batch((3,), 1), batch((5, 2), 2)]
+    return (
+        by_cross_entropy(perplexity)
+        and abs(perplexity([silent, *batches]) - perplexity(batches)) < 1e-6
+        and perplexity([silent, batches[0]]) > 0
+    )
+
+
 @pytest.mark.parametrize(
     ("answer", "kind", "words"),
     [
         (by_cross_entropy, "passed", "kills 14 of 14"),
+        (by_a_batch_that_predicts_nothing, "passed", "kills 14 of 14"),
         (by_asserts, "passed", "kills 14 of 14"),
         (lambda perplexity: perplexity([batch((7, 4), 0)]) > 0, "different", "survive: +mean of the batches"),
         (lambda perplexity: True, "misconception", "at least 1"),

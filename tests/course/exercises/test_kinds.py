@@ -61,7 +61,7 @@ def flip_flop(double, said=[True]):  # noqa: B006  (remembers, as a test must no
         (lambda double: double(2) == 4, "different", "survive: +square; size"),
         (lambda double: double(1) + 1 == 3, "error", "TypeError"),
         (lambda double: torch.ones(2), "error", "neither true nor false"),
-        (flip_flop, "error", "two things of one loss"),
+        (flip_flop, "error", "two things of one function"),
         (stub, "not attempted", "not attempted yet"),
     ],
 )
@@ -261,7 +261,7 @@ WITNESS = FindTheWitness(
         (lambda: (1e9,), "misconception", r"right: +2e\+09, inf"),
         (lambda: (3,), "error", "do not count: 3 is no float"),
         (lambda: (1.0, 2.0), "error", "do not fit"),
-        (lambda: 3.0, "error", "as a tuple"),
+        (lambda: 3.0, "error", "a tuple is asked for"),
         (lambda: None, "error", "a `return` is missing"),
         (stub, "not attempted", "not attempted yet"),
     ],

@@ -65,9 +65,8 @@ def test_the_heat_maps_say_the_largest_confusion():
     tables = {1.0: [[0.9, 0.1], [0.02, 0.98]], 4.0: [[0.6, 0.4], [0.3, 0.7]]}
     assert len(figures.answers_by_class(tables).figure.axes) == len(tables)
     text = figures.answers_by_class(tables).alt
-    assert (
-        "T = 1: 90 to 98 on the diagonal, and the largest elsewhere is 10, for class 1 where the true digit is 0" in text
-    )
+    assert "T = 1: 90 to 98 on the diagonal, and the largest elsewhere is 10, for class 1 where" in text
+    assert "where the true digit is 0" in text
 
 
 def test_one_heat_map_is_a_figure_too():

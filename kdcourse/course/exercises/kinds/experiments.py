@@ -99,7 +99,7 @@ class DesignTheExperiment(Judged):
         if not isinstance(value, bool | np.bool_):
             raise StoppedError(
                 Diagnosis(
-                    "error", f"Your function gives back {value!r} ({type(value).__name__}); True or False is asked."
+                    "error", f"Your function gives back {value!r} ({type(value).__name__}); True or False is asked for."
                 )
             )
         return bool(value)

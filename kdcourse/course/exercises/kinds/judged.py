@@ -73,7 +73,7 @@ class Judged(Task, ABC):
             raise StoppedError(Diagnosis("not attempted", f"{self.title}: not attempted yet."))
         if error is not None and not isinstance(error, allowed):
             line = (("line", result.line),) if result.line else ()
-            said = f"Your function stopped with {type(error).__name__}: {error}."
+            said = f"Your function stopped with {type(error).__name__}: {str(error).rstrip('.')}."
             raise StoppedError(Diagnosis("error", said, beside=line)) from error
         if error is None and value is None and not allowed:
             raise StoppedError(Diagnosis("error", "Your function gives nothing back; a `return` is missing."))

@@ -55,7 +55,8 @@ class FindTheWitness(Judged):
         if not isinstance(given, tuple):
             raise StoppedError(
                 Diagnosis(
-                    "error", f"Your function gives back {type(given).__name__}; the arguments as a tuple are asked."
+                    "error",
+                    f"Your function gives back {type(given).__name__}; a tuple is asked for.",
                 )
             )
         try:
