@@ -40,7 +40,7 @@ def plain(value: Any) -> Any:
 def _close(left: Any, right: Any, tolerance: float) -> bool:
     if _is_truth(left) and _is_truth(right):
         return bool(left) == bool(right)
-    if _are_floats(left) and _are_ids(right):
+    if are_floats(left) and are_ids(right):
         return False  # an embedding stops at floats, and cross_entropy takes no such labels
     if is_number(left) and is_number(right):
         left, right = (torch.as_tensor(part, dtype=torch.float64) for part in (left, right))
@@ -59,11 +59,11 @@ def _is_truth(value: Any) -> bool:
     return isinstance(value, bool) or (isinstance(value, Tensor) and value.dtype == torch.bool and value.ndim == 0)
 
 
-def _are_floats(value: Any) -> bool:
+def are_floats(value: Any) -> bool:
     return isinstance(value, Tensor) and value.is_floating_point()
 
 
-def _are_ids(value: Any) -> bool:
+def are_ids(value: Any) -> bool:
     """Whole numbers in a tensor with dimensions: ids, masks, labels."""
     return isinstance(value, Tensor) and value.ndim > 0 and not value.is_floating_point() and not value.is_complex()
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kdcourse.course.exercises.comparing import close, plain
+from kdcourse.course.exercises.comparing import are_floats, are_ids, close, plain
 
 LONG = 24
 """Elements of a tensor that is no longer shown."""
@@ -31,13 +31,19 @@ def shown_beside(yours: Any, ours: Any, tolerance: float) -> tuple[str, str]:
     if isinstance(yours, dict) and isinstance(ours, dict):
         return _dicts_beside(yours, ours, tolerance)
     first, second = _shown(yours), _shown(ours)
-    if first == second or type(yours) is not type(ours):
+    if first == second or not _are_of_one_kind(yours, ours):
         return f"{first} ({_kind(yours)})", f"{second} ({_kind(ours)})"
     return first, second
 
 
+def _are_of_one_kind(yours: Any, ours: Any) -> bool:
+    """Whether they can be compared: a tensor of one number is as good as the number, and a list as a tuple."""
+    kinds = (list | tuple, int | float | Tensor)
+    return type(yours) is type(ours) or any(isinstance(yours, kind) and isinstance(ours, kind) for kind in kinds)
+
+
 def _tensors_beside(yours: Tensor, ours: Tensor) -> tuple[str, str]:
-    if yours.is_complex() != ours.is_complex():
+    if yours.is_complex() != ours.is_complex() or (are_floats(yours) and are_ids(ours)):
         return _kind(yours), _kind(ours)
     if yours.shape != ours.shape:
         return f"{_shown(yours)}, shape {tuple(yours.shape)}", f"{_shown(ours)}, shape {tuple(ours.shape)}"
