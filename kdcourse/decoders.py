@@ -67,7 +67,7 @@ def decoder_ids(labels: Tensor, models: Sequence[Any]) -> Tensor:
 def _by_its_own_rule(model: Any, labels: Tensor) -> Tensor:
     try:
         return model.prepare_decoder_input_ids_from_labels(labels.clone())  # in FSMT's, -100 would be overwritten
-    except (TypeError, ValueError) as error:  # of a missing id
+    except (AttributeError, TypeError, ValueError) as error:  # of an id that is missing, or None
         raise _no_rule(model) from error
 
 

@@ -329,6 +329,15 @@ def test_nobody_knows_how_a_text_begins(name, unsaid, tmp_path):
         trainer_of(name, tmp_path, **models).train()
 
 
+def test_a_configuration_need_not_know_how_a_text_begins(tmp_path):
+    """An AttributeError for `decoder_start_token_id`, which T5's configuration lacks until somebody sets it."""
+    models = {"student": make("t5"), "teacher": make("t5", 1)}
+    for model in models.values():
+        del model.config.decoder_start_token_id
+    with pytest.raises(MismatchError, match=r"set config\.decoder_start_token_id"):
+        trainer_of("t5", tmp_path, **models).train()
+
+
 def test_a_text_cannot_be_scored_without_a_beginning(tmp_path):
     """BART, which scores its own input where it is asked for nothing."""
     rows = Dataset.from_list(make_examples("bart")).remove_columns("labels")
