@@ -343,7 +343,9 @@ LOOP = RepairARun(
     prepare=training.task,
     properties=[
         Property("as many batches as steps are asked for", training.number_of_steps),
+        Property("batches of 64 rows", training.rows_of_a_batch),
         Property("the student is trained", training.nothing_learned),
+        Property("a learning rate of 0.01", training.size_of_a_step),
         Property("each step by its own gradient alone", training.gradients_left_over),
         Property("the student learns in train mode", training.mode_of_the_student),
         Property("the teacher answers in eval mode", training.mode_of_the_teacher),

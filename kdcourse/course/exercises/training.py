@@ -22,6 +22,8 @@ from kdcourse.labs import digits
 MISSING = 3
 """The digit that no student sees."""
 STEPS = 300
+ROWS, RATE = 64, 0.01
+"""Of a batch, and of Adam."""
 
 
 @dataclass(frozen=True)
@@ -131,9 +133,23 @@ def number_of_steps(distill: Function) -> str:
     return "" if seen == 3 else f"asked for 3 steps, the student learns from {seen} batches"  # noqa: PLR2004
 
 
+def rows_of_a_batch(distill: Function) -> str:
+    """Of the first 3; what is left at the end of an epoch may be fewer."""
+    others = [len(step.inputs) for step in watch(distill, steps=3).steps if len(step.inputs) != ROWS]
+    return f"a batch has {others[0]} rows; {ROWS} are asked for" if others else ""
+
+
 def nothing_learned(distill: Function) -> str:
     """Where a step of the optimizer is missing, or a copy was trained."""
     return "its weights are as they were" if _is_untrained(_weights_after(distill, 0)) else ""
+
+
+def size_of_a_step(distill: Function) -> str:
+    """The first step of Adam changes each weight by its rate, whatever the gradient; AdamW and NAdam hardly differ."""
+    change = (_weights_after(distill, 0, steps=1) - _weights_of(new_student())).abs().max().item()
+    if change == 0 or abs(change - RATE) < 0.2 * RATE:
+        return ""
+    return f"the first step changes a weight by up to {change:.4f}; Adam at a rate of {RATE:g} changes it by {RATE:.4f}"
 
 
 def gradients_left_over(distill: Function) -> str:
@@ -234,17 +250,21 @@ def say_of_the_seed(distill: Function) -> str:
     return "two seeds give one and the same student" if torch.equal(first, another) else ""
 
 
-def _weights_after(distill: Function, seed: int, drawn_before: int = 1) -> Tensor:
+def _weights_after(distill: Function, seed: int, drawn_before: int = 1, steps: int = 3) -> Tensor:
     student = new_student()
     with torch.random.fork_rng():
         torch.manual_seed(drawn_before)
-        options = {"alpha": 0.5, "temperature": 4.0, "steps": 3, "seed": seed}
+        options = {"alpha": 0.5, "temperature": 4.0, "steps": steps, "seed": seed}
         distill(student, copy.deepcopy(task().teacher), task().images, task().labels, **options)
+    return _weights_of(student)
+
+
+def _weights_of(student: nn.Module) -> Tensor:
     return nn.utils.parameters_to_vector(student.parameters()).detach()
 
 
 def _is_untrained(weights: Tensor) -> bool:
-    return torch.equal(weights, nn.utils.parameters_to_vector(new_student().parameters()).detach())
+    return torch.equal(weights, _weights_of(new_student()))
 
 
 def _recall(answer: Callable[[Tensor], Tensor]) -> float:
