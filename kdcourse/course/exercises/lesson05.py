@@ -231,8 +231,11 @@ def _features(inputs: Any) -> Batch:
 
 
 def _counted(labels: Tensor, items: Items | None) -> Items:
-    """The labelled and the taught rows: those of the whole step, or those of a batch that is all there is."""
-    return ((labels != IGNORED_LABEL).sum(), len(labels)) if items is None else items
+    """The labelled and the taught rows: those of the whole step, or those of a batch that is all there is.
+
+    A batch without labels counts 1, so that its hard term is 0.
+    """
+    return ((labels != IGNORED_LABEL).sum().clamp(min=1), len(labels)) if items is None else items
 
 
 def _soft(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -343,6 +346,13 @@ def _loss_of_no_count(
 ) -> Any:
     labelled, taught = num_items_in_batch
     return _compute_loss(self, model, inputs, return_outputs, (labelled, taught))
+
+
+def _loss_nan(
+    self: Any, model: nn.Module, inputs: Any, return_outputs: bool = False, num_items_in_batch: Items | None = None
+) -> Any:
+    here = (inputs["labels"] != IGNORED_LABEL).sum(), len(inputs["labels"])
+    return _compute_loss(self, model, inputs, return_outputs, num_items_in_batch or here)
 
 
 def _loss_student_without_gradient(self: Any, *others: Any, **named: Any) -> Any:
@@ -457,6 +467,13 @@ TRAINER = RepairARun(
             "An evaluation hands over no count: num_items_in_batch is None, and your function stops there. Then count "
             "the rows of the 1 batch that you have.",
             "section 3",
+        ),
+        Misconception(
+            "nan",
+            _loss_nan,
+            "Right, until an evaluation has a batch with 0 labelled rows: its hard term is 0 divided by 0, which is "
+            "NaN, and so is the loss of the whole evaluation. Count at least 1.",
+            "lesson 04, section 6",
         ),
         Misconception(
             "student-without-gradient",

@@ -8,6 +8,7 @@ labelled and the taught rows of the whole step.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -37,6 +38,7 @@ EVEN = (EIGHT[:2], EIGHT[2:4], EIGHT[4:6], EIGHT[6:])
 UNEVEN = (*EVEN[:3], EIGHT[6:7])
 MOSTLY_LABELLED = ((0, IGNORED_LABEL, 2, 3),)
 ONE_UNLABELLED = (EIGHT[:2], (IGNORED_LABEL, IGNORED_LABEL))
+NONE_LABELLED = ((IGNORED_LABEL, IGNORED_LABEL),)
 
 
 class Classifier(nn.Module):
@@ -243,11 +245,19 @@ def weights_without_labels(compute_loss: Function) -> str:
 
 
 def evaluation(compute_loss: Function) -> str:
-    """An evaluation hands over no count."""
+    """An evaluation hands over no count, and some of its batches may be without labels."""
     try:
-        return weights_in_pieces(MOSTLY_LABELLED, counted=False)(compute_loss)
+        said = weights_in_pieces(MOSTLY_LABELLED, counted=False)(compute_loss)
+        return said or _without_any_label(compute_loss)
     except Exception as error:
         return f"there is no loss, but {type(error).__name__}"
+
+
+def _without_any_label(compute_loss: Function) -> str:
+    seen = watch(compute_loss, NONE_LABELLED, counted=False)
+    [piece] = seen.pieces
+    said = _said_of_rows(seen, piece, slice(None)) if math.isfinite(piece.value) else f"the loss is {piece.value}"
+    return f"in a batch without labels {said}" if said else ""
 
 
 def value(compute_loss: Function) -> str:
@@ -310,7 +320,7 @@ def _terms(seen: Watched, piece: Piece) -> tuple[Tensor, Tensor]:
     known = piece.inputs["labels"] != IGNORED_LABEL
     hard = student.softmax(-1) - one_hot(piece.inputs["labels"].clamp(min=0), student)
     soft = temperature * (softened(student, temperature) - softened(teacher, temperature))
-    return hard * known[:, None] / labelled, soft / taught
+    return hard * known[:, None] / max(labelled, 1), soft / taught
 
 
 def _value(seen: Watched) -> float:

@@ -48,7 +48,9 @@ def in_one_sum(self, model, inputs, return_outputs=False, num_items_in_batch=Non
     with torch.inference_mode():
         targets = self.teacher(**features).logits
     known = labels.ne(-100)
-    labelled, taught = num_items_in_batch if num_items_in_batch is not None else (known.sum(), known.numel())
+    labelled, taught = (
+        num_items_in_batch if num_items_in_batch is not None else (known.sum().clamp(min=1), known.numel())
+    )
     hard = F.cross_entropy(outputs.logits, labels, reduction="none", ignore_index=-100)
     log_p, log_q = ((each / self.args.temperature).log_softmax(-1) for each in (outputs.logits, targets.clone()))
     soft = self.args.temperature**2 * forward_kl(log_p, log_q)
@@ -63,7 +65,7 @@ def in_columns(trainer, student, batch, return_outputs=False, num_items_in_batch
     outputs = student(batch["input_ids"], attention_mask=batch["attention_mask"])
     alpha, tau = trainer.args.alpha, trainer.args.temperature
     rows = (asked >= 0).nonzero()[:, 0]
-    counts = num_items_in_batch or (len(rows), len(asked))
+    counts = num_items_in_batch or (len(rows) or 1, len(asked))
     log_p, q = (outputs["logits"] / tau).log_softmax(-1), (target / tau).softmax(-1)
     hard = -outputs[0].log_softmax(-1)[rows, asked[rows]].sum()
     soft = (q * ((target / tau).log_softmax(-1) - log_p)).sum() * tau * tau
@@ -82,7 +84,7 @@ def in_two_questions(self, model, inputs, return_outputs=False, num_items_in_bat
     hard = F.cross_entropy(model(**labelled).logits, inputs["labels"][known], reduction="sum")
     with torch.no_grad():
         target = self.teacher(**features).logits
-    counts = (int(known.sum()), len(known)) if num_items_in_batch is None else num_items_in_batch
+    counts = (max(int(known.sum()), 1), len(known)) if num_items_in_batch is None else num_items_in_batch
     log_p, log_q = ((each / self.args.temperature).log_softmax(-1) for each in (outputs.logits, target))
     soft = self.args.temperature**2 * F.kl_div(log_p, log_q, reduction="batchmean", log_target=True)
     loss = self.args.alpha * hard / counts[0] + (1 - self.args.alpha) * soft * len(target) / counts[1]
@@ -135,6 +137,12 @@ def only_in_one_batch(self, model, inputs, return_outputs, num_items):
     return self, model, inputs, return_outputs, None
 
 
+def counted_here(self, model, inputs, return_outputs, num_items):
+    """By hand, and 0 where there is no label."""
+    here = int((inputs["labels"] != IGNORED).sum()), len(inputs["labels"])
+    return self, model, inputs, return_outputs, torch.tensor(num_items or here)
+
+
 def labels_filled(self, model, inputs, return_outputs, num_items):
     inputs["labels"].clamp_(min=0)
     return self, model, inputs, return_outputs, num_items
@@ -153,6 +161,7 @@ def labels_filled(self, model, inputs, return_outputs, num_items):
         (repaired(after=in_eval_mode), "different", "modes are as they were: +the student is in eval mode"),
         (repaired(before=labels_filled), "different", "'labels' holds other numbers"),
         (repaired(before=only_in_one_batch), "misconception", "You return the means of this piece"),
+        (repaired(before=counted_here), "misconception", "counts itself: +in a batch without labels the loss is nan"),
         (repaired(after=with_loss(lambda loss: loss * torch.nan)), "different", "the gradient is no number"),
         (repaired(after=with_loss(lambda loss: loss + 1)), "different", "value of the step: +it adds up to"),
         (
@@ -205,7 +214,7 @@ def step(draw):
     )
     labelled = int((labels != IGNORED).sum())
     counts = (max(labelled, 1) + draw.integer(0, 5), count + draw.integer(0, 9))
-    items = draw.one_of(counts, None) if labelled else counts
+    items = draw.one_of(counts, None)
     kind = draw.one_of(dict, BatchEncoding)
     return trainer, Model(draw, size), kind({"input_ids": ids, "attention_mask": mask, "labels": labels}), items
 
@@ -224,7 +233,7 @@ def independently(trainer, model, batch, items):
     known = [row for row, label in enumerate(batch["labels"].tolist()) if label != IGNORED]
     at_one = scipy.special.log_softmax(logits(model), -1)
     hard = -sum(at_one[row, batch["labels"][row]] for row in known)
-    labelled, taught = items or (len(known), len(log_p))
+    labelled, taught = items or (max(len(known), 1), len(log_p))
     return alpha * hard / labelled + (1 - alpha) * soft / taught
 
 
