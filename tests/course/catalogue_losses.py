@@ -199,6 +199,9 @@ SAID = {
         "t-squared-missing": ("t_squared", "no"), "t-squared-on-both": ("hard_t_squared", "yes"),
         "labels-softened": ("hard", "softened"), "alpha-turned-round": ("weight", "teacher"),
         "switch-at-alpha-0": ("ends", "t_squared_goes_missing"),
+        "cross-entropy-instead": ("direction", "cross_entropy"), "mean-over-classes": ("divisor", "rows_and_classes"),
+        "sum-over-rows": ("divisor", "nothing"), "softmax-on-both-sides": ("direction", "probabilities_as_logs"),
+        "roles-exchanged": ("direction", "reverse_kl"), "teacher-not-softened": ("softened", "student_only"),
     },
     "03.loop": {
         "t-squared-missing": ("t_squared", "no"), "alpha-turned-round": ("weight", "teacher"),
@@ -216,6 +219,7 @@ SAID = {
         "both-by-batch": ("hard_divisor", "rows"), "both-by-labelled": ("divisor", "labelled_rows"),
         "unlabelled-dropped": ("mask", "unlabelled_dropped"), "label-zero": ("mask", "class_0"),
         "nan": ("nothing_supervised", "nan"),
+        "cross-entropy-instead": ("direction", "cross_entropy"),
     },
     "05.share": {
         "mean": ("accumulation", "in_part"), "mean-over-steps": ("accumulation", "mean_over_steps"),
@@ -229,7 +233,7 @@ SAID = {
         "hard-term-of-forward": ("accumulation", "in_part"), "one-count": ("divisor", "labelled_rows"),
         "labelled-rows-alone": ("mask", "unlabelled_dropped"), "t-squared-missing": ("t_squared", "no"),
         "alpha-on-the-teacher": ("weight", "teacher"), "labels-popped": ("in_place", "labels_popped"),
-        "outputs-forgotten": ("evaluation", "no_outputs"), "no-count": ("evaluation", "needs_a_count"), "nan": ("nothing_supervised", "nan"),
+        "outputs-forgotten": ("evaluation", "no_outputs"), "no-count": ("evaluation", "needs_a_count")
         "student-without-gradient": ("gradient", "none"),
     },
     "06.witness": {
@@ -284,6 +288,8 @@ NOT_OF_THE_LOSS = {
         "03.loop",
         "student-not-in-train-mode",
     ): "The mode of the student is its caller's; compute_loss is handed the model.",
+    ("04.semi", "louder-without-a-label"): "Right in each batch with a label; how loud one without is, nobody asks.",
+    ("05.trainer", "nan"): "It is right wherever a count is handed over, as in each step that is diagnosed.",
     ("03.loop", "seed-forgotten"): "The batches are drawn before there is a loss of them.",
 }
 """Mistakes beside a loss that is right."""

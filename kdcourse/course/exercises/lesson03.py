@@ -14,7 +14,7 @@ from kdcourse.course.exercises import training
 from kdcourse.course.exercises.edges import FAR_LOGITS, LOG_SPACE, LOGITS, TEMPERATURES, WIDE, ending, spread
 from kdcourse.course.exercises.exercise import Edge, Exercise, Function, Inputs, Misconception
 from kdcourse.course.exercises.kinds.repairs import Property, RepairARun
-from kdcourse.course.exercises.logits import AUTOGRAD, float64, soft_term, softened
+from kdcourse.course.exercises.logits import AUTOGRAD, float64, kl_per_row, kl_terms, soft_term, softened
 from kdcourse.loss import distillation_loss
 
 STUDENT = float64([[2.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
@@ -168,6 +168,26 @@ def _objective_switch_at_alpha_0(
     return _objective(student, teacher, labels, alpha, temperature)
 
 
+Soft = Callable[[Tensor, Tensor], Tensor]
+"""Of logits that are divided by T."""
+
+
+def _objective_with(soft: Soft) -> Function:
+    """T² and alpha are right, and the mistake is in the soft term alone."""
+
+    def objective(student: Tensor, teacher: Tensor, labels: Tensor, alpha: float, temperature: float) -> Tensor:
+        term = temperature**2 * soft(student / temperature, teacher / temperature)
+        return alpha * F.cross_entropy(student, labels) + (1 - alpha) * term
+
+    return objective
+
+
+def _objective_teacher_not_softened(
+    student: Tensor, teacher: Tensor, labels: Tensor, alpha: float, temperature: float
+) -> Tensor:
+    return _objective_with(lambda s, _: kl_per_row(s, teacher).mean())(student, teacher, labels, alpha, temperature)
+
+
 OBJECTIVE = Exercise(
     id="03.objective",
     title="Labels and teacher in one loss",
@@ -229,6 +249,50 @@ OBJECTIVE = Exercise(
             "Right at every alpha but 0, where yours is a sixteenth of ours at T = 4: T² belongs to the soft term also "
             "when it is the only one.",
             "section 5",
+        ),
+        Misconception(
+            "cross-entropy-instead",
+            _objective_with(lambda student, teacher: F.cross_entropy(student, teacher.softmax(-1))),
+            "Yours is too large by T² times the teacher's entropy at T, and its gradient is right: the soft term is a "
+            "divergence, 0 where both agree.",
+            "lesson 01, section 2",
+        ),
+        Misconception(
+            "mean-over-classes",
+            _objective_with(lambda student, teacher: kl_terms(student.log_softmax(-1), teacher.softmax(-1)).mean()),
+            "At alpha = 1 yours is right, and at alpha = 0 a third of ours with 3 classes: `F.kl_div` by itself takes "
+            "the mean over rows and classes, and a divergence is the sum over classes. It is reduction='batchmean' "
+            "that divides by the rows alone.",
+            "lesson 02, section 7",
+        ),
+        Misconception(
+            "sum-over-rows",
+            _objective_with(lambda student, teacher: kl_per_row(student, teacher).sum()),
+            "At alpha = 1 yours is right, and at alpha = 0 it is 2 times ours for 2 rows: reduction='sum' adds up the "
+            "rows, so that a larger batch hears more of the teacher. Each term is a mean over rows.",
+            "lesson 02, section 7",
+        ),
+        Misconception(
+            "softmax-on-both-sides",
+            _objective_with(lambda s, t: kl_terms(s.softmax(-1), t.softmax(-1)).sum(-1).mean()),
+            "At alpha = 0 yours is -21.171 where ours is 1.585, and a divergence is never below 0: `F.kl_div` takes "
+            "the student's log-probabilities, and yours are probabilities.",
+            "lesson 02, section 2",
+        ),
+        Misconception(
+            "roles-exchanged",
+            _objective_with(lambda student, teacher: kl_per_row(teacher, student).mean()),
+            "At alpha = 0 yours is 1.730 where ours is 1.585, and 0 where both agree: that is KL(student ‖ teacher), "
+            "the other direction. `F.kl_div` takes the student first and averages with the weights of its second "
+            "argument.",
+            "lesson 01, section 7",
+        ),
+        Misconception(
+            "teacher-not-softened",
+            _objective_teacher_not_softened,
+            "At T = 1 yours is right, and at T = 4 it is not 0 where student and teacher agree: the student alone was "
+            "divided by T, so it is to be sharper than its teacher. Soften both.",
+            "section 2",
         ),
     ],
 )

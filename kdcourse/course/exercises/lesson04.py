@@ -152,6 +152,15 @@ def _semi_nan(student: Tensor, teacher: Tensor, labels: Tensor, alpha: float) ->
     return alpha * F.cross_entropy(student, labels) + (1 - alpha) * kl_per_row(student, teacher).mean()
 
 
+def _semi_louder(student: Tensor, teacher: Tensor, labels: Tensor, alpha: float) -> Tensor:
+    return _semi(student, teacher, labels, alpha if (labels != IGNORED_LABEL).any() else 0.0)
+
+
+def _semi_cross_entropy(student: Tensor, teacher: Tensor, labels: Tensor, alpha: float) -> Tensor:
+    hard = F.cross_entropy(student, labels, reduction="sum") / _labelled(labels)
+    return alpha * hard + (1 - alpha) * F.cross_entropy(student, teacher.softmax(-1))
+
+
 SEMI = Exercise(
     id="04.semi",
     title="A batch in which some labels are missing",
@@ -214,6 +223,21 @@ SEMI = Exercise(
             "Right, until a batch has 0 labelled rows: the mean over nothing is NaN, and after one step so is the "
             "student.",
             "section 6",
+        ),
+        Misconception(
+            "louder-without-a-label",
+            _semi_louder,
+            "Right, until a batch has 0 labelled rows: then you give the teacher the whole weight, 1 instead of 1 − "
+            "alpha, and in our second example that is twice ours. Only the label's term is left out; the other one "
+            "stays as it is.",
+            "section 6",
+        ),
+        Misconception(
+            "cross-entropy-instead",
+            _semi_cross_entropy,
+            "Yours is too large by 1 − alpha times the teacher's entropy, and its gradient is right: the soft term is "
+            "a divergence, 0 where both agree.",
+            "lesson 01, section 2",
         ),
     ],
 )

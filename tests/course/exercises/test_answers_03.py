@@ -96,6 +96,33 @@ def reversed_kl(student, teacher, labels, alpha, temperature):
     return alpha * F.cross_entropy(student, labels) + (1 - alpha) * soft
 
 
+def written_with(soft):
+    """An objective as people write it, whose soft term alone may be wrong."""
+
+    def kd_loss(student, teacher, labels, alpha, temperature):
+        distillation = soft(student / temperature, teacher / temperature, teacher) * temperature**2
+        return alpha * F.cross_entropy(student, labels) + (1 - alpha) * distillation
+
+    return kd_loss
+
+
+@pytest.mark.parametrize(
+    ("soft", "name"),
+    [
+        (lambda s, t, _: -(t.softmax(1) * s.log_softmax(1)).sum(1).mean(), "cross-entropy-instead"),
+        (lambda s, t, _: F.kl_div(s.log_softmax(1), t.log_softmax(1), log_target=True), "mean-over-classes"),
+        (lambda s, t, _: F.kl_div(s.log_softmax(1), t.softmax(1), reduction="sum"), "sum-over-rows"),
+        (lambda s, t, _: F.kl_div(s.softmax(1), t.softmax(1), reduction="batchmean"), "softmax-on-both-sides"),
+        (lambda s, t, _: F.kl_div(t.log_softmax(1), s.softmax(1), reduction="batchmean"), "roles-exchanged"),
+        (lambda s, _, t: F.kl_div(s.log_softmax(1), t.softmax(1), reduction="batchmean"), "teacher-not-softened"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:reduction. 'mean' divides")
+def test_what_goes_wrong_with_kl_div_is_known(soft, name):
+    """The commonest mistakes of all, called different from all that we know."""
+    assert diagnose(find_exercise("03.objective"), written_with(soft)).misconception == name
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("answer", [loop(), epochs_of_a_loader, permuted])
 def test_a_loop_in_another_style_passes(answer):
