@@ -233,7 +233,7 @@ SAID = {
         "hard-term-of-forward": ("accumulation", "in_part"), "one-count": ("divisor", "labelled_rows"),
         "labelled-rows-alone": ("mask", "unlabelled_dropped"), "t-squared-missing": ("t_squared", "no"),
         "alpha-on-the-teacher": ("weight", "teacher"), "labels-popped": ("in_place", "labels_popped"),
-        "outputs-forgotten": ("evaluation", "no_outputs"), "no-count": ("evaluation", "needs_a_count")
+        "outputs-forgotten": ("evaluation", "no_outputs"), "no-count": ("evaluation", "needs_a_count"),
         "student-without-gradient": ("gradient", "none"),
     },
     "06.witness": {
