@@ -284,6 +284,7 @@ class _Fused(torch.autograd.Function):
             pass_ = _Pass(hidden, work, needs)
             total, hard, soft = pass_.run()
         ctx.gradients = pass_.gradients_as(hidden, weight, bias)
+        ctx.dtypes = [None if tensor is None else tensor.dtype for tensor in (hidden, weight, bias)]
         ctx.mark_non_differentiable(hard, soft)
         return total.clone(), hard, soft  # at an end of alpha the total is one of its parts
 
@@ -293,7 +294,8 @@ class _Fused(torch.autograd.Function):
         if ctx.gradients is None:
             raise RuntimeError("The gradient of a fused loss is handed out once; compute the loss again.")
         gradients, ctx.gradients = ctx.gradients, None
-        return *(None if each is None else each.mul_(of_total) for each in gradients), None
+        pairs = zip(gradients, ctx.dtypes, strict=True)
+        return *(None if each is None else each.mul_(of_total).to(dtype) for each, dtype in pairs), None
 
 
 class _Pass:
@@ -323,10 +325,14 @@ class _Pass:
         return loss
 
     def gradients_as(self, *inputs: Tensor | None) -> list[Tensor | None]:
-        """Those of hidden states, weight and bias, in the precision of each."""
+        """Those of hidden states, weight and bias, in the precision of each; but float16 has to wait for the backward
+        pass: a loss is scaled (by 65,536 as training begins) because its gradient would round to 0 there.
+        """
         gradients = (self.of_hidden, self.of_weight, self.of_bias)
         return [
-            None if gradient is None or tensor is None else gradient.to(tensor.dtype)
+            None
+            if gradient is None or tensor is None
+            else gradient.to(gradient.dtype if tensor.dtype == torch.float16 else tensor.dtype)
             for gradient, tensor in zip(gradients, inputs, strict=True)
         ]
 
