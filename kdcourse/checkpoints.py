@@ -95,4 +95,6 @@ class EpochOrder(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"  # a search for settings has others
         if state.is_world_process_zero and folder.is_dir():  # all processes share the rows of one order
-            safetensors.torch.save_file({"order": self._order}, folder / ORDER)
+            # At the end of an epoch the Trainer draws the order of the next from the random numbers that it keeps.
+            order = torch.get_rng_state() if float(state.epoch).is_integer() else self._order
+            safetensors.torch.save_file({"order": order}, folder / ORDER)

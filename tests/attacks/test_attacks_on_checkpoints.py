@@ -1,5 +1,6 @@
 """Checkpoints that have lost a part, or were cut short: a sentence, and no training that goes on all the same."""
 
+import json
 import shutil
 from types import SimpleNamespace
 
@@ -91,12 +92,25 @@ def test_a_later_epoch_goes_on_in_its_order(tmp_path):
     assert torch.equal(weights_of(whole.model), weights_of(resumed.model))
 
 
+def test_an_epoch_goes_on_in_its_order_after_two_resumes(tmp_path):
+    """Rows in the order of the epoch before: a resume at an epoch's end kept that one, and a second resume took it."""
+    settings = {"max_steps": 12, "save_steps": 1, "train_sampling_strategy": "group_by_length"}
+    whole = trainer_in(tmp_path / "whole", **settings)
+    whole.train()
+    assert json.loads((tmp_path / "whole" / "checkpoint-4" / "trainer_state.json").read_text())["epoch"] == 1
+    for step in (4, 6):
+        resumed = trainer_in(tmp_path / f"from {step}", **settings)
+        before = tmp_path / ("whole" if step == 4 else "from 4")
+        resumed.train(resume_from_checkpoint=str(before / f"checkpoint-{step}"))
+        assert torch.equal(weights_of(whole.model), weights_of(resumed.model)), step
+
+
 @pytest.mark.parametrize(("is_first", "step", "kept"), [(True, 3, True), (False, 3, False), (True, 4, False)])
 def test_one_process_keeps_the_order_where_the_checkpoint_is(is_first, step, kept, tmp_path):
     """Two processes that write one file at once; a folder that a search has put elsewhere, and an error for it."""
     (tmp_path / "checkpoint-3").mkdir()
     order = EpochOrder()
     order.on_epoch_begin(None, None, None)
-    state = SimpleNamespace(is_world_process_zero=is_first, global_step=step)
+    state = SimpleNamespace(is_world_process_zero=is_first, global_step=step, epoch=0.75)
     order.on_save(SimpleNamespace(output_dir=str(tmp_path)), state, None)
     assert (tmp_path / "checkpoint-3" / ORDER).exists() == kept
