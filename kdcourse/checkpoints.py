@@ -43,6 +43,7 @@ def require_whole(checkpoint: Path) -> None:
     """
     try:
         names = [path.name for path in checkpoint.iterdir()]
+        names += [path.name for path in checkpoint.glob("*/adapter_model*")]  # of an adapter that has a name of its own
     except OSError as error:
         raise CheckpointError(
             f"{checkpoint} is no checkpoint that can be read ({error.strerror}); name its folder, or leave "

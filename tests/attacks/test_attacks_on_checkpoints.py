@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from shapes import make_trainer, weights_of
+from peft import LoraConfig, get_peft_model
+from shapes import make_model, make_trainer, weights_of
 
 from kdcourse.checkpoints import ORDER, PARTS, CheckpointError, EpochOrder
 
@@ -44,6 +45,24 @@ def test_a_whole_checkpoint_is_resumed(checkpoint, tmp_path):
     trainer = trainer_in(tmp_path)
     trainer.train(resume_from_checkpoint=str(checkpoint))
     assert trainer.state.global_step == 4
+
+
+# peft reads a property that transformers has renamed; both names mean the same until transformers 6.
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
+@pytest.mark.parametrize("name", ["default", "distilled"])
+def test_an_adapter_is_resumed_whatever_its_name(name, tmp_path):
+    """A refusal for want of weights, of a checkpoint that keeps an adapter in a folder of the adapter's name."""
+    ends = []
+    for checkpoint in (None, str(tmp_path / "checkpoint-2")):
+        lora = LoraConfig(r=2, target_modules=["query"], task_type="SEQ_CLS", init_lora_weights=False)
+        torch.manual_seed(0)
+        trainer = trainer_in(tmp_path, student=get_peft_model(make_model(SHAPE), lora, adapter_name=name))
+        trainer.train(resume_from_checkpoint=checkpoint)
+        ends.append(weights_of(trainer.model))
+    assert torch.equal(*ends)
+    kept = tmp_path / "checkpoint-2" / ("" if name == "default" else name) / "adapter_model.safetensors"
+    kept.unlink()
+    assert "has no weights" in refusal(tmp_path, tmp_path / "checkpoint-2")
 
 
 @pytest.mark.parametrize("name", READ)
