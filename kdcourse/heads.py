@@ -234,9 +234,9 @@ def look(model: nn.Module, features: Mapping[str, Any]) -> SeenHead:
     """
     model = _undistributed(model)
     module = _output_layer(model)
-    weight, _ = weight_and_bias(module)
-    devices = [weight.device] if weight.is_cuda else []
     try:
+        weight, _ = weight_and_bias(module)
+        devices = [weight.device] if weight.is_cuda else []
         with torch.enable_grad(), torch.random.fork_rng(devices):
             features = _few(features)
             _require_linear(module)

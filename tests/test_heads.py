@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 import torch
-from peft import LoraConfig, get_peft_model
+from peft import IA3Config, LoraConfig, get_peft_model
 from settings.by_hand import distance, losses, step
 from shapes import PAD, WORDS, make_collator, make_model, make_rows, make_tokenizer, make_trainer, weights_of
 from test_fused import Largest
@@ -396,12 +396,19 @@ def elsewhere():
     return model
 
 
+def stretched():
+    settings = IA3Config(task_type="CAUSAL_LM", target_modules=["lm_head"], feedforward_modules=[])
+    return get_peft_model(make_model(SHAPE), settings)
+
+
 def in_whole_numbers():
     model = make_model(SHAPE)
     model.lm_head.weight = nn.Parameter(model.lm_head.weight.to(torch.int8), requires_grad=False)
     return model
 
 
+# peft reads a property that transformers has renamed; both names mean the same until transformers 6.
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
@@ -411,10 +418,15 @@ def in_whole_numbers():
         (elsewhere, "the weight of its head is not whole in the memory of this device"),
         (in_whole_numbers, "its head (Linear) has no weight (V, H)"),
         (lambda: torch.compile(make_model(SHAPE), backend="eager"), "it is compiled, head and all"),
+        (
+            stretched,
+            "trying its head failed (AttributeError: 'Linear' object has no attribute 'get_delta_weight')",
+        ),
     ],
 )
 def test_a_head_that_cannot_be_seen_is_told_from_one_that_can(make, reason):
-    """Weights that are in pieces, in whole numbers or somewhere else, multiplied as if they were whole."""
+    """Weights that are in pieces, in whole numbers or somewhere else, multiplied as if they were whole; an adapter that
+    adds nothing to a weight (IA3), whose training ended at its first step."""
     with pytest.raises(HiddenHeadError) as hidden:
         look(make(), {"input_ids": torch.arange(3, 15).view(2, 6)})
     assert str(hidden.value) == reason
