@@ -54,6 +54,7 @@ from kdcourse.loss import (
     token_distillation_loss,
 )
 from kdcourse.on_policy import OnPolicy, Writer, require_writer
+from kdcourse.schedules import Schedule
 from kdcourse.tasks import LABELLED_TASKS, TASKS, Task, task_of, with_article
 from kdcourse.teacher import (
     ColumnTeacher,
@@ -298,7 +299,11 @@ class DistillationTrainer(FeatureTrainer):
 
     def _inner_training_loop(self, *args: Any, **options: Any) -> TrainOutput:
         self._trained = Averages(self.features.weights)  # one before it, or out of memory, may have left sums
-        return super()._inner_training_loop(*args, **options)
+        given = self.args.alpha, self.args.temperature
+        try:
+            return super()._inner_training_loop(*args, **options)
+        finally:  # a schedule has changed them, and the next trainer may be given the same arguments
+            self.args.alpha, self.args.temperature = given
 
     def compute_loss(
         self,
@@ -414,10 +419,14 @@ class DistillationTrainer(FeatureTrainer):
         return output._replace(metrics=metrics)
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Add the two parts of the training loss, per labelled and per taught row since the last log."""
+        """Add the two parts of the training loss, per labelled and per taught row since the last log, and what is
+        scheduled.
+        """
         if "loss" in logs:
             logs |= self._trained.means(self.accelerator)
             self._trained = Averages(self.features.weights)
+            if any(isinstance(each, Schedule) for each in self.callback_handler.callbacks):
+                logs |= {"alpha": self.args.alpha, "temperature": self.args.temperature}
         super().log(logs, *args, **kwargs)
 
     def _complete(self, inputs: Batch) -> Any:

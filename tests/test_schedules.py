@@ -1,5 +1,9 @@
 """alpha and temperature that change over a training; one that is killed is in `test_resume.py`."""
 
+import json
+from contextlib import nullcontext
+
+import numpy as np
 import pytest
 import torch
 from shapes import make_model, make_rows, make_trainer, weights_of
@@ -54,18 +58,45 @@ class Report(TrainerCallback):
 
 
 def test_what_is_scheduled_is_reported_beside_the_loss(tmp_path):
-    """A curve of losses whose mix changes, without the mix; or a mix beside what is no loss."""
-    report = Report()
-    trained(tmp_path, steps=1, callbacks=[Schedule(alpha=lambda _: 0.2), report])
-    step, end = report.seen
-    assert {"loss", "hard_loss", "alpha", "temperature"} <= step.keys()
-    assert "alpha" not in end
+    """A curve of losses whose mix changes, without the mix, on a dashboard that is told before the schedule is, too; or
+    a mix beside what is no loss, or that nobody has scheduled."""
+    before, behind, alone = Report(), Report(), Report()
+    trained(tmp_path, steps=1, callbacks=[before, Schedule(alpha=lambda _: 0.2), behind])
+    for report in (before, behind):
+        step, end = report.seen
+        assert {"loss", "hard_loss", "alpha", "temperature"} <= step.keys()
+        assert "alpha" not in end
+    trained(tmp_path, steps=1, callbacks=[alone])
+    assert "alpha" not in alone.seen[0]
 
 
 def test_what_is_not_scheduled_stays(tmp_path):
     """A temperature that is set to a default of the schedule's."""
     trainer = trained(tmp_path, callbacks=[Schedule(alpha=lambda _: 0.2)], temperature=3.0)
-    assert (trainer.args.alpha, trainer.args.temperature) == (0.2, 3.0)
+    log = trainer.state.log_history[0]
+    assert (log["alpha"], log["temperature"]) == (0.2, 3.0)
+
+
+@pytest.mark.parametrize("last", [0.75, 1.75])
+def test_the_arguments_are_afterwards_what_they_were(last, tmp_path):
+    """A next trainer with the same arguments that begins where a schedule ended, or where it broke off."""
+    trainer = make_trainer(SHAPE, tmp_path, max_steps=STEPS, alpha=0.1, temperature=3.0)
+    mix = {"alpha": lambda progress: progress / 0.75 * last, "temperature": lambda progress: 5 - progress}
+    trainer.add_callback(Schedule(**mix))
+    with pytest.raises(ValueError, match="alpha is") if last > 1 else nullcontext():
+        trainer.train()
+    assert trainer.state.global_step == (STEPS if last < 1 else 2)
+    assert (trainer.args.alpha, trainer.args.temperature) == (0.1, 3.0)
+
+
+@pytest.mark.parametrize("number", [torch.tensor, np.float32], ids=["tensor", "numpy"])
+def test_a_value_may_be_any_number(number, tmp_path):
+    """A training that ends at its first checkpoint, since JSON holds no tensor."""
+    schedule = Schedule(alpha=lambda progress: number(progress / 2), temperature=lambda _: number(2.5))
+    trainer = trained(tmp_path, steps=2, callbacks=[schedule], save_strategy="steps", save_steps=1)
+    kept = json.loads((tmp_path / "checkpoint-2" / "trainer_state.json").read_text())["log_history"]
+    assert [(log["alpha"], log["temperature"]) for log in kept] == [(0.0, 2.5), (0.25, 2.5)]
+    assert trainer.state.global_step == 2
 
 
 def test_a_value_out_of_range_stops_the_training_at_its_step(tmp_path):
