@@ -238,6 +238,7 @@ class DistillationTrainer(FeatureTrainer):
         sources = [self._source(each) for each in sources_of(teacher)]
         self.teacher: Teacher = sources[0] if len(sources) == 1 else Teachers(sources, args)
         self._trained, self._evaluated = Averages(self.features.weights), Averages(self.features.weights)
+        self._left: list[Batch] = []
         self._epoch_order = EpochOrder()
         self.add_callback(self._epoch_order)
 
@@ -299,6 +300,7 @@ class DistillationTrainer(FeatureTrainer):
 
     def _inner_training_loop(self, *args: Any, **options: Any) -> TrainOutput:
         self._trained = Averages(self.features.weights)  # one before it, or out of memory, may have left sums
+        self._left = []
         given = self.args.alpha, self.args.temperature
         try:
             return super()._inner_training_loop(*args, **options)
@@ -337,8 +339,23 @@ class DistillationTrainer(FeatureTrainer):
     def get_batch_samples(self, epoch_iterator: Iterator[Batch], num_batches: int, device: torch.device) -> Any:
         """The micro-batches of one optimizer step, and how many (labelled, taught) rows all processes' pieces hold; and
         behind those two, what each feature is averaged over.
+
+        What a stream has left at its end fills no step, and the Trainer takes none: it begins the first one of the next
+        pass, since its gradient would be added to that step's.
+
+        Raises:
+            ValueError: a stream ends before the first step is whole; or on_policy leaves nothing to learn from.
         """
-        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches - len(self._left), device)
+        batches, self._left = self._left + batches, []
+        if len(batches) < num_batches:
+            if batches and self.state.global_step == 0:
+                raise ValueError(
+                    f"train_dataset ends after {len(batches)} micro-batches, and gradient_accumulation_steps is "
+                    f"{self.args.gradient_accumulation_steps}, so that it fills no step. Take a smaller one of the two "
+                    "sizes, gradient_accumulation_steps or per_device_train_batch_size."
+                )
+            batches, self._left = [], batches
         if is_own := self._is_on_own_text():  # before anything is counted: what is written has labels of its own
             batches = [self._written(batch, number) for number, batch in enumerate(batches)]
         self.features.projections.zero_grad()  # the Trainer does so for the student's weights
