@@ -110,8 +110,15 @@ class LogitsCache:
         """
         if not 0 <= row < len(self):
             raise IndexError(f"Row {row} is asked for, but {self.folder.name} holds {len(self):,} rows.")
-        piece = self._pieces[bisect_right(self._ends, row)]
+        piece = self._piece_of(row)
         return piece[row - piece.rows.start]
+
+    def about(self, row: int) -> Fingerprint:
+        """What is stored with the logits of one row; nothing, if there is no such row."""
+        return self._piece_of(row).about if 0 <= row < len(self) else {}
+
+    def _piece_of(self, row: int) -> Piece:
+        return self._pieces[bisect_right(self._ends, row)]
 
     def _open(self, path: Path) -> None:
         piece = Piece(path, len(self))

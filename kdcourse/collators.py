@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from kdcourse.checks import IGNORED_LABEL
-from kdcourse.columns import ROW_COLUMN, TEACHER_PREFIX, TOKEN_COLUMNS
+from kdcourse.columns import PLACE, TEACHER_PREFIX, TOKEN_COLUMNS
 from kdcourse.served import SERVED, pad_served
 
 if TYPE_CHECKING:
@@ -95,8 +95,8 @@ class LanguageModelCollator:
         served = [{name: text.pop(name) for name in SERVED if name in text} for text in texts]
         if self.packed:
             batch = DataCollatorWithFlattening()(texts)
-            if ROW_COLUMN in texts[0]:
-                batch[ROW_COLUMN] = torch.tensor([int(text[ROW_COLUMN]) for text in texts])
+            for name in [name for name in PLACE if name in texts[0]]:
+                batch[name] = torch.tensor([int(text[name]) for text in texts])
         else:
             batch = DataCollatorForSeq2Seq(self.tokenizer)(texts)
         if any(served):

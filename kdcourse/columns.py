@@ -34,13 +34,19 @@ LOGITS_COLUMN = TEACHER_PREFIX + "logits"
 ROW_COLUMN = TEACHER_PREFIX + "row"
 """A dataset column with each example's row in a cache."""
 
+CACHE_COLUMN = TEACHER_PREFIX + "cache"
+"""A dataset column with a number that tells which rows that row is among (see `provenance.number_of_rows`)."""
+
+PLACE = (ROW_COLUMN, CACHE_COLUMN)
+"""What says together where an example is in a cache."""
+
 TOPK_IDS_COLUMN = TEACHER_PREFIX + "topk_ids"
 """A dataset column with the token ids that somebody else's top k are for (see `kdcourse.served`)."""
 
 TOPK_LOG_PROBS_COLUMN = TEACHER_PREFIX + "topk_log_probs"
 """A dataset column with their log-probabilities."""
 
-ANSWERS = (LOGITS_COLUMN, ROW_COLUMN, TOPK_IDS_COLUMN, TOPK_LOG_PROBS_COLUMN)
+ANSWERS = (LOGITS_COLUMN, *PLACE, TOPK_IDS_COLUMN, TOPK_LOG_PROBS_COLUMN)
 """What of a teacher's columns is its answer, and not what it reads."""
 
 

@@ -120,6 +120,15 @@ def said_of_rows(stored: Mapping[str, str]) -> dict[str, str]:
     return {field: value for field, value in stored.items() if field in _of_rows(stored) | {COLUMNS}}
 
 
+def number_of_rows(stored: Mapping[str, str]) -> int:
+    """A number that tells apart which rows of which dataset some logits are for, whichever teacher gave them.
+
+    It fits a column of int64. Of logits that came without the rows that they depend on, the logits themselves decide.
+    """
+    rows = said_of_rows(stored) or {CONTENT: stored.get(CONTENT, "")}
+    return int(hash_json(rows | {ROWS: stored.get(ROWS, "")})[:15], 16)
+
+
 def _of_rows(stored: Mapping[str, str]) -> set[str]:
     return {"token ids", "attention mask", *stored.get(COLUMNS, "").split(", ")}
 

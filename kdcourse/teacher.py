@@ -24,6 +24,7 @@ from kdcourse.cache import LogitsCache, locked
 from kdcourse.checks import MismatchError, require_temperature
 from kdcourse.collators import Collator, Rows, padding_on_the_right
 from kdcourse.columns import (
+    CACHE_COLUMN,
     LOGITS_COLUMN,
     ROW_COLUMN,
     TEACHER_PREFIX,
@@ -39,7 +40,15 @@ from kdcourse.compat import label_names, require_room
 from kdcourse.hashing import values_of
 from kdcourse.parts import Part, folder_of_part, part_in_words, rows_of_part
 from kdcourse.pieces import ROW, ROWS_AND_CLASSES, CacheMismatchError, narrowed, require_same
-from kdcourse.provenance import COLUMNS, PART, columns_named, columns_read, fingerprint, fingerprint_of_rows
+from kdcourse.provenance import (
+    COLUMNS,
+    PART,
+    columns_named,
+    columns_read,
+    fingerprint,
+    fingerprint_of_rows,
+    number_of_rows,
+)
 from kdcourse.sampled import sample_k
 from kdcourse.served import require_served, served_top_k
 from kdcourse.tasks import Task, registered_task, with_article
@@ -155,7 +164,7 @@ class ColumnTeacher:
 
 
 class CachedTeacher:
-    """Logits from a `LogitsCache`; the column `teacher_row` says which (see `cache_logits` and `add_rows`)."""
+    """Logits from a `LogitsCache`; the columns `teacher_row` and `teacher_cache` say which (see `add_rows`)."""
 
     def __init__(self, cache: LogitsCache) -> None:
         self.cache = cache
@@ -166,9 +175,14 @@ class CachedTeacher:
         return json.loads(next((about[LABEL_NAMES] for _, about in self.cache.pieces() if LABEL_NAMES in about), "[]"))
 
     def logits(self, inputs: Batch) -> Logits | None:
+        """
+        Raises:
+            CacheMismatchError: rows that were numbered for another cache, or that do not say for which.
+            ValueError: texts of another length than were scored.
+        """
         if ROW_COLUMN not in inputs:
             return None
-        rows = [self.cache[row] for row in inputs[ROW_COLUMN].tolist()]
+        rows = [self.cache[row] for row in self._own_rows(inputs)]
         if rows[0].ndim == ROW:
             return stack(rows)
         mask = inputs["attention_mask"] if "attention_mask" in inputs else torch.ones_like(inputs["input_ids"])
@@ -176,8 +190,29 @@ class CachedTeacher:
         _require_lengths([len(row) for row in rows], lengths.tolist())
         return spread(concatenate(rows), mask)  # padding may be on either side
 
+    def _own_rows(self, inputs: Batch) -> list[int]:
+        """The rows that a batch asks for, each of which was numbered for this cache."""
+        if CACHE_COLUMN not in inputs:
+            raise CacheMismatchError(
+                f"The batch has {ROW_COLUMN} and no {CACHE_COLUMN}, so that row 5 may be another cache's; take the "
+                "dataset that add_rows(dataset) gives, and a collator that keeps both columns."
+            )
+        rows, numbers = torch.stack([inputs[ROW_COLUMN], inputs[CACHE_COLUMN]]).tolist()
+        for row, number in zip(rows, numbers, strict=True):
+            own = number_of_rows(self.cache.about(row))
+            if number != own:
+                raise CacheMismatchError(
+                    f"Row {row} was numbered for another cache ({CACHE_COLUMN} {number:x}) than {self.cache.folder} "
+                    f"({own:x}), which has there another example or none. Give the dataset that add_rows of this "
+                    "teacher makes; to train and evaluate, score both into one cache, concatenate_datasets([train, "
+                    "evaluation]), and take each of them out of what add_rows makes of it."
+                )
+        return rows
+
     def add_rows(self, dataset: Dataset) -> Dataset:
-        """The dataset that was scored, with each example's row beside it.
+        """The dataset that was scored, with each example's row beside it, and a number for the rows it is among.
+
+        A cache of another teacher that holds the same rows, in files of as many, reads them, too.
 
         Raises:
             CacheMismatchError: another dataset.
@@ -192,7 +227,8 @@ class CachedTeacher:
             if COLUMNS in stored:
                 read = fingerprint_of_rows(dataset.select(rows), columns_named(stored, dataset))
                 require_same(f"in {self.cache.folder}", stored, read)
-        return dataset.add_column(ROW_COLUMN, list(range(len(dataset))))
+        numbers = [number_of_rows(stored) for rows, stored in self.cache.pieces() for _ in rows]
+        return dataset.add_column(ROW_COLUMN, list(range(len(dataset)))).add_column(CACHE_COLUMN, numbers)
 
 
 def cache_logits(

@@ -9,16 +9,18 @@ from pathlib import Path
 import hypothesis.strategies as st
 import pytest
 import torch
+from datasets import concatenate_datasets
 from hypothesis import given
 from safetensors import safe_open
-from shapes import make_model, make_rows, make_tokenizer
+from shapes import make_model, make_rows, make_tokenizer, make_trainer
 from test_properties import cases
 
 from kdcourse import distillation_loss
 from kdcourse.cache import CacheMismatchError, LogitsCache
+from kdcourse.collators import LanguageModelCollator
 from kdcourse.pieces import narrowed, sealed, write_tensors
 from kdcourse.sampled import Sampled, sample_k
-from kdcourse.teacher import cache_logits
+from kdcourse.teacher import CachedTeacher, cache_logits
 from kdcourse.topk import Cut, top_k
 
 TESTS = Path(__file__).parent
@@ -305,13 +307,19 @@ def test_sixteen_bits_change_the_loss_by_little(kind, dtype):
     assert (gradients[1] - gradients[0]).norm() <= 4 * HALVES[dtype] * gradients[0].norm()
 
 
+def places(cached, rows, *numbers):
+    """What a batch says of these rows' places in a cache."""
+    taught = cached.add_rows(rows).with_format("torch")[list(numbers)]
+    return {name: taught[name] for name in ("teacher_row", "teacher_cache")}
+
+
 def test_cached_tokens_must_be_those_of_the_batch(tmp_path):
     """Rows cut to another length after they were scored: each token would get its neighbour's logits."""
     rows = make_rows("llama-lm", 3)
     cached = cache_logits(tmp_path / "cache", make_model("llama-lm"), make_tokenizer(), rows)
     mask = torch.ones(1, len(rows[1]["input_ids"]) - 1, dtype=torch.long)
     with pytest.raises(ValueError, match="as they were scored"):
-        cached.logits({"teacher_row": torch.tensor([1]), "attention_mask": mask})
+        cached.logits(places(cached, rows, 1) | {"attention_mask": mask})
 
 
 def test_packed_texts_must_be_those_of_the_batch(tmp_path):
@@ -321,10 +329,58 @@ def test_packed_texts_must_be_those_of_the_batch(tmp_path):
     first, second = (len(rows[index]["input_ids"]) for index in (0, 1))
     assert first != second
     positions = torch.tensor([[*range(first), *range(second)]])
-    batch = {"input_ids": positions, "position_ids": positions, "teacher_row": torch.tensor([0, 1])}
+    batch = {"input_ids": positions, "position_ids": positions} | places(cached, rows, 0, 1)
     assert torch.equal(cached.logits(batch)[0], torch.cat([cached.cache[0], cached.cache[1]]))
     with pytest.raises(ValueError, match=rf"holds \[{second}, {first}\] tokens for sequences of \[{first}, {second}\]"):
-        cached.logits(batch | {"teacher_row": torch.tensor([1, 0])})
+        cached.logits(batch | places(cached, rows, 1, 0))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_train_and_evaluation_share_one_cache(packed, tmp_path):
+    """Evaluation rows that get the logits of training rows with their numbers, without a word."""
+    tokenizer, teacher = make_tokenizer(), make_model("llama-lm", 1)
+    rows = [make_rows("llama-lm", 8, seed=seed) for seed in (0, 1)]
+    train, evaluation = (each.map(lambda row: {"input_ids": row["input_ids"][:3] * 2}) for each in rows)  # as long
+    train, evaluation = (each.remove_columns(["attention_mask", "labels"]) for each in (train, evaluation))
+    both, parts = concatenate_datasets([train, evaluation]), (train, evaluation)
+    apart = [cache_logits(tmp_path / str(number), teacher, tokenizer, part) for number, part in enumerate(parts)]
+    numbered = [cached.add_rows(part) for cached, part in zip(apart, parts, strict=True)]
+    grown = cache_logits(tmp_path / "0", teacher, tokenizer, both)
+    taught = grown.add_rows(both)
+
+    def loss(teacher, rows):
+        trainer = make_trainer(
+            "llama-lm", tmp_path / "out", rows=train, eval_rows=rows, teacher=teacher,
+            collator=LanguageModelCollator(tokenizer, packed=packed), per_device_eval_batch_size=3,
+        )  # fmt: skip
+        return trainer.evaluate()["eval_loss"]
+
+    right = pytest.approx(loss(teacher, evaluation), rel=1e-4)
+    selected = taught.select(range(8, 16))
+    assert loss(grown, selected) == loss(apart[1], numbered[1]) == right
+    assert loss(grown, taught.shuffle(seed=0).filter(lambda row: row["teacher_row"] >= 8)) == right
+    if not packed:
+        assert loss(grown, selected.to_iterable_dataset()) == right
+    assert loss(grown, numbered[0]) == pytest.approx(loss(teacher, train), rel=1e-4)  # the rows that it began with
+    mixed = concatenate_datasets([numbered[0], numbered[1].select([0])])
+    for cached, rows in ((apart[0], numbered[1]), (apart[0], mixed), (grown, mixed), (apart[0], selected)):
+        with pytest.raises(CacheMismatchError, match=r"^Row \d was numbered for another cache .* score both into one"):
+            loss(cached, rows)
+
+
+def test_rows_that_do_not_say_of_which_cache_are_refused(tmp_path):
+    """A column that a collator has dropped: rows of any cache are taken for this one's."""
+    rows = make_rows("bert-classifier", 3)
+    cached = cache_logits(tmp_path / "cache", make_model("bert-classifier"), make_tokenizer(), rows)
+    with pytest.raises(CacheMismatchError, match="The batch has teacher_row and no teacher_cache"):
+        cached.logits({"teacher_row": torch.tensor([0, 1])})
+    by_hand = [LogitsCache(tmp_path / name, {}) for name in ("a", "b")]
+    for number, cache in enumerate(by_hand):
+        cache.append([torch.full((2,), float(number))] * 3)
+    taught = CachedTeacher(by_hand[0]).add_rows(rows).with_format("torch")[:]
+    assert torch.equal(CachedTeacher(by_hand[0]).logits(taught), torch.zeros(3, 2))
+    with pytest.raises(CacheMismatchError, match=r"numbered for another cache"):
+        CachedTeacher(by_hand[1]).logits(taught)
 
 
 def test_without_a_mask_all_tokens_are_text(tmp_path):
@@ -332,7 +388,7 @@ def test_without_a_mask_all_tokens_are_text(tmp_path):
     rows = make_rows("llama-lm", 1)
     cached = cache_logits(tmp_path / "cache", make_model("llama-lm"), make_tokenizer(), rows)
     ids = torch.tensor([rows[0]["input_ids"]])
-    assert torch.equal(cached.logits({"teacher_row": torch.tensor([0]), "input_ids": ids})[0], cached.cache[0])
+    assert torch.equal(cached.logits(places(cached, rows, 0) | {"input_ids": ids})[0], cached.cache[0])
     assert cached.logits({"input_ids": ids}) is None
 
 

@@ -10,7 +10,6 @@ from test_scoring import WAVES, wav2vec
 from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2ForAudioFrameClassification
 
 from kdcourse.cache import LogitsCache, load_logits, save_logits
-from kdcourse.columns import ROW_COLUMN
 from kdcourse.provenance import columns_read, fingerprint
 from kdcourse.teacher import CachedTeacher, add_logits, cache_logits, score
 from kdcourse.topk import TopK, top_k
@@ -167,7 +166,8 @@ def other_rows(folder):
 
 def cut_shorter(folder):
     cached = CachedTeacher(fill(folder, logits=[torch.zeros(2, 3)] * 2))
-    cached.logits({ROW_COLUMN: torch.tensor([1, 0]), "attention_mask": torch.tensor([[1, 0], [1, 1]])})
+    places = cached.add_rows(Dataset.from_dict({"text": ["a", "b"]})).with_format("torch")[[1, 0]]
+    cached.logits(places | {"attention_mask": torch.tensor([[1, 0], [1, 1]])})
 
 
 def frames(folder):

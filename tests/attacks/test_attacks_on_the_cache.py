@@ -591,7 +591,9 @@ def test_a_shipped_file_that_is_not_there_is_not_found(tmp_path):
 def test_a_cache_of_another_task_is_refused_at_the_first_batch(shape, other, tmp_path):
     """Logits for tokens, taught to a classifier."""
     cached = cache_logits(tmp_path / "cache", make_model(shape, seed=1), make_tokenizer(), make_rows(shape))
-    rows = make_rows(other).add_column("teacher_row", list(range(16)))
+    rows = make_rows(other)
+    for name in ("teacher_row", "teacher_cache"):
+        rows = rows.add_column(name, cached.add_rows(make_rows(shape))[name])
     with pytest.raises(MismatchError, match=r"row for row and class for class|compared id for id"):
         make_trainer(other, tmp_path, rows=rows, teacher=CachedTeacher(cached.cache)).train()
 
