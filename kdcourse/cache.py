@@ -73,6 +73,11 @@ class LogitsCache:
         """Rows that are cached."""
         return self._ends[-1] if self._ends else 0
 
+    @property
+    def width(self) -> int | None:
+        """How many classes the logits are for, C or V, kept or not; None while there are none."""
+        return next((piece.kind.get("width", piece.kind["logits"]) for piece in self._pieces), None)
+
     def append(self, rows: Sequence[Logits], about: Fingerprint | None = None) -> None:
         """Write the logits of the next rows as one file.
 

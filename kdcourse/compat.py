@@ -78,14 +78,27 @@ def check_language_models(
     Raises:
         MismatchError: it shows the first ids that differ, and says what to do.
     """
+    return shared_vocabulary(vocabulary_of(student), vocabulary_of(teacher), student_tokenizer, teacher_tokenizer)
+
+
+def shared_vocabulary(
+    students: int | None,
+    teachers: int | None,
+    student_tokenizer: PreTrainedTokenizerBase,
+    teacher_tokenizer: PreTrainedTokenizerBase,
+) -> int:
+    """Of two language models, as `check_language_models` has it, that have logits for so many token ids.
+
+    Raises:
+        MismatchError: see there.
+    """
     ours, theirs = _tokens_by_id(student_tokenizer), _tokens_by_id(teacher_tokenizer)
     differing = [index for index in sorted(ours.keys() | theirs.keys()) if ours.get(index) != theirs.get(index)]
     if differing:
         raise MismatchError(_describe_difference(ours, theirs, differing))
     _require_same_special_tokens(student_tokenizer, teacher_tokenizer)
     shared = max(ours) + 1
-    for role, model in (("student", student), ("teacher", teacher)):
-        width = vocabulary_of(model) or 0
+    for role, width in (("student", students or 0), ("teacher", teachers or 0)):
         if width < shared:
             raise MismatchError(
                 f"The {role} has {width:,} token ids and the tokenizer {shared:,}: it can neither read "

@@ -210,7 +210,8 @@ def _require_fit(hidden: Tensor, student: Head, teacher: TeacherHead | TeacherLo
     if ours != theirs:
         raise MismatchError(
             f"The student's head has {ours:,} token ids and the teacher {theirs:,}, but they are compared id for id; "
-            "cut both to the vocabulary that is shared (see check_language_models)."
+            "cut both to the vocabulary that is shared (see check_language_models). A DistillationTrainer does that "
+            "for a model and for a cache, given both tokenizers: processing_class and teacher_processing_class."
         )
 
 

@@ -119,10 +119,11 @@ def sampled_forward_kl(student_log_probs: Tensor, teacher: Sampled, temperature:
         MismatchError: the teacher's classes were drawn at another temperature.
     """
     require_own_temperature(teacher, temperature)
-    classes = teacher.classes.long().clone()  # one that was made for inference cannot be saved for the backward pass
+    missing = teacher.classes < 0
+    classes = teacher.classes.long().clamp(min=0)  # a copy: what was made for inference cannot be saved for backward
     scaled = at_temperature(teacher.logits.to(student_log_probs), temperature)
     rest = teacher.rest.to(student_log_probs).unsqueeze(-1)
-    log_weights = torch.maximum(scaled, rest).log_softmax(dim=-1)
-    overstated = torch.where(scaled < rest, rest - scaled, 0)
+    log_weights = torch.maximum(scaled, rest).masked_fill(missing, -math.inf).log_softmax(dim=-1)
+    overstated = torch.where((scaled < rest) & ~missing, rest - scaled, 0)
     own = forward_kl(student_log_probs.gather(-1, classes), log_weights)
     return own - (log_weights.exp() * overstated).sum(dim=-1)

@@ -166,8 +166,9 @@ class ColumnTeacher:
 class CachedTeacher:
     """Logits from a `LogitsCache`; the columns `teacher_row` and `teacher_cache` say which (see `add_rows`)."""
 
-    def __init__(self, cache: LogitsCache) -> None:
-        self.cache = cache
+    def __init__(self, cache: LogitsCache, vocabulary: int | None = None) -> None:
+        """`vocabulary`: how many ids student and teacher share, if the teacher's logits are padded beyond them."""
+        self.cache, self.vocabulary = cache, vocabulary
 
     @property
     def label_names(self) -> list[str]:
@@ -182,13 +183,18 @@ class CachedTeacher:
         """
         if ROW_COLUMN not in inputs:
             return None
-        rows = [self.cache[row] for row in self._own_rows(inputs)]
+        rows = [self._cut(self.cache[row]) for row in self._own_rows(inputs)]
         if rows[0].ndim == ROW:
             return stack(rows)
         mask = inputs["attention_mask"] if "attention_mask" in inputs else torch.ones_like(inputs["input_ids"])
         lengths = _lengths_of_packed(inputs) if is_packed(inputs) and len(rows) > len(mask) else mask.sum(dim=1)
         _require_lengths([len(row) for row in rows], lengths.tolist())
         return spread(concatenate(rows), mask)  # padding may be on either side
+
+    def _cut(self, logits: Logits) -> Logits:
+        if self.vocabulary is None:
+            return logits
+        return logits[..., : self.vocabulary] if isinstance(logits, Tensor) else logits.first(self.vocabulary)
 
     def _own_rows(self, inputs: Batch) -> list[int]:
         """The rows that a batch asks for, each of which was numbered for this cache."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import torch
+import torch.nn.functional as F  # noqa: N812  (the name that everybody knows it by)
 from torch import Tensor
 
 from kdcourse.checks import MismatchError, require_no_overflow, require_temperature
@@ -57,6 +58,26 @@ class Cut:
     def to(self, device: torch.device | str) -> Self:
         return self.map(lambda part: part.to(device))
 
+    def first(self, vocabulary: int) -> Self:
+        """Over the first classes alone. Others are missing from the k then; what they weigh in a rest stays there.
+
+        Raises:
+            MismatchError: none of a row's k would be left.
+        """
+        if self.width <= vocabulary:
+            return self
+        others = self.classes >= vocabulary
+        if others.all(dim=-1).any():
+            raise MismatchError(
+                f"Of the {self.width:,} token ids that the teacher has logits for, the tokenizer knows {vocabulary:,}, "
+                f"and at one place all {self.logits.shape[-1]} that were kept are beyond them; keep whole logits or a "
+                "larger k, and look at whether this is the tokenizer that the teacher was trained with."
+            )
+        order = others.int().argsort(dim=-1, stable=True)  # what is missing comes last
+        logits = self.logits.masked_fill(others, -math.inf).gather(-1, order)
+        classes = self.classes.masked_fill(others, -1).gather(-1, order)
+        return replace(self, logits=logits, classes=classes, width=vocabulary)
+
     def map(self, function: Callable[[Tensor], Tensor]) -> Self:
         """The same function applied to each of the three tensors."""
         return replace(self, logits=function(self.logits), classes=function(self.classes), rest=function(self.rest))
@@ -67,6 +88,17 @@ class TopK(Cut):
     """The k largest logits of each row. `rest` is the log of the sum of exp(logit / T) over all other classes; -inf if
     there are none.
     """
+
+    def first(self, vocabulary: int) -> Self:
+        cut = super().first(vocabulary)
+        if cut is self:
+            return self
+        rest = cut.rest.masked_fill((cut.classes >= 0).sum(dim=-1) == vocabulary, -math.inf)
+        if cut.classes.shape[-1] != vocabulary:
+            return replace(cut, rest=rest)
+        # As many places as classes would say that there is no rest.
+        logits, classes = F.pad(cut.logits, (0, 1), value=-math.inf), F.pad(cut.classes, (0, 1), value=-1)
+        return replace(cut, logits=logits, classes=classes, rest=rest)
 
 
 Logits = Tensor | Cut

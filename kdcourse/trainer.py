@@ -37,6 +37,7 @@ from kdcourse.compat import (
     require_room,
     require_same_names,
     require_segments,
+    shared_vocabulary,
     tokenizer_of,
     vocabulary_of,
 )
@@ -57,6 +58,7 @@ from kdcourse.on_policy import OnPolicy, Writer, require_writer
 from kdcourse.schedules import Schedule
 from kdcourse.tasks import LABELLED_TASKS, TASKS, Task, task_of, with_article
 from kdcourse.teacher import (
+    CachedTeacher,
     ColumnTeacher,
     ModelTeacher,
     Teacher,
@@ -285,6 +287,9 @@ class DistillationTrainer(FeatureTrainer):
             check_alone("student", student, tokenizer)
             require_same_names(student, getattr(teacher, "label_names", []))
             require_in_the_loop(self._task, teacher)
+            widths = vocabulary_of(student), teacher.cache.width if isinstance(teacher, CachedTeacher) else None
+            if self._is_shifted and all(widths) and tokenizer is not None and teachers_tokenizer is not None:
+                self._vocabulary = shared_vocabulary(*widths, tokenizer, teachers_tokenizer)
         if self.args.own_text is not None:
             spread_by = "FSDP" if self.is_fsdp_enabled else "DeepSpeed" if self.is_deepspeed_enabled else None
             require_writer(self.args.own_text, student, teacher, self._task, spread_by)
@@ -292,6 +297,8 @@ class DistillationTrainer(FeatureTrainer):
     def _source(self, teacher: nn.Module | Teacher | None) -> Teacher:
         if isinstance(teacher, nn.Module):
             return ModelTeacher(placed(teacher, self.args.device), self._vocabulary)
+        if isinstance(teacher, CachedTeacher) and self._vocabulary is not None:
+            return CachedTeacher(teacher.cache, self._vocabulary)
         return ColumnTeacher(vocabulary_of(self.model)) if teacher is None else teacher
 
     def _hp_search_setup(self, trial: Any) -> None:
@@ -575,7 +582,7 @@ class DistillationTrainer(FeatureTrainer):
         targets = torch.full(logits.shape[:-1], IGNORED_LABEL, device=logits.device) if labels is None else labels
         targets, logits = targets[:rows], logits[:rows]
         taught = teacher_logits is not None
-        answers = logits if teacher_logits is None else teacher_logits[:rows]
+        answers = cut(logits, self._vocabulary) if teacher_logits is None else teacher_logits[:rows]
         loss = self._objective(logits, answers, targets)
         items = count_items({"labels": targets}, self._is_shifted) * torch.tensor(
             [1, int(taught)], device=targets.device

@@ -1,5 +1,8 @@
 """Rows of a teacher's k likeliest classes are joined, spread and moved like the logits that they stand for."""
 
+import math
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -142,3 +145,35 @@ def test_a_row_without_a_rest_has_a_gradient_beside_one_that_has():
     assert ours[:, 2].tolist() == [-torch.inf, -1.5]
     ours[1].sum().backward()
     assert student.grad.tolist() == [[0, 0, 0], [1, 1, 1]]
+
+
+@pytest.mark.parametrize("k", [1, 3, 5, 6, 8])
+@pytest.mark.parametrize("cut", [top_k, partial(sample_k, seed=3)])
+def test_the_first_classes_of_a_cut_are_compared_alone(cut, k):
+    """An id that the student lacks, looked up in its logits; or its weight, counted for another."""
+    generator = torch.Generator().manual_seed(k)
+    for _ in range(60):
+        logits, student = (torch.randn(width, generator=generator) * 2 for width in (8, 6))
+        kept = cut(logits, k, 2.0)
+        if (kept.classes >= 6).all():
+            with pytest.raises(MismatchError, match=f"the tokenizer knows 6, and at one place all {k} that were kept"):
+                kept.first(6)
+            continue
+        log_probs = (student / 2).log_softmax(-1)
+        shared = [place for place, index in enumerate(kept.classes.tolist()) if index < 6]
+        ids = kept.classes[shared].long()
+        if cut is top_k:
+            others = [index for index in range(8) if index not in kept.classes.tolist()]
+            ours, theirs = log_probs[ids], logits[ids] / 2
+            if len(ids) < 6:
+                left = [index for index in range(6) if index not in ids.tolist()]
+                ours = torch.cat([ours, log_probs[left].logsumexp(0, keepdim=True)])
+                theirs = torch.cat([theirs, (logits[others] / 2).logsumexp(0, keepdim=True)])
+            theirs = theirs.log_softmax(-1)
+            expected = torch.where(theirs > -math.inf, theirs.exp() * (theirs - ours), 0).sum()
+        else:
+            probs = (logits[ids] / 2).exp()
+            weights = torch.maximum(probs, kept.rest.exp())
+            expected = (weights / weights.sum() * ((probs / weights.sum()).log() - log_probs[ids])).sum()
+        loss = distillation_loss(student[None], kept.map(lambda part: part[None]).first(6), alpha=0, temperature=2.0)
+        assert loss.soft.item() == pytest.approx(4 * expected.item(), rel=1e-4, abs=1e-5)

@@ -347,6 +347,37 @@ def test_padded_vocabularies_are_cut_to_what_is_shared(wider, tmp_path):
     assert trainer.state.log_history[0]["loss"] == pytest.approx(expected.total.item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("kept", [{}, {"k": WORDS + 8}, {"k": WORDS + 8, "sampled": True}, {"k": WORDS}, {"k": 20}])
+def test_a_cached_teacher_with_padded_vocabulary_is_cut_to_what_is_shared(kept, fused, tmp_path):
+    """A pair that learns with the model in the loop, and is refused with what the model has said."""
+    shape, tokenizer, rows = "llama-lm", make_tokenizer(), make_rows("llama-lm")
+    teacher = make_model(shape, seed=1, vocab_size=WORDS + 8)
+    kept = kept | {"temperature": 2.0} if kept else kept
+    cached = cache_logits(tmp_path / "cache", teacher, tokenizer, rows, **kept)
+    taught = cached.add_rows(rows)
+
+    def logs(teacher, evaluated):
+        trainer = make_trainer(
+            shape, tmp_path, student=make_model(shape, vocab_size=WORDS + 3), teacher=teacher, rows=taught,
+            processing_class=tokenizer, teacher_processing_class=make_tokenizer(), eval_rows=evaluated, fused=fused,
+        )  # fmt: skip
+        trainer.train()
+        evaluation = trainer.evaluate()
+        return [trainer.state.log_history[0]["soft_loss"], evaluation["eval_hard_loss"], evaluation.get("eval_loss")]
+
+    model, cache = logs(teacher, taught), logs(cached, taught)
+    if kept.get("k", WORDS + 8) == WORDS + 8:
+        assert cache == pytest.approx(model, rel=1e-4)
+    else:  # what is merged into a rest is less to learn
+        assert 0 < cache[0] < model[0]
+    assert logs(cached, rows) == [cache[0], pytest.approx(cache[1]), None]
+    with pytest.raises(MismatchError, match=r"given both tokenizers|vocabulary sizes"):
+        make_trainer(
+            shape, tmp_path, student=make_model(shape, vocab_size=WORDS + 3), teacher=cached, rows=taught, fused=fused
+        ).train()
+
+
 def test_a_text_keeps_its_end_where_padding_is_the_same_token():
     """pad == eos erases EOS from the labels (trl#6357, DataCollatorForLanguageModeling)."""
     tokenizer = make_tokenizer(pad_token="w1")
