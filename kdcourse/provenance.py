@@ -39,6 +39,9 @@ _WITHOUT_A_SAY = frozenset({
 else it returns, and what it notes while it is used. The dtype is that of the weights, which are hashed themselves;
 configurations are described once, and an adapter's by what it sets in the modules."""
 
+_PLACED = frozenset({"hf_device_map", "to", "cuda", "npu", "xpu", "mlu", "sdaa", "musa", "neuron"})
+"""What accelerate writes on a module that it spreads over devices: where it is, and methods that would move it."""
+
 COLUMNS = "columns"
 """The field of a fingerprint that says which columns of the dataset were read."""
 
@@ -205,7 +208,11 @@ def _described(config: Any) -> Any:
 
 def _settings_of(module: nn.Module) -> list[Any]:
     """Class, numbers, words and functions of one module: heads, epsilons, an adapter's scale."""
-    public = {name: value for name, value in vars(module).items() if not name.startswith("_")}
+    public = {name: value for name, value in vars(module).items() if not name.startswith("_") and name not in _PLACED}
+    if (inner := vars(module).get("_old_forward")) is not None:  # accelerate moves inputs before it, and has no say
+        public.pop("forward", None)
+        if getattr(inner, "__func__", None) is not type(module).forward:
+            public["forward"] = inner
     adapters = {name: getattr(module, name) for name in _ADAPTERS_STATE if name in vars(module)}
     return [type(module).__module__, type(module).__qualname__, _plain(public | adapters)]
 

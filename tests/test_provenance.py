@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from accelerate import dispatch_model
 from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from shapes import make_classifier, make_model, make_rows, make_tokenizer, make_trainer
@@ -64,6 +65,35 @@ def test_the_same_teacher_is_the_same(shape, tmp_path):
     assert hash_configuration(loaded) == before
     make_trainer(shape, tmp_path, teacher=loaded, processing_class=TOKENIZER).train()
     cache_logits(tmp_path / "cache", loaded, TOKENIZER, make_rows(shape))
+
+
+@pytest.mark.parametrize("spread", [False, True])
+def test_a_teacher_on_other_devices_is_the_same(spread, tmp_path):
+    """Scoring that is refused where it goes on, on another number of GPUs."""
+    teacher = make_model("llama-lm", 1)
+    cache_logits(tmp_path / "cache", teacher, TOKENIZER, make_rows("llama-lm", 3), batch_size=4)
+    if spread:
+        dispatch_model(teacher, {"": "cpu"}, main_device="cpu", force_hooks=True)
+        assert "forward" in vars(teacher.lm_head)
+    else:
+        teacher.hf_device_map = {"model": 0, "lm_head": 1}
+    assert hash_configuration(teacher) == hash_configuration(make_model("llama-lm", 1))
+    if spread:
+        assert len(cache_logits(tmp_path / "cache", teacher, TOKENIZER, make_rows("llama-lm", 5)).cache) == 5
+
+
+def test_a_forward_of_ones_own_is_seen_on_other_devices():
+    """A function that somebody has put in the place of a module's, taken for accelerate's."""
+
+    def doubled(hidden):
+        return 2 * hidden
+
+    teacher = make_model("llama-lm", 1)
+    teacher.model.norm.forward = doubled
+    before = hash_configuration(teacher)
+    assert before != hash_configuration(make_model("llama-lm", 1))
+    dispatch_model(teacher, {"": "cpu"}, main_device="cpu", force_hooks=True)
+    assert hash_configuration(teacher) == before
 
 
 def test_labels_by_another_name_are_no_other_function():
