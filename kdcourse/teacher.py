@@ -36,7 +36,7 @@ from kdcourse.columns import (
     teacher_features,
     unwrapped,
 )
-from kdcourse.compat import label_names, require_room
+from kdcourse.compat import label_names, require_room, vocabulary_of
 from kdcourse.hashing import values_of
 from kdcourse.parts import Part, folder_of_part, part_in_words, rows_of_part
 from kdcourse.pieces import ROW, ROWS_AND_CLASSES, CacheMismatchError, narrowed, require_same
@@ -70,6 +70,11 @@ IN_THE_LOOP: dict[Task, str] = {
 
 SHORT = (torch.float16, torch.bfloat16)
 """The precisions in which logits take half the room."""
+
+
+FILE_BYTES = 256 * 2**20
+"""Of a language model's logits in float32 that one file of a cache holds, unless a single batch has more: until it is
+written, they are in memory."""
 
 
 class Teacher(Protocol):
@@ -268,7 +273,8 @@ def cache_logits(
         seed: of the draw, which is the same wherever a run was interrupted, and however rows are batched.
         dtype: of the logits on disk: torch.float16, torch.bfloat16 or torch.float32. None takes the one in which the
             teacher answers, so that not a bit is lost.
-        rows_per_file: how much work an interruption can lose.
+        rows_per_file: how much work an interruption can lose. Files of a language model hold fewer rows where those
+            would be more than `FILE_BYTES`, but never less than a batch.
         part: (i, n) scores the i-th of n parts alone, counted from 0, into a folder beside this one, so that n
             processes can work at once; `kdcourse.parts.merge_parts` puts them together. What comes back knows this
             part's rows.
@@ -303,13 +309,34 @@ def cache_logits(
                     "dataset, so take another folder for a smaller one."
                 )
             require_same(f"in {folder}", stored, fingerprint_of_rows(dataset.select(rows), columns))
-        for start in range(len(cache), len(dataset), rows_per_file):
+        while (start := len(cache)) < len(dataset):
             piece = dataset.select(range(start, min(start + rows_per_file, len(dataset))))
+            piece = piece.select(range(_rows_at_once(piece, teacher, columns, k, batch_size)))
             scored = _score_rows(
                 teacher, tokenizer, piece, collate, batch_size, progress, partial(keep, first_row=before + start)
             )
             cache.append(scored, about=fingerprint_of_rows(piece, columns))
     return CachedTeacher(cache)
+
+
+def _rows_at_once(piece: Dataset, teacher: nn.Module, columns: Sequence[str], k: int | None, batch_size: int) -> int:
+    """How many of its first rows fit into one file.
+
+    Halves, and float32 whatever is stored: so that teachers of nearly one width, whose caches are read together, have
+    files of the same rows.
+    """
+    rows, ids = len(piece), _ids_among(columns)
+    if registered_task(teacher) != "language model" or ids is None:
+        return rows
+    of_token = 4 * (vocabulary_of(teacher) or 0) if k is None else 8 * k  # an id takes as much as a logit
+    lengths = [len(row) for row in values_of(piece, ids)]
+    while rows > batch_size and sum(lengths[:rows]) * of_token > FILE_BYTES:
+        rows = max(rows // 2, batch_size)
+    return rows
+
+
+def _ids_among(columns: Sequence[str]) -> str | None:
+    return next((column for column in columns if column.removeprefix(TEACHER_PREFIX) == "input_ids"), None)
 
 
 @dataclass(frozen=True)
@@ -475,7 +502,7 @@ def _stacked(rows: Rows) -> dict[str, Any]:
 
 def _by_length(dataset: Dataset, columns: Sequence[str]) -> list[int]:
     """The rows, those with fewest tokens first; as they are, if they have none."""
-    ids = next((column for column in columns if column.removeprefix(TEACHER_PREFIX) == "input_ids"), None)
+    ids = _ids_among(columns)
     if ids is None:
         return list(range(len(dataset)))
     lengths = [len(row) for row in values_of(dataset, ids)]

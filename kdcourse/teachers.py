@@ -202,7 +202,8 @@ def require_same_rows(sources: Sequence[Any]) -> None:
             raise CacheMismatchError(
                 f"Teacher {first_number + 1} of {len(sources)} is the cache {first.folder} and teacher {number + 1} "
                 f"{cache.folder}, and their files are not of the same rows and columns, so that row 5 of one may be "
-                "another example in the other. Score the same dataset with the same rows_per_file and columns for each."
+                "another example in the other. Score the same dataset with the same columns, rows_per_file and "
+                "batch_size for each."
             )
 
 

@@ -368,6 +368,37 @@ def test_train_and_evaluation_share_one_cache(packed, tmp_path):
             loss(cached, rows)
 
 
+@pytest.mark.parametrize("kept", [{}, {"k": 10, "temperature": 2.0}])
+def test_a_file_of_a_large_vocabulary_holds_fewer_rows(kept, tmp_path, monkeypatch):
+    """Gigabytes of logits that wait in memory for the thousandth row; a cache of larger files that is not continued."""
+    rows, tokenizer, teacher = make_rows("llama-lm", 40), make_tokenizer(), make_model("llama-lm", 1)
+    lengths = [len(ids) for ids in rows["input_ids"]]
+
+    def files(name, given=rows, teacher=teacher, **options):
+        cache = cache_logits(tmp_path / name, teacher, tokenizer, given, **{"batch_size": 2} | kept | options).cache
+        return [part for part, _ in cache.pieces()], cache
+
+    small, whole = files("small")
+    assert small == [range(40)]
+    files("grown", rows.select(range(30)))
+    of_token = 80 if kept else 160
+    monkeypatch.setattr("kdcourse.teacher.FILE_BYTES", 100 * of_token)
+    pieces, cache = files("cut")
+    assert len(pieces) > 3
+    assert all(sum(lengths[row] for row in piece) <= 100 for piece in pieces)
+    grown, continued = files("grown")
+    assert grown[0] == range(30)
+    assert len(grown) > 1
+    for row in (0, 17, 39):
+        for other in (cache, continued):
+            parts = [(each.logits, each.rest) if kept else (each,) for each in (whole[row], other[row])]
+            for one, same_part in zip(*parts, strict=True):
+                torch.testing.assert_close(same_part, one, rtol=1e-4, atol=1e-5)
+    assert files("a batch", batch_size=20)[0] == [range(20), range(20, 40)]
+    assert files("classes", make_rows("bert-classifier", 40), make_model("bert-classifier"), k=None,
+                 temperature=None)[0] == [range(40)]  # fmt: skip
+
+
 def test_rows_that_do_not_say_of_which_cache_are_refused(tmp_path):
     """A column that a collator has dropped: rows of any cache are taken for this one's."""
     rows = make_rows("bert-classifier", 3)
