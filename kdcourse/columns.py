@@ -85,9 +85,11 @@ def only_read_by(teacher: Any, student: Any) -> frozenset[str]:
 
 
 def is_packed(batch: Batch) -> bool:
-    """Whether several texts are in one row, told apart by positions that begin anew."""
-    positions = batch.get("position_ids")
-    return positions is not None and len(positions) == 1
+    """Whether several texts are in one row, told apart by positions that begin anew; a row with padding holds one."""
+    positions, mask = batch.get("position_ids"), batch.get("attention_mask")
+    if positions is None or len(positions) != 1:
+        return False
+    return mask is None or mask.ndim != 2 or bool(mask.all())  # noqa: PLR2004  (of whole attention, not of padding)
 
 
 def unwrapped(model: Any) -> Any:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from shapes import PAD, is_language_model, make_collator, make_model, make_rows, make_trainer
-from transformers import DataCollatorWithFlattening
+from transformers import DataCollatorWithFlattening, default_data_collator
 
 from kdcourse import distillation_loss, lm_distillation_loss
 from kdcourse.teacher import ColumnTeacher
@@ -43,6 +43,22 @@ def test_packed_texts_count_once_each_in_a_last_batch_that_is_not_full(rows, tmp
     right = expected(shape, data)
     assert metrics["eval_loss"] == pytest.approx(right.total.item(), rel=1e-5)
     assert metrics["eval_hard_loss"] == pytest.approx(right.hard.item(), rel=1e-5)
+
+
+def test_a_row_with_padding_is_not_packed(tmp_path):
+    """Positions of 0 in the padding, taken for texts of their own: alone in a batch, the row had a loss of 0.0."""
+    shape, data = "llama-lm", make_rows("llama-lm", 4, seed=3).to_list()
+    rows = [
+        {
+            "input_ids": [PAD] * 4 + row["input_ids"],
+            "attention_mask": [0] * 4 + row["attention_mask"],
+            "position_ids": [0] * 4 + list(range(len(row["input_ids"]))),
+            "labels": [-100] * 4 + row["labels"],
+        }
+        for row in data
+    ]
+    metrics = evaluated(shape, tmp_path, rows, per_device_eval_batch_size=1, collator=default_data_collator)
+    assert metrics["eval_loss"] == pytest.approx(expected(shape, data).total.item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("shape", ["bert-classifier", "gpt2-lm"])
