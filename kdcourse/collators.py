@@ -69,7 +69,8 @@ class TwoTokenizersCollator:
 
 @dataclass
 class LanguageModelCollator:
-    """Pads a batch of token ids and labels for a causal language model.
+    """Pads a batch of token ids and labels for a causal language model, on the right, whatever the tokenizer says: on
+    the left, padding would move the positions that a GPT-2 counts, and with them its answers.
 
     Without `labels`, every token is one. Padding is told by its position, not by its id: where the pad token is also
     the end-of-text token, as in GPT-2, collators that go by the id erase each text's end from the labels (trl#6357).
@@ -98,7 +99,7 @@ class LanguageModelCollator:
             for name in [name for name in PLACE if name in texts[0]]:
                 batch[name] = torch.tensor([int(text[name]) for text in texts])
         else:
-            batch = DataCollatorForSeq2Seq(self.tokenizer)(texts)
+            batch = DataCollatorForSeq2Seq(padding_on_the_right(self.tokenizer))(texts)
         if any(served):
             length = None if self.packed else batch["input_ids"].shape[1]
             batch.update(pad_served(served, texts, self.tokenizer, length))

@@ -173,9 +173,8 @@ def pad_served(
             where, answers[TOPK_IDS_COLUMN], answers[TOPK_LOG_PROBS_COLUMN], tokens, text["labels"], len(tokenizer)
         )
         padding = 0 if length is None else length - len(tokens)
-        before = padding if tokenizer.padding_side == "left" else 0
         # One place to the left. The first token's own list is empty, so nothing is lost.
-        sizes = [0] * before + counts[1:] + [0] * (padding - before + 1)
+        sizes = counts[1:] + [0] * (padding + 1)
         for column, values in zip((ids, log_probs), flat, strict=True):
             column.extend(torch.from_numpy(values).split(sizes))
 

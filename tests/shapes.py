@@ -15,6 +15,7 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
+    DataCollatorForSeq2Seq,
     GPT2Config,
     GPT2ForSequenceClassification,
     GPT2LMHeadModel,
@@ -135,8 +136,13 @@ def make_prompted_rows(rows=16):
 
 
 def make_collator(shape, tokenizer=None):
+    """The package's own; transformers' where a language model's texts are to be padded on the left, as ours are not."""
     tokenizer = tokenizer or make_tokenizer()
-    return LanguageModelCollator(tokenizer) if is_language_model(shape) else collator(tokenizer)
+    if not is_language_model(shape):
+        return collator(tokenizer)
+    if tokenizer.padding_side == "left":
+        return DataCollatorForSeq2Seq(tokenizer)
+    return LanguageModelCollator(tokenizer)
 
 
 def make_trainer(shape, folder, *, student=None, teacher=None, rows=None, eval_rows=None, collator=None, **settings):

@@ -36,13 +36,13 @@ def test_the_last_message_alone_has_labels():
 
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_conversations_are_padded(side):
-    """Padding that has a label, or is attended to, on whichever side it is."""
+    """Padding that has a label, or is attended to; or on the left, where it moves the positions that a GPT-2 counts."""
     batch = LanguageModelCollator(make_chat_tokenizer(pad_side=side))(
         [{"messages": [QUESTION, ANSWER]}, {"messages": [QUESTION, SHORT]}]
     )
     long, short = [-100] * 5 + [32, 33, 34, 5], [-100] * 5 + [35, 5]
-    assert batch["labels"].tolist() == [long, [-100] * 2 + short if side == "left" else short + [-100] * 2]
-    assert batch["attention_mask"].sum(dim=1).tolist() == [9, 7]
+    assert batch["labels"].tolist() == [long, short + [-100] * 2]
+    assert batch["attention_mask"].tolist() == [[1] * 9, [1] * 7 + [0] * 2]
 
 
 def test_a_row_that_has_its_ids_keeps_them():

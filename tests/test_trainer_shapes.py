@@ -11,8 +11,10 @@ from peft import LoraConfig, get_peft_model
 from shapes import (
     LABELS,
     SHAPES,
+    TRAINERS_OWN,
     WORDS,
     is_language_model,
+    logged_loss,
     make_collator,
     make_model,
     make_rows,
@@ -132,16 +134,26 @@ def test_label_smoothing_is_that_of_the_trainer(tmp_path):
 def test_the_side_of_the_padding_changes_no_step(tmp_path):
     """The first token of a text, predicted from the padding before it, and counted: 16 tokens more for 16 texts."""
     shape = "llama-lm"  # whose positions are relative: its logits do not know where a text begins
-    whole = [{"input_ids": row["input_ids"], "attention_mask": row["attention_mask"]} for row in make_rows(shape)]
+    whole = [row | {"labels": row["input_ids"]} for row in make_rows(shape).to_list()]
     ends = {}
     for side in ("left", "right"):
         collate = make_collator(shape, make_tokenizer(pad_side=side))
+        assert (collate(whole)["attention_mask"][:, 0] == 0).any() == (side == "left")
         trainer = make_trainer(shape, tmp_path, rows=Dataset.from_list(whole), eval_rows=whole, collator=collate)
         trainer.train()
         ends[side] = (weights_of(trainer.model), trainer.state.log_history[0]["loss"], trainer.evaluate()["eval_loss"])
     (left, *left_losses), (right, *right_losses) = ends.values()
     assert left_losses == pytest.approx(right_losses, rel=1e-5)
     assert torch.allclose(left, right, atol=1e-5)
+
+
+def test_a_tokenizer_that_pads_on_the_left_changes_no_step_of_gpt2(tmp_path):
+    """Positions counted from the padding on: the losses were those of other texts."""
+    left, right = (
+        logged_loss(make_trainer("gpt2-lm", tmp_path, collator=TRAINERS_OWN, processing_class=tokenizer))
+        for tokenizer in (make_tokenizer(pad_side="left"), make_tokenizer(pad_side="right"))
+    )
+    assert left == pytest.approx(right, rel=1e-6)
 
 
 @pytest.mark.parametrize("shape", ["bert-classifier", "gpt2-lm"])
