@@ -52,6 +52,9 @@ _OTHERS: dict[str, str] = {
 }
 """In those registers, and something else."""
 
+_ENCODER_WITHOUT_MASKS = "bert-generation"
+"""A model type whose causal class looks both ways unless told otherwise, and that fills in no masks."""
+
 
 def task_of(model: Any) -> Task | None:
     """The task of a model of transformers, in whatever it is wrapped; None for a class of one's own.
@@ -103,8 +106,14 @@ def with_article(task: Task) -> str:
 
 
 def _require_that_it_looks_back_only(model: Any) -> None:
-    """An encoder with a causal head sees the token that it is to predict, unless it is told to be a decoder."""
-    if getattr(model.config, "is_decoder", True) is False:
+    """An encoder with a causal head sees the token that it is to predict, unless it is told to be a decoder.
+
+    GPT-NeoX, which is no encoder, has the setting, too, and looks back only whatever it says.
+    """
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    can_look_both_ways = model.config.model_type in (*MODEL_FOR_MASKED_LM_MAPPING_NAMES, _ENCODER_WITHOUT_MASKS)
+    if can_look_both_ways and getattr(model.config, "is_decoder", True) is False:
         raise MismatchError(
             f"{type(model).__name__} is an encoder here, and sees the tokens that it is to predict; load it with "
             "is_decoder=True."

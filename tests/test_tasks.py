@@ -28,6 +28,8 @@ from transformers import (
     GPT2LMHeadModel,
     GPTJConfig,
     GPTJForCausalLM,
+    GPTNeoXForCausalLM,
+    GPTNeoXJapaneseForCausalLM,
     IBertConfig,
     IBertForSequenceClassification,
     LlamaForTokenClassification,
@@ -399,6 +401,17 @@ def test_an_encoder_is_no_language_model_until_it_looks_back_only(model_class):
         task_of(model_class(config))
     config.is_decoder = True
     assert task_of(model_class(config)) == "language model"
+
+
+@pytest.mark.parametrize("model_class", [GPTNeoXForCausalLM, GPTNeoXJapaneseForCausalLM])
+def test_a_model_that_looks_back_whatever_its_configuration_says_is_a_language_model(model_class):
+    """Pythia, refused as an encoder: GPT-NeoX has `is_decoder`, False if nothing is said, and never asks for it."""
+    model = model_class(model_class.config_class(vocab_size=40, intermediate_size=4, **SMALL)).eval()
+    assert model.config.is_decoder is False
+    with torch.no_grad():
+        one, other = model(torch.tensor([[5, 6, 7, 8], [5, 6, 7, 30]])).logits
+    assert torch.equal(one[:3], other[:3])
+    assert task_of(model) == "language model"
 
 
 @pytest.mark.parametrize(
