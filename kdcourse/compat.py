@@ -112,10 +112,12 @@ def check_fit(
     teacher: Any,
     student_tokenizer: Any,
     teacher_tokenizer: PreTrainedTokenizerBase | None,
+    said: Task | None = None,
 ) -> int | None:
     """Refuse a pair that cannot work; for language models, of whichever task, the vocabulary that they share.
 
-    Modules that are no models of transformers are not looked into; the first batch is, and shapes are at each step.
+    Modules that are no models of transformers, and classes of one's own of which somebody has `said` the task, are not
+    looked into; the first batch is, and shapes are at each step.
 
     Raises:
         MismatchError: see `check_classifiers`, `check_language_models` and `decoders.require_same_beginning`.
@@ -126,9 +128,9 @@ def check_fit(
             "Student and teacher share weights: each step would change the teacher, and the teacher is frozen. "
             "Pass copy.deepcopy(model) as the teacher."
         )
-    if (task := require_same_task(student, teacher)) is None:
-        check_alone("student", student, student_tokenizer)
-        check_alone("teacher", teacher, teacher_tokenizer or student_tokenizer)
+    if (task := require_same_task(student, teacher, said)) is None:
+        check_alone("student", student, student_tokenizer, said)
+        check_alone("teacher", teacher, teacher_tokenizer or student_tokenizer, said)
         return None
     if task in LABELLED_TASKS:
         check_classifiers(student, teacher, student_tokenizer, teacher_tokenizer or student_tokenizer, repair=True)
@@ -264,13 +266,13 @@ def require_output_per_label(model: Any, logits: Tensor) -> None:
         )
 
 
-def require_same_task(student: Any, teacher: Any) -> Task | None:
+def require_same_task(student: Any, teacher: Any, said: Task | None = None) -> Task | None:
     """The task of both (see `kdcourse.tasks.task_of`); None if one of them is a class of one's own.
 
     Raises:
         MismatchError: the tasks differ, or are not among those that are known.
     """
-    ours, theirs = task_of(student), task_of(teacher)
+    ours, theirs = task_of(student, said), task_of(teacher, said)
     if ours and theirs and ours != theirs:
         raise MismatchError(
             f"The student ({type(unwrapped(student)).__name__}) is {with_article(ours)} and the teacher "
@@ -301,13 +303,13 @@ def check_classifier(
         _require_trained_head(model)
 
 
-def check_alone(role: str, model: Any, tokenizer: Any) -> None:
+def check_alone(role: str, model: Any, tokenizer: Any, said: Task | None = None) -> None:
     """Refuse a classifier whose own configuration says that it gives no distribution over classes.
 
     Raises:
         MismatchError: see `check_classifier`.
     """
-    if task_of(model) in LABELLED_TASKS:
+    if task_of(model, said) in LABELLED_TASKS:
         check_classifier(role, unwrapped(model), tokenizer, repair=True)
 
 

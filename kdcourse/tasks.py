@@ -56,11 +56,14 @@ _ENCODER_WITHOUT_MASKS = "bert-generation"
 """A model type whose causal class looks both ways unless told otherwise, and that fills in no masks."""
 
 
-def task_of(model: Any) -> Task | None:
+def task_of(model: Any, said: Task | None = None) -> Task | None:
     """The task of a model of transformers, in whatever it is wrapped; None for a class of one's own.
 
+    Args:
+        said: the task that somebody says it is for. A class of one's own on a body of transformers needs it.
+
     Raises:
-        MismatchError: a class of transformers for another task.
+        MismatchError: a class of transformers for another task; or one's own, of which nobody has said it.
     """
     from transformers import PreTrainedModel
 
@@ -79,11 +82,17 @@ def task_of(model: Any) -> Task | None:
             if task in _REQUIREMENTS:
                 _REQUIREMENTS[task](model)
             return task
+    is_ones_own = not type(model).__module__.startswith("transformers.")
+    if is_ones_own and said:
+        return None
+    way_out = (
+        " If it has a task of those all the same, say which: DistillationArguments(task=…)." if is_ones_own else ""
+    )
     raise MismatchError(
         f"{type(model).__name__} is neither a classifier (of examples or of tokens), nor a causal or masked language "
         "model, nor an encoder-decoder that reads decoder_input_ids, and its logits are compared by other rules. Where "
         "logits and labels stand at the same places, take token_distillation_loss; else distillation_loss on rows that "
-        "you select yourself."
+        f"you select yourself.{way_out}"
     )
 
 

@@ -164,6 +164,11 @@ class DistillationArguments(TrainingArguments):
             )
 
     @property
+    def said_task(self) -> Task | None:
+        """`task`, which is one of those that there are."""
+        return cast("Task | None", self.task)
+
+    @property
     def own_text(self) -> OnPolicy | None:
         """`on_policy`, in whichever form it was given."""
         return OnPolicy.of(self.on_policy)
@@ -256,7 +261,7 @@ class DistillationTrainer(FeatureTrainer):
 
     def _meet(self, student: Any, teacher: Teaching) -> None:
         """Refuse a student that cannot learn from these teachers; else keep what a step has to know of them."""
-        self._task: Task | None = cast("Task | None", self.args.task) or task_of(student)
+        self._task: Task | None = self.args.said_task or task_of(student)
         self._vocabulary: int | None = None
         self._not_the_students: frozenset[str] = frozenset()
         sources = sources_of(teacher)
@@ -271,7 +276,7 @@ class DistillationTrainer(FeatureTrainer):
             )
         self.features = Features(self._pairs, student, _model_of(teacher), self.args.seed)
         self._require_one_place()
-        self._counts_labels = task_of(student) in LABELLED_TASKS
+        self._counts_labels = task_of(student, self.args.said_task) in LABELLED_TASKS
         self._signature_columns = None
         self._has_looked_at_logits = False
         self.students_head, self.teachers_head = HeadAside("student"), HeadAside("teacher")
@@ -280,11 +285,11 @@ class DistillationTrainer(FeatureTrainer):
         tokenizer = tokenizer_of(self.processing_class)
         if isinstance(teacher, nn.Module):
             self._task = self._task or task_of(teacher)
-            shared = check_fit(student, teacher, tokenizer, teachers_tokenizer)
+            shared = check_fit(student, teacher, tokenizer, teachers_tokenizer, self.args.said_task)
             self._vocabulary = shared if self._vocabulary is None else self._vocabulary
             self._not_the_students |= only_read_by(teacher, student)
         else:
-            check_alone("student", student, tokenizer)
+            check_alone("student", student, tokenizer, self.args.said_task)
             require_same_names(student, getattr(teacher, "label_names", []))
             require_in_the_loop(self._task, teacher)
             widths = vocabulary_of(student), teacher.cache.width if isinstance(teacher, CachedTeacher) else None

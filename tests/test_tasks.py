@@ -18,9 +18,13 @@ from shapes import (
 )
 from torch import nn
 from transformers import (
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
     BertForTokenClassification,
     BertGenerationDecoder,
     BertLMHeadModel,
+    BertModel,
+    BertPreTrainedModel,
     DataCollatorForTokenClassification,
     Gemma3Config,
     Gemma3ForSequenceClassification,
@@ -55,7 +59,7 @@ from transformers import (
 from kdcourse import MismatchError, distillation_loss, lm_distillation_loss
 from kdcourse.compat import balance_weight, check_classifiers, positions_of
 from kdcourse.tasks import task_of
-from kdcourse.teacher import CachedTeacher, ColumnTeacher, cache_logits
+from kdcourse.teacher import CachedTeacher, ColumnTeacher, cache_logits, logits_of
 
 ALPHA, T = 0.4, 2.0
 SMALL = {"hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1}
@@ -199,6 +203,55 @@ def test_a_module_with_a_configuration_of_its_own_is_not_taken_for_one_of_transf
     rows = [{"input_ids": [3, 4], "labels": 0} for _ in range(16)]
     make_trainer("bert-classifier", tmp_path, student=student, teacher=teacher, rows=rows,
                  collator=default_data_collator).train()  # fmt: skip
+
+
+class OwnHead(BertPreTrainedModel):
+    """A head of one's own on a body of transformers, which answers for each token, or for the first of them."""
+
+    def __init__(self, config, first=False):
+        super().__init__(config)
+        self.bert, self.head, self.first = BertModel(config), nn.Linear(config.hidden_size, LABELS), first
+        self.post_init()
+
+    def forward(self, input_ids, attention_mask=None):
+        hidden = self.bert(input_ids, attention_mask).last_hidden_state
+        return self.head(hidden[:, 0] if self.first else hidden)
+
+
+@pytest.mark.parametrize("task", ["classifier", "token classifier"])
+@pytest.mark.parametrize("both", [True, False], ids=["both", "the student"])
+def test_a_head_of_ones_own_on_a_body_of_transformers_says_its_task(task, both, tmp_path):
+    """Refused for its class, and with the task that the error for modules of one's own asks for, refused again."""
+    first = task == "classifier"
+    config = make_model("bert-classifier").config
+    labels = 0 if first else [0, 1, -100, 2]
+    rows = [{"input_ids": [3, 4, 5, 6], "labels": labels} for _ in range(16)]
+    student = OwnHead(config, first).eval()
+    other = BertForSequenceClassification if first else BertForTokenClassification
+    teacher = (OwnHead(config, first) if both else other(config)).eval()
+    settings = {"student": student, "teacher": teacher, "rows": rows, "collator": default_data_collator}
+    with pytest.raises(MismatchError, match=r"OwnHead is neither .* DistillationArguments\(task=…\)"):
+        make_trainer("bert-classifier", tmp_path, **settings)
+    ids = torch.tensor([[3, 4, 5, 6]])
+    with torch.no_grad():
+        ours, theirs = student(ids)[0], logits_of(teacher(ids))[0]
+    if first:
+        right = expected(ours[None], theirs[None], torch.tensor([0]))
+    else:
+        right = expected(ours[[0, 1, 3]], theirs[[0, 1, 3]], torch.tensor([0, 1, 2]))
+    assert logged_loss(make_trainer("bert-classifier", tmp_path, task=task, **settings)) == pytest.approx(
+        right, abs=1e-4
+    )
+
+
+def test_a_class_of_transformers_for_something_else_stays_refused_whatever_is_said(tmp_path):
+    """The beginnings of answers, taken for the logits of a classifier of tokens."""
+    asks = BertForQuestionAnswering(make_model("bert-classifier").config)
+    with pytest.raises(MismatchError, match="BertForQuestionAnswering is neither"):
+        task_of(asks, "token classifier")
+    held = type("XLNetLMHeadModel", (BertForQuestionAnswering,), {})(asks.config)
+    with pytest.raises(MismatchError, match="take token_distillation_loss"):
+        task_of(held, "language model")
 
 
 def test_an_unknown_task_is_a_sentence(tmp_path):
