@@ -92,6 +92,11 @@ def is_packed(batch: Batch) -> bool:
     return mask is None or mask.ndim != 2 or bool(mask.all())  # noqa: PLR2004  (of whole attention, not of padding)
 
 
+def has_own_columns(batch: Batch) -> bool:
+    """Whether a batch brings what the teacher reads in the place of the student's columns."""
+    return any(name.startswith(TEACHER_PREFIX) and name not in ANSWERS for name in batch)
+
+
 def unwrapped(model: Any) -> Any:
     """The model inside an adapter of peft, `torch.compile` or a distributed wrapper."""
     while True:

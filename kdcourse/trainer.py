@@ -23,6 +23,7 @@ from kdcourse.columns import (
     Batch,
     SignatureColumns,
     arguments_of,
+    has_own_columns,
     is_packed,
     only_read_by,
     student_features,
@@ -55,6 +56,7 @@ from kdcourse.loss import (
     token_distillation_loss,
 )
 from kdcourse.on_policy import OnPolicy, Writer, require_writer
+from kdcourse.packing import holds_several_texts, require_read_apart
 from kdcourse.schedules import Schedule
 from kdcourse.tasks import LABELLED_TASKS, TASKS, Task, task_of, with_article
 from kdcourse.teacher import (
@@ -62,6 +64,7 @@ from kdcourse.teacher import (
     ColumnTeacher,
     ModelTeacher,
     Teacher,
+    ask,
     logits_of,
     placed,
     require_in_the_loop,
@@ -90,6 +93,9 @@ OBJECTIVES: dict[Task, Callable[..., DistillationLoss]] = {
 
 NEVER_PACKED: tuple[Task, ...] = ("masked language model", "encoder-decoder")
 """Tasks whose models would read across texts that are packed into one row."""
+
+PACKED: tuple[Task, ...] = ("language model", "token classifier")
+"""Tasks for which some models do, and some do not."""
 
 Teaching = nn.Module | Teacher | Sequence[nn.Module | Teacher | None] | None
 """A teacher, or several."""
@@ -278,7 +284,7 @@ class DistillationTrainer(FeatureTrainer):
         self._require_one_place()
         self._counts_labels = task_of(student, self.args.said_task) in LABELLED_TASKS
         self._signature_columns = None
-        self._has_looked_at_logits = False
+        self._has_looked_at_logits = self._has_looked_at_packed = False
         self.students_head, self.teachers_head = HeadAside("student"), HeadAside("teacher")
 
     def _meet_one(self, student: Any, teacher: Any, teachers_tokenizer: PreTrainedTokenizerBase | None) -> None:
@@ -464,14 +470,30 @@ class DistillationTrainer(FeatureTrainer):
         Raises:
             MismatchError: texts packed into one row, of a task whose models would read across them.
         """
-        if self._task in NEVER_PACKED and is_packed(inputs) and int((inputs["position_ids"] == 0).sum()) > 1:
+        if self._task in NEVER_PACKED and holds_several_texts(inputs):
             raise MismatchError(
                 f"Several texts are packed into one row, and {with_article(self._task)} would read across them; let "
                 "the data_collator pad them instead."
             )
+        self._require_read_apart(inputs)
         if self._task != "encoder-decoder":
             return inputs
         return with_decoder_ids(inputs, [self.model, *models_of(self.teacher)])
+
+    def _require_read_apart(self, inputs: Batch) -> None:
+        """Student and teachers read packed texts one by one, as the first batch of such texts finds."""
+        is_spread = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        if self._has_looked_at_packed or is_spread or self._task not in PACKED or not holds_several_texts(inputs):
+            return
+
+        def students_logits(model: nn.Module, batch: Batch) -> Tensor:
+            return logits_of(model(**student_features(batch, self._not_the_students)))
+
+        require_read_apart("student", self.model, inputs, students_logits)
+        if not has_own_columns(inputs):
+            for teacher in models_of(self.teacher):
+                require_read_apart("teacher", teacher, inputs, ask)
+        self._has_looked_at_packed = True
 
     def _ask_student(self, model: nn.Module, inputs: Batch, *, whole: bool) -> tuple[Any, StudentLogits]:
         """The outputs and the logits; those of a language model, if not wanted whole, implicit where they can be."""
