@@ -25,6 +25,9 @@ PROMPT, COMPLETION = "prompt", "completion"
 WRITTEN_OUT = (MESSAGES, PROMPT, COMPLETION)
 """What `LanguageModelCollator` makes tokens of."""
 
+OF_WHOLE_TEXTS = ("label", "label_ids")
+"""What datasets call the class of a text, which is nothing to a language model."""
+
 Rows = list[dict[str, Any]]
 Collator = Callable[[Rows], Any]
 
@@ -72,8 +75,9 @@ class LanguageModelCollator:
     """Pads a batch of token ids and labels for a causal language model, on the right, whatever the tokenizer says: on
     the left, padding would move the positions that a GPT-2 counts, and with them its answers.
 
-    Without `labels`, every token is one. Padding is told by its position, not by its id: where the pad token is also
-    the end-of-text token, as in GPT-2, collators that go by the id erase each text's end from the labels (trl#6357).
+    Without `labels`, every token is one; `label`, the class of a text, is none of them. Padding is told by its
+    position, not by its id: where the pad token is also the end-of-text token, as in GPT-2, collators that go by the id
+    erase each text's end from the labels (trl#6357).
 
     A row that has no ids, but `messages`, is written out by the tokenizer's chat template, and the last message is what
     has labels (see `tokenize_conversation`). One that has a `prompt`, and perhaps a `completion`, becomes a text whose
@@ -107,7 +111,8 @@ class LanguageModelCollator:
 
     def _tokens(self, row: dict[str, Any]) -> dict[str, Any]:
         if "input_ids" in row:
-            tokens = {"labels": row["input_ids"], **{name: row[name] for name in row if name not in WRITTEN_OUT}}
+            left_out = (*WRITTEN_OUT, *OF_WHOLE_TEXTS)
+            tokens = {"labels": row["input_ids"], **{name: row[name] for name in row if name not in left_out}}
             # Rows of a dataset in torch's or NumPy's format: transformers would pad their labels one by one, and warn.
             return tokens | {name: value.tolist() for name, value in tokens.items() if hasattr(value, "tolist")}
         served = {name: row[name] for name in SERVED if name in row}

@@ -52,6 +52,18 @@ def test_a_row_that_has_its_ids_keeps_them():
     assert (batch["input_ids"].tolist(), batch["labels"].tolist()) == ([[7, 8]], [[-100, 8]])
 
 
+@pytest.mark.parametrize("name", ["label", "label_ids"])
+def test_the_class_of_a_text_is_no_label_of_a_language_model(name, tmp_path):
+    """A TypeError on a dataset of reviews: `label`, a number, was padded as if it were a label for each token."""
+    plain = [{"input_ids": ids, "attention_mask": [1] * len(ids)} for ids in ([5, 6, 7], [8, 9])] * 8
+    settings = {"collator": TRAINERS_OWN, "processing_class": make_tokenizer()}
+    losses = [
+        logged_loss(make_trainer("llama-lm", tmp_path, rows=Dataset.from_list(rows), **settings))
+        for rows in ([row | {name: 1} for row in plain], plain)
+    ]
+    assert losses[0] == losses[1]
+
+
 def test_a_conversation_without_an_answer_is_refused():
     """A question that is learned as if it were the answer."""
     with pytest.raises(
