@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -51,10 +51,18 @@ ANSWERS = (LOGITS_COLUMN, *PLACE, TOPK_IDS_COLUMN, TOPK_LOG_PROBS_COLUMN)
 
 
 class SignatureColumns(list[str]):
-    """The columns that student and teacher read, by name; and any whose name says that it is the teacher's."""
+    """The columns that student and teacher read, by name; and any that is the teacher's.
+
+    Args:
+        is_theirs: whether a column is, by its name.
+    """
+
+    def __init__(self, names: Iterable[str], is_theirs: Callable[[str], bool]) -> None:
+        super().__init__(names)
+        self.is_theirs = is_theirs
 
     def __contains__(self, name: object) -> bool:
-        return super().__contains__(name) or str(name).startswith(TEACHER_PREFIX)
+        return super().__contains__(name) or self.is_theirs(str(name))
 
 
 def once_per_model(look: Callable[[Any], Answer]) -> Callable[[Any], Answer]:
@@ -92,9 +100,21 @@ def is_packed(batch: Batch) -> bool:
     return mask is None or mask.ndim != 2 or bool(mask.all())  # noqa: PLR2004  (of whole attention, not of padding)
 
 
-def has_own_columns(batch: Batch) -> bool:
-    """Whether a batch brings what the teacher reads in the place of the student's columns."""
-    return any(name.startswith(TEACHER_PREFIX) and name not in ANSWERS for name in batch)
+def is_own_column(name: str, teacher: nn.Module) -> bool:
+    """Whether a column is for this teacher to read, in the place of the student's.
+
+    Other columns may begin like that, too: `teacher_response` says where a text is from. What a tokenizer makes is
+    always meant to be read, and anything is where forward names nothing.
+    """
+    own, named = name.removeprefix(TEACHER_PREFIX), arguments_of(teacher)
+    if not name.startswith(TEACHER_PREFIX) or name in ANSWERS:
+        return False
+    return own in named or own in TOKEN_COLUMNS or not named
+
+
+def has_own_columns(batch: Batch, teacher: nn.Module) -> bool:
+    """Whether a batch brings what a teacher reads in the place of the student's columns."""
+    return any(is_own_column(name, teacher) for name in batch)
 
 
 def unwrapped(model: Any) -> Any:
@@ -117,19 +137,16 @@ def student_features(batch: Batch, others: frozenset[str] = frozenset()) -> dict
 
 def teacher_features(batch: Batch, model: nn.Module) -> dict[str, Any]:
     """What the teacher reads of a batch: its own columns, without their prefix; or, where it has none, the student's.
+    Columns that are called as if they were its own, and that its forward does not name, are left out.
 
     Of the student's columns it gets those that its forward names. Token types are left out where they would not be
     segments: GPT-2 looks them up among its words.
 
     Raises:
-        ValueError: a column of its own that its forward does not name.
+        ValueError: a tokenizer's column of its own that its forward does not name.
     """
     named = arguments_of(model)
-    own = {
-        name.removeprefix(TEACHER_PREFIX): value
-        for name, value in batch.items()
-        if name.startswith(TEACHER_PREFIX) and name not in ANSWERS
-    }
+    own = {name.removeprefix(TEACHER_PREFIX): value for name, value in batch.items() if is_own_column(name, model)}
     takes_more = _takes_more(model)
     if own:
         unknown = sorted(own.keys() - named)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kdcourse.checks import MismatchError
-from kdcourse.columns import DECODER_COLUMN, TEACHER_PREFIX, once_per_model, reads_segments, unwrapped
+from kdcourse.columns import ANSWERS, DECODER_COLUMN, has_own_columns, once_per_model, reads_segments, unwrapped
 from kdcourse.decoders import require_same_beginning
 from kdcourse.tasks import LABELLED_TASKS, VOCABULARY_TASKS, Task, registered_task, task_of, with_article
 
@@ -189,7 +189,7 @@ def require_segments(teacher: Any, batch: Mapping[str, Any], tokenizer: PreTrain
     separator, ids = getattr(tokenizer, "sep_token_id", None), batch.get("input_ids")
     if separator is None or ids is None or "token_type_ids" in batch or not reads_segments(teacher):
         return
-    if any(name.startswith(TEACHER_PREFIX) for name in batch):
+    if has_own_columns(batch, teacher) or any(name in batch for name in ANSWERS):
         return
     if ((ids == separator).sum(dim=1) > 1).any():
         raise MismatchError(

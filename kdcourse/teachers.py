@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from kdcourse.cache import LogitsCache
 from kdcourse.checks import MismatchError, require_logits, require_temperature
-from kdcourse.columns import LOGITS_COLUMN, ROW_COLUMN, Batch
+from kdcourse.columns import ANSWERS, LOGITS_COLUMN, ROW_COLUMN, TEACHER_PREFIX, Batch, is_own_column
 from kdcourse.pieces import CacheMismatchError
 from kdcourse.provenance import said_of_rows
-from kdcourse.teacher import CachedTeacher, ModelTeacher, Teacher
+from kdcourse.teacher import CachedTeacher, ColumnTeacher, ModelTeacher, Teacher
 from kdcourse.temperature import at_least_float32, at_temperature
 
 MIXES = ("probabilities", "logits")
@@ -159,6 +159,18 @@ def sources_of(teacher: Any) -> list[Any]:
 def models_of(teacher: Teacher) -> list[nn.Module]:
     """The models that are asked at each step."""
     return [source.model for source in sources_of(teacher) if isinstance(source, ModelTeacher)]
+
+
+def is_for_a_teacher(name: str, teacher: Teacher) -> bool:
+    """Whether a column is one of a teacher's: what a model reads, or an answer; of a source of one's own, any."""
+    if not name.startswith(TEACHER_PREFIX):
+        return False
+    return name in ANSWERS or any(
+        is_own_column(name, source.model)
+        if isinstance(source, ModelTeacher)
+        else not isinstance(source, (CachedTeacher, ColumnTeacher))
+        for source in sources_of(teacher)
+    )
 
 
 def require_teachers(teacher: Any, settings: Mixing, tokenizers: Sequence[Any]) -> None:

@@ -19,7 +19,6 @@ from kdcourse.checks import IGNORED_LABEL, MismatchError, require_logits, requir
 from kdcourse.collators import WRITTEN_OUT, LanguageModelCollator, padding_on_the_right
 from kdcourse.columns import (
     LABELS,
-    TEACHER_PREFIX,
     Batch,
     SignatureColumns,
     arguments_of,
@@ -71,6 +70,7 @@ from kdcourse.teacher import (
 )
 from kdcourse.teachers import (
     Teachers,
+    is_for_a_teacher,
     models_of,
     nothing_from,
     require_mixture,
@@ -490,8 +490,8 @@ class DistillationTrainer(FeatureTrainer):
             return logits_of(model(**student_features(batch, self._not_the_students)))
 
         require_read_apart("student", self.model, inputs, students_logits)
-        if not has_own_columns(inputs):
-            for teacher in models_of(self.teacher):
+        for teacher in models_of(self.teacher):
+            if not has_own_columns(inputs, teacher):
                 require_read_apart("teacher", teacher, inputs, ask)
         self._has_looked_at_packed = True
 
@@ -658,12 +658,16 @@ class DistillationTrainer(FeatureTrainer):
             super()._set_signature_columns_if_needed()
             collated = WRITTEN_OUT if isinstance(self.data_collator, LanguageModelCollator) else []
             names = [*(self._signature_columns or []), *self._not_the_students, LABELS, *collated]
-            self._signature_columns = SignatureColumns(names)
+            self._signature_columns = SignatureColumns(names, self._is_theirs)
+
+    def _is_theirs(self, name: str) -> bool:
+        return is_for_a_teacher(name, self.teacher)
 
     def _remove_unused_columns(self, dataset: Any, description: str | None = None) -> Any:
         self._set_signature_columns_if_needed()
-        theirs = [name for name in dataset.column_names if name.startswith(TEACHER_PREFIX)]
-        self._signature_columns = SignatureColumns(dict.fromkeys([*self._signature_columns, *theirs]))
+        theirs = filter(self._is_theirs, dataset.column_names)
+        names = dict.fromkeys([*self._signature_columns, *theirs])
+        self._signature_columns = SignatureColumns(names, self._is_theirs)
         return super()._remove_unused_columns(dataset, description)
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from datasets import Dataset
-from shapes import WORDS, logged_loss, make_model, make_rows, make_tokenizer, make_trainer
+from shapes import TRAINERS_OWN, WORDS, logged_loss, make_model, make_rows, make_tokenizer, make_trainer
 from transformers import (
     DataCollatorWithFlattening,
     DistilBertConfig,
@@ -156,6 +156,28 @@ def test_a_column_that_the_teacher_cannot_read_is_a_sentence():
     batch = {"teacher_input_ids": torch.ones(1, 2).long(), "teacher_token_type_ids": torch.ones(1, 2).long()}
     with pytest.raises(ValueError, match="does not read token_type_ids"):
         teacher_features(batch, distilbert())
+
+
+@pytest.mark.parametrize("as_dataset", [True, False], ids=["dataset", "list"])
+@pytest.mark.parametrize("shape", ["llama-lm", "bert-classifier"])
+@pytest.mark.parametrize("extra", [{"teacher_response": "hello"}, {"teacher_id": 1}], ids=["text", "number"])
+def test_what_is_only_called_like_a_teachers_column_is_left_out(extra, shape, as_dataset, tmp_path):
+    """Words that were to become a tensor; and a number, for which the teacher was not given the text."""
+    rows = make_rows(shape).to_list()
+    settings = {"collator": TRAINERS_OWN, "processing_class": make_tokenizer()}
+    losses = []
+    for data in (rows, [row | extra for row in rows]):
+        given = Dataset.from_list(data) if as_dataset else data
+        losses.append(logged_loss(make_trainer(shape, tmp_path, rows=given, **settings)))
+    assert losses[0] == losses[1]
+
+
+def test_a_teachers_own_columns_are_told_from_others_in_a_batch():
+    """A number beside the text that was kept, and became all that the teacher read."""
+    ids = torch.tensor([[5, 6, 7]])
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "teacher_id": torch.tensor([1])}
+    assert teacher_features(batch, make_model("llama-lm")).keys() == {"input_ids", "attention_mask"}
+    assert teacher_features(batch | {"teacher_input_ids": ids + 1}, make_model("llama-lm")).keys() == {"input_ids"}
 
 
 LOGITS = torch.ones(2, 3)
