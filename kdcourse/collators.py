@@ -164,7 +164,7 @@ def tokenize_prompt(
 
     Raises:
         TypeError: a string and messages.
-        ValueError: see `tokenize_conversation`.
+        ValueError: a tokenizer without a token that ends a text; or see `tokenize_conversation`.
     """
     if completion is not None and isinstance(prompt, str) != isinstance(completion, str):
         raise TypeError(
@@ -178,8 +178,15 @@ def tokenize_prompt(
         ids = tokenizer(asked, add_special_tokens=False)["input_ids"]
     else:
         ids = tokenizer(prompt)["input_ids"]
+        if len(ids) > 1 and ids[-1] == tokenizer.eos_token_id and not prompt.endswith(str(tokenizer.eos_token)):
+            ids = ids[:-1]  # a tokenizer that ends each text ends this one too early
     answer: list[int] = []
     if isinstance(completion, str):
+        if tokenizer.eos_token_id is None:
+            raise ValueError(
+                f"{type(tokenizer).__name__} has no eos_token, so that nothing would say where a completion ends; set "
+                "tokenizer.eos_token to the token with which the student's texts end."
+            )
         answer = [*tokenizer(completion, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
     return {
         "input_ids": [*ids, *answer],

@@ -4,10 +4,11 @@ import pytest
 import torch
 from datasets import Dataset
 from shapes import TRAINERS_OWN, logged_loss, make_model, make_rows, make_tokenizer, make_trainer
+from tokenizers.processors import TemplateProcessing
 from transformers import DataCollatorForSeq2Seq
 
 from kdcourse import lm_distillation_loss
-from kdcourse.collators import LanguageModelCollator, tokenize_conversation
+from kdcourse.collators import LanguageModelCollator, tokenize_conversation, tokenize_prompt
 
 TEMPLATE = (
     "{% for message in messages %}{{ 'w3' if message.role == 'user' else 'w4' }} {{ message.content }} w5 {% endfor %}"
@@ -72,6 +73,32 @@ def test_a_conversation_without_an_answer_is_refused():
         tokenize_conversation([QUESTION, ANSWER, QUESTION], make_chat_tokenizer())
     with pytest.raises(ValueError, match=r"\['assistant'\] does not end"):
         tokenize_conversation([ANSWER], make_chat_tokenizer())
+
+
+@pytest.mark.parametrize("completion", ["w7", None], ids=["with its completion", "alone"])
+def test_a_prompt_does_not_end_the_text(completion):
+    """A tokenizer that adds an end to each text: the prompt ended, and its completion began another text."""
+    tokenizer = make_tokenizer()
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="w0 $A w1", special_tokens=[("w0", 0), ("w1", 1)]
+    )
+    answer = [7, 1] if completion else []
+    row = tokenize_prompt("w5 w6", completion, tokenizer)
+    assert row == {
+        "input_ids": [0, 5, 6, *answer],
+        "attention_mask": [1] * (3 + len(answer)),
+        "labels": [-100] * 3 + answer,
+    }
+    said = tokenize_prompt("w5 w1", "w7", make_tokenizer())
+    assert said["input_ids"] == [5, 1, 7, 1]
+
+
+def test_a_tokenizer_without_an_end_is_a_sentence():
+    """None among the ids, of which torch says that a list is nested too deeply."""
+    tokenizer = make_tokenizer(eos_token=None)
+    with pytest.raises(ValueError, match=r"TokenizersBackend has no eos_token.*set tokenizer\.eos_token"):
+        LanguageModelCollator(tokenizer)([{"prompt": "w5", "completion": "w7"}])
+    assert tokenize_prompt("w5", None, tokenizer)["input_ids"] == [5]
 
 
 def test_conversations_reach_a_trainer_as_they_are(tmp_path):
