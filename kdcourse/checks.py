@@ -22,6 +22,13 @@ IGNORED_LABEL = -100
 """The label of a row that has none, as in PyTorch's cross-entropy."""
 
 
+def whole_labels(labels: Any) -> Any:
+    """Labels as int64: in uint8, -100 and 156 are one number. What are no whole numbers stays, and is refused later."""
+    if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.dtype == torch.bool:
+        return labels
+    return labels.long()
+
+
 SEVERAL = 2
 """One row of logits may add up to 1 by chance."""
 

@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from kdcourse.checks import IGNORED_LABEL
+from kdcourse.checks import IGNORED_LABEL, whole_labels
 from kdcourse.columns import LABELS, Batch, is_packed
 from kdcourse.loss import DistillationLoss
 
@@ -85,7 +85,7 @@ def labels_of(batch: Batch, is_shifted: bool) -> Tensor | None:
     Nothing stands before a text, so nothing predicts its first token: on the right, where it is the first of its row,
     the shift leaves it out, and on the left it would be predicted from padding.
     """
-    labels, mask = batch.get(LABELS), batch.get("attention_mask")
+    labels, mask = whole_labels(batch.get(LABELS)), batch.get("attention_mask")
     if not is_shifted or labels is None or mask is None or mask.shape != labels.shape:
         return labels
     behind_padding = nn.functional.pad(mask[:, :-1] == 0, (1, 0))

@@ -163,6 +163,7 @@ def fused_lm_distillation_loss(
     measure = resolve_divergence(divergence, beta)
     checks.require_mix(alpha, temperature)
     _require_fit(student_hidden, student, teacher, labels)
+    labels = checks.whole_labels(labels)
     checks.require_hard_options(student.weight.t(), label_smoothing, class_weights)
 
     positions = (labels[:, 1:] != IGNORED_LABEL).nonzero()

@@ -19,7 +19,7 @@ import torch.nn.functional as F  # noqa: N812  (the name that everybody knows it
 from torch import Tensor
 
 from kdcourse import checks
-from kdcourse.checks import IGNORED_LABEL, MismatchError
+from kdcourse.checks import IGNORED_LABEL, MismatchError, whole_labels
 from kdcourse.divergence import DIVERGENCES, Divergence, forward_kl, jensen_shannon, require_inner
 from kdcourse.sampled import Sampled, sampled_forward_kl
 from kdcourse.temperature import at_least_float32, at_temperature
@@ -90,6 +90,7 @@ def distillation_loss(
     measure = resolve_divergence(divergence, beta)
     checks.require_mix(alpha, temperature)
     checks.require_rows(student_logits, teacher_logits, labels, alpha)
+    labels = whole_labels(labels)
     rows, classes = student_logits.shape
     checks.require_hard_options(student_logits, label_smoothing, class_weights)
     checks.require_reduction(reduction, num_items)
@@ -134,6 +135,7 @@ def token_distillation_loss(
         MismatchError, ValueError: as `distillation_loss`.
     """
     checks.require_tokens(student_logits, teacher_logits, labels)
+    labels = whole_labels(labels)
     # What is not supervised is left out before any arithmetic, so that nothing in it, not even a NaN, has a say.
     supervised = (labels != IGNORED_LABEL).nonzero(as_tuple=True)  # once: to count them, the device is waited for
     loss = distillation_loss(

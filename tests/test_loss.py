@@ -9,7 +9,14 @@ import scipy.special
 import scipy.stats
 import torch
 
-from kdcourse import MismatchError, distillation_loss
+from kdcourse import (
+    MismatchError,
+    distillation_loss,
+    fused_lm_distillation_loss,
+    lm_distillation_loss,
+    token_distillation_loss,
+)
+from kdcourse.counting import count_items
 
 ALPHAS, TEMPERATURES = [0.0, 0.3, 1.0], [0.5, 1.0, 4.0]
 
@@ -219,3 +226,21 @@ def test_the_divisor_is_the_count(batch, items, divisor):
     sums = distillation_loss(student, teacher, labels, alpha=0.5, temperature=2.0, num_items=1)
     loss = distillation_loss(student, teacher, labels, alpha=0.5, temperature=2.0, num_items=items)
     assert loss.total.item() == pytest.approx(sums.total.item() / divisor)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.uint16, torch.int32])
+def test_labels_are_whole_numbers_of_any_size(dtype):
+    """In uint8, 156 is -100: such rows were taken for unlabelled ones; smaller types crashed the fused loss."""
+    classes, one = 200, torch.Generator().manual_seed(0)
+    hidden, head = torch.randn(1, 4, 8, generator=one), torch.randn(classes, 8, generator=one)
+    labels = torch.tensor([3, 156, 5, 156] if dtype != torch.int8 else [3, 100, -100, 100])
+    logits, how = hidden @ head.T, {"alpha": 0.5, "temperature": 2.0}
+    for given, loss in (
+        (labels, lambda labels: distillation_loss(logits[0], 2 * logits[0], labels, **how)),
+        (labels[None], lambda labels: token_distillation_loss(logits, 2 * logits, labels, **how)),
+        (labels[None], lambda labels: lm_distillation_loss(logits, 2 * logits, labels, **how)),
+        (labels[None], lambda labels: fused_lm_distillation_loss(hidden, head, hidden, 2 * head, labels, **how)),
+    ):
+        assert loss(given.to(dtype)) == loss(given)
+    rows = count_items({"labels": labels}, is_shifted=False)
+    assert count_items({"labels": labels.to(dtype)}, is_shifted=False).tolist() == rows.tolist()
