@@ -489,7 +489,7 @@ class DistillationTrainer(FeatureTrainer):
         def students_logits(model: nn.Module, batch: Batch) -> Tensor:
             return logits_of(model(**student_features(batch, self._not_the_students)))
 
-        require_read_apart("student", self.model, inputs, students_logits)
+        require_read_apart("student", cast("nn.Module", self.model), inputs, students_logits)
         for teacher in models_of(self.teacher):
             if not has_own_columns(inputs, teacher):
                 require_read_apart("teacher", teacher, inputs, ask)
