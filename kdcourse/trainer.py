@@ -298,9 +298,10 @@ class DistillationTrainer(FeatureTrainer):
             check_alone("student", student, tokenizer, self.args.said_task)
             require_same_names(student, getattr(teacher, "label_names", []))
             require_in_the_loop(self._task, teacher)
-            widths = vocabulary_of(student), teacher.cache.width if isinstance(teacher, CachedTeacher) else None
-            if self._is_shifted and all(widths) and tokenizer is not None and teachers_tokenizer is not None:
-                self._vocabulary = shared_vocabulary(*widths, tokenizer, teachers_tokenizer)
+            if isinstance(teacher, CachedTeacher) and tokenizer is not None and teachers_tokenizer is not None:
+                widths = vocabulary_of(student), teacher.cache.width
+                if self._is_shifted and all(widths):
+                    self._vocabulary = shared_vocabulary(*widths, tokenizer, teachers_tokenizer)
         if self.args.own_text is not None:
             spread_by = "FSDP" if self.is_fsdp_enabled else "DeepSpeed" if self.is_deepspeed_enabled else None
             require_writer(self.args.own_text, student, teacher, self._task, spread_by)
