@@ -14,7 +14,7 @@ import torch.nn.functional as F  # noqa: N812  (the name that everybody knows it
 from torch import Tensor
 
 from kdcourse.checks import IGNORED_LABEL, MismatchError
-from kdcourse.columns import ANSWERS, DECODER_COLUMN, LABELS, TEACHER_PREFIX, Batch, unwrapped
+from kdcourse.columns import DECODER_COLUMN, LABELS, TEACHER_PREFIX, Batch, has_own_columns, unwrapped
 
 ANY_LABELS = [[2**20, 2**20 + 1]]
 """Ids that stand for nothing else, to see how a model begins."""
@@ -25,7 +25,7 @@ def with_decoder_ids(batch: Batch, models: Sequence[Any]) -> dict[str, Any]:
     same ids, since it is asked about the same tokens.
 
     Args:
-        models: by whose rule; the first that has one, the student before its teachers.
+        models: the student, then its teachers; by the rule of the first that has one.
 
     Raises:
         MismatchError: nobody has a rule.
@@ -40,7 +40,8 @@ def with_decoder_ids(batch: Batch, models: Sequence[Any]) -> dict[str, Any]:
                 "is given; add the column labels, or generate a text with the student first."
             )
         ids = decoder_ids(labels, models)
-    has_own = any(name.startswith(TEACHER_PREFIX) and name not in ANSWERS for name in batch)
+    _, *teachers = models
+    has_own = any(has_own_columns(batch, teacher) for teacher in teachers)
     theirs = {TEACHER_PREFIX + DECODER_COLUMN: ids} if has_own else {}
     return {DECODER_COLUMN: ids, **theirs, **{name: each for name, each in batch.items() if each is not None}}
 

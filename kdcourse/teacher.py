@@ -234,11 +234,12 @@ class CachedTeacher:
                 f"There are {len(self.cache):,} cached rows for {len(dataset):,} examples, and each has its own; pass "
                 "the dataset that was scored, and select from what comes back."
             )
+        numbers: list[int] = []
         for rows, stored in self.cache.pieces():
             if COLUMNS in stored:
                 read = fingerprint_of_rows(dataset.select(rows), columns_named(stored, dataset))
                 require_same(f"in {self.cache.folder}", stored, read)
-        numbers = [number_of_rows(stored) for rows, stored in self.cache.pieces() for _ in rows]
+            numbers += [number_of_rows(stored)] * len(rows)
         return dataset.add_column(ROW_COLUMN, list(range(len(dataset)))).add_column(CACHE_COLUMN, numbers)
 
 

@@ -30,12 +30,8 @@ class KillTheMutants(Judged):
         second = [self._approves(answer, suspect) for suspect in reversed(suspects)][::-1]
         if first != second:
             name = next(each.name for each, one, two in zip(suspects, first, second, strict=True) if one != two)
-            raise StoppedError(
-                Diagnosis(
-                    "error",
-                    f"Asked twice, your test says two things of one function ({name}).",
-                )
-            )
+            said = f"Asked twice, your test says two things of one function ({name})."
+            raise StoppedError(Diagnosis("error", said))
         approved = dict(zip([suspect.name for suspect in suspects], first, strict=True))
         refused = [each.name for each in self.right if not approved[each.name]]
         survivors = [each.name for each in self.mutants if approved[each.name]]

@@ -53,12 +53,8 @@ class FindTheWitness(Judged):
 
     def _inputs(self, given: Any) -> tuple[Any, ...]:
         if not isinstance(given, tuple):
-            raise StoppedError(
-                Diagnosis(
-                    "error",
-                    f"Your function gives back {type(given).__name__}; a tuple is asked for.",
-                )
-            )
+            said = f"Your function gives back {type(given).__name__}; a tuple is asked for."
+            raise StoppedError(Diagnosis("error", said))
         try:
             rule = self.illegal(*given)
         except Exception as error:
