@@ -12,6 +12,13 @@ from kdcourse.course.lessons import all_lessons
 from kdcourse.labs import assets, data, models
 
 
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist's
+def pytest_testnodedown(node, error):
+    """A test process that died says nothing itself: its exit status tells a signal (-9: it was killed) from `_exit`."""
+    if error:
+        print(f"\n{node.gateway.id} ended with {node.gateway._io.popen.wait(10)}: {error}", flush=True)
+
+
 @pytest.fixture(scope="session")
 def tokenizer():
     return models.load_tokenizer()

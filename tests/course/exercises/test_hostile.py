@@ -33,7 +33,7 @@ from kdcourse.course.exercises.keeping import CHARACTERS
 from kdcourse.course.exercises.settling import settled
 
 DEEP = bool(os.environ.get("KDCOURSE_DEEP"))
-SECONDS = 2.0
+SECONDS = 5.0
 LITTLE = 0.3
 """Where it is known that nothing comes."""
 DOUBLE = Exercise(
@@ -88,7 +88,7 @@ def changed_since(before):
 def test_a_hostile_answer_is_survived(answer, kind, capsys, monkeypatch):
     """A kernel that hangs, a traceback of the check, a wrong answer that passes, or a process that is another one."""
     before = of_the_process()
-    if answer.__name__.startswith(("endless", "asleep", "waiting")):
+    if answer.__name__.startswith(("endless", "asleep", "waiting", "recursive_caught", "fails_with_endless")):
         monkeypatch.setattr(calling, "SECONDS", LITTLE)
     found = diagnose(DOUBLE, answer)
     assert found.kind == kind, repr(found)
@@ -293,16 +293,19 @@ def kernel():
 )
 def test_the_stop_button_ends_an_answer_within_half_a_second(kernel, name):
     """A square button that does nothing, so that everybody learns to restart the kernel."""
-    seconds = []
-    for _ in range(3):  # the quickest: what else the machine does is no matter of ours
-        request = kernel.start(f"diagnose(DOUBLE, hostile.{name})")
+
+    def stopped_after(code):
+        request = kernel.start(code)
         time.sleep(0.5)
         started = time.monotonic()
         kernel.manager.interrupt_kernel()
         said = kernel.wait(request)
-        seconds.append(time.monotonic() - started)
         assert "KeyboardInterrupt" in said
-    assert min(seconds) < 0.5
+        return time.monotonic() - started
+
+    # The quickest of three, beside a loop of the cell's own: what else the machine does is no matter of ours.
+    own = min(stopped_after("while True: pass") for _ in range(3))
+    assert min(stopped_after(f"diagnose(DOUBLE, hostile.{name})") for _ in range(3)) < 0.4 + 5 * own
     assert "right, on 7 inputs" in kernel.run("print(diagnose(DOUBLE, lambda x, y: x + x))")
 
 
