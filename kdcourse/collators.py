@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import copy
+from copy import copy, deepcopy
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -41,6 +42,17 @@ def padding_on_the_right(tokenizer: Padding) -> Padding:
     return pads_right
 
 
+def padding_by_position(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """One that pads behind a language model's text: with the token that ends texts, where it has none for padding, as
+    GPT-2. That is safe for whoever tells padding by the mask, as here, and not by the id.
+    """
+    if tokenizer.pad_token_id is not None:
+        return padding_on_the_right(tokenizer)
+    pads = padding_on_the_right(deepcopy(tokenizer))
+    pads.pad_token = tokenizer.eos_token or tokenizer.convert_ids_to_tokens(0)
+    return pads
+
+
 def collator(
     tokenizer: PreTrainedTokenizerBase, teacher_tokenizer: PreTrainedTokenizerBase | None = None
 ) -> DataCollatorWithPadding | TwoTokenizersCollator:
@@ -65,6 +77,8 @@ class TwoTokenizersCollator:
 
     def __call__(self, rows: Rows) -> dict[str, Any]:
         theirs = {TEACHER_PREFIX + name for name in TOKEN_COLUMNS} & rows[0].keys()
+        if not theirs:
+            return self.student(rows)
         student = self.student([{name: row[name] for name in row if name not in theirs} for row in rows])
         teacher = self.teacher([{name.removeprefix(TEACHER_PREFIX): row[name] for name in theirs} for row in rows])
         return {**student, **{TEACHER_PREFIX + name: tensor for name, tensor in teacher.items()}}
@@ -77,7 +91,7 @@ class LanguageModelCollator:
 
     Without `labels`, every token is one; `label`, the class of a text, is none of them. Padding is told by its
     position, not by its id: where the pad token is also the end-of-text token, as in GPT-2, collators that go by the id
-    erase each text's end from the labels (trl#6357).
+    erase each text's end from the labels (trl#6357). So a tokenizer without a pad token needs none.
 
     A row that has no ids, but `messages`, is written out by the tokenizer's chat template, and the last message is what
     has labels (see `tokenize_conversation`). One that has a `prompt`, and perhaps a `completion`, becomes a text whose
@@ -93,6 +107,10 @@ class LanguageModelCollator:
     tokenizer: PreTrainedTokenizerBase
     packed: bool = False
 
+    @cached_property
+    def _padding(self) -> PreTrainedTokenizerBase:
+        return padding_by_position(self.tokenizer)
+
     def __call__(self, rows: Rows) -> Any:
         from transformers import DataCollatorForSeq2Seq, DataCollatorWithFlattening
 
@@ -103,7 +121,7 @@ class LanguageModelCollator:
             for name in [name for name in PLACE if name in texts[0]]:
                 batch[name] = torch.tensor([int(text[name]) for text in texts])
         else:
-            batch = DataCollatorForSeq2Seq(padding_on_the_right(self.tokenizer))(texts)
+            batch = DataCollatorForSeq2Seq(self._padding)(texts)
         if any(served):
             length = None if self.packed else batch["input_ids"].shape[1]
             batch.update(pad_served(served, texts, self.tokenizer, length))

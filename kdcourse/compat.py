@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kdcourse.checks import MismatchError
-from kdcourse.columns import ANSWERS, DECODER_COLUMN, has_own_columns, once_per_model, reads_segments, unwrapped
+from kdcourse.columns import ANSWERS, DECODER_COLUMN, TEACHER_PREFIX, has_own_columns, once_per_model, reads_segments, unwrapped
 from kdcourse.decoders import require_same_beginning
 from kdcourse.tasks import LABELLED_TASKS, VOCABULARY_TASKS, Task, registered_task, task_of, with_article
 
@@ -177,6 +177,33 @@ def require_room(role: str, model: Any, features: Mapping[str, Any]) -> None:
                 f"A batch has {ids.shape[1]:,} {what} in a row, and the {role} ({type(unwrapped(model)).__name__}) has "
                 f"{room:,} positions; cut the texts at max_length={room} when they are tokenized."
             )
+
+
+def require_own_words(
+    teacher: Any,
+    batch: Mapping[str, Any],
+    student_tokenizer: PreTrainedTokenizerBase | None,
+    teacher_tokenizer: PreTrainedTokenizerBase | None,
+) -> None:
+    """A teacher with a tokenizer of its own is given columns of its own, or one that means the same by each id.
+
+    Raises:
+        MismatchError: it would read the student's ids, and other words for them.
+    """
+    if student_tokenizer is None or teacher_tokenizer is None or teacher_tokenizer is student_tokenizer:
+        return
+    if "input_ids" not in batch or has_own_columns(batch, teacher):
+        return
+    ours, theirs = _tokens_by_id(student_tokenizer), _tokens_by_id(teacher_tokenizer)
+    # Tokens that one of them has more, such as a pad token that was added, are in no text of the other.
+    differing = [index for index in sorted(ours.keys() & theirs.keys()) if ours[index] != theirs[index]]
+    if differing:
+        raise MismatchError(
+            f"The teacher ({type(unwrapped(teacher)).__name__}) has a tokenizer of its own, and the rows have the "
+            f"student's ids alone: id {differing[0]} is {_quote(ours[differing[0]])} to the student and "
+            f"{_quote(theirs[differing[0]])} to the teacher. Add what the teacher reads, kdcourse.columns.tokenize("
+            f"rows, teacher_tokenizer, prefix={TEACHER_PREFIX!r})."
+        )
 
 
 def require_segments(teacher: Any, batch: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase | None) -> None:

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 
 from kdcourse.cache import LogitsCache, locked
 from kdcourse.checks import MismatchError, require_temperature
-from kdcourse.collators import Collator, Rows, padding_on_the_right
+from kdcourse.collators import Collator, Rows, padding_by_position, padding_on_the_right
 from kdcourse.columns import (
     CACHE_COLUMN,
     LOGITS_COLUMN,
@@ -458,7 +458,7 @@ def _score_rows(
     Rows are batched by length, so that little padding is computed; the model is in eval mode while it scores.
     """
     columns = columns_read(dataset, model)
-    collate = collate or _default_collate(tokenizer)
+    collate = collate or _default_collate(tokenizer, model)
     device = next((weight.device for weight in model.parameters()), torch.device("cpu"))
     order = _by_length(dataset, columns)
     scored: list[Any] = [None] * len(order)
@@ -478,14 +478,15 @@ def _score_rows(
     return scored
 
 
-def _default_collate(tokenizer: Any) -> Collator:
+def _default_collate(tokenizer: Any, model: nn.Module) -> Collator:
     """As the Trainer chooses it, with padding on the right."""
     from transformers import DataCollatorWithPadding, PreTrainedTokenizerBase, SequenceFeatureExtractor
 
     if isinstance(tokenizer, PreTrainedTokenizerBase | SequenceFeatureExtractor):
         # Padding on the left would move the positions that a GPT-2 counts, and with them its answers: what is stored of
         # a row would depend on the rows that it was scored with.
-        return DataCollatorWithPadding(cast("PreTrainedTokenizerBase", padding_on_the_right(tokenizer)))
+        pads = padding_by_position if registered_task(model) == "language model" else padding_on_the_right
+        return DataCollatorWithPadding(cast("PreTrainedTokenizerBase", pads(cast("Any", tokenizer))))
     return _stacked
 
 

@@ -241,7 +241,7 @@ def nothing_from(teacher: Teacher, inputs: Batch) -> str:
         which = ""
     return (
         f"{which}There is no teacher: pass teacher=..., or add its logits to the dataset as column "
-        f"'{LOGITS_COLUMN}'. This batch has {sorted(inputs)}."
+        f"'{LOGITS_COLUMN}'; none is needed at alpha=1, where labels alone teach. This batch has {sorted(inputs)}."
     )
 
 

@@ -16,7 +16,7 @@ from transformers.trainer_utils import EvalLoopOutput, TrainOutput
 
 from kdcourse.checkpoints import EpochOrder, require_whole, said_of_a_checkpoint
 from kdcourse.checks import IGNORED_LABEL, MismatchError, require_logits, require_mix, require_weights
-from kdcourse.collators import WRITTEN_OUT, LanguageModelCollator, padding_on_the_right
+from kdcourse.collators import WRITTEN_OUT, LanguageModelCollator, collator, padding_on_the_right
 from kdcourse.columns import (
     LABELS,
     Batch,
@@ -34,6 +34,7 @@ from kdcourse.compat import (
     check_fit,
     positions_of,
     require_output_per_label,
+    require_own_words,
     require_room,
     require_same_names,
     require_segments,
@@ -192,12 +193,13 @@ class DistillationTrainer(FeatureTrainer):
     Args:
         teacher: a model that scores each batch; or a source of logits, such as `kdcourse.teacher.CachedTeacher`; or
             None if the examples carry them in the column `teacher_logits` (see `kdcourse.teacher.add_logits`), or a
-            top k from elsewhere (`add_top_k`). A list of several teachers is mixed (see `kdcourse.teachers`), by
+            top k from elsewhere (`add_top_k`), or if labels alone teach (alpha=1). A list of several teachers is mixed (see `kdcourse.teachers`), by
             `teacher_weights` and `teacher_mix` of the arguments; each is checked as one alone would be.
         teacher_processing_class: the teacher's tokenizer, or those of several. It is compared with the student's
             `processing_class`, which is needed where the two models' vocabularies have different sizes.
         data_collator: for a language model that has a tokenizer, `LanguageModelCollator` if you pass none: it pads
-            labels with ids, and reads conversations. For an encoder-decoder, `DataCollatorForSeq2Seq`, if
+            labels with ids, and reads conversations. For a classifier whose teacher has a tokenizer of its own,
+            `kdcourse.collators.collator` of both. For an encoder-decoder, `DataCollatorForSeq2Seq`, if
             `processing_class` is a tokenizer. A masked language model needs one that masks, such as
             `DataCollatorForLanguageModeling`.
         args: `DistillationArguments`.
@@ -243,9 +245,11 @@ class DistillationTrainer(FeatureTrainer):
         if kwargs.get("data_collator") is None:  # the Trainer's own does not pad labels
             if tokenizer is not None and self._is_shifted:
                 self.data_collator = LanguageModelCollator(tokenizer)
-            elif self._task == "encoder-decoder" and isinstance(self.processing_class, PreTrainedTokenizerBase):
-                # On the left, the decoder would read padding before a text.
-                self.data_collator = DataCollatorForSeq2Seq(padding_on_the_right(self.processing_class))
+            elif isinstance(self.processing_class, PreTrainedTokenizerBase):
+                if self._task == "encoder-decoder":  # on the left, the decoder would read padding before a text
+                    self.data_collator = DataCollatorForSeq2Seq(padding_on_the_right(self.processing_class))
+                elif self._task == "classifier":  # all teachers read the same columns of their own
+                    self.data_collator = collator(self.processing_class, self._teachers_tokenizers[0])
         self._given = teacher
         # An attribute of the trainer, not of the student: model.train() must not reach it, nor a checkpoint hold it.
         sources = [self._source(each) for each in sources_of(teacher)]
@@ -271,8 +275,8 @@ class DistillationTrainer(FeatureTrainer):
         self._vocabulary: int | None = None
         self._not_the_students: frozenset[str] = frozenset()
         sources = sources_of(teacher)
-        readers = self._teachers_tokenizers * (len(sources) // len(self._teachers_tokenizers))
-        for number, (source, reader) in enumerate(zip(sources, readers, strict=True)):
+        self._readers = self._teachers_tokenizers * (len(sources) // len(self._teachers_tokenizers))
+        for number, (source, reader) in enumerate(zip(sources, self._readers, strict=True)):
             with said_of(number, len(sources)):
                 self._meet_one(student, source, reader)
         if self._pairs and self._task == "encoder-decoder":
@@ -297,7 +301,8 @@ class DistillationTrainer(FeatureTrainer):
         else:
             check_alone("student", student, tokenizer, self.args.said_task)
             require_same_names(student, getattr(teacher, "label_names", []))
-            require_in_the_loop(self._task, teacher)
+            if teacher is not None or self.args.alpha < 1:
+                require_in_the_loop(self._task, teacher)
             if isinstance(teacher, CachedTeacher) and tokenizer is not None and teachers_tokenizer is not None:
                 widths = vocabulary_of(student), teacher.cache.width
                 if self._is_shifted and all(widths):
@@ -393,6 +398,8 @@ class DistillationTrainer(FeatureTrainer):
 
     def _count(self, batch: Batch) -> Tensor:
         items = count_items(batch, self._is_shifted)
+        if self._is_untaught(batch):
+            items = items * torch.tensor([1, 0], device=items.device)
         if not self.features:
             return items
         self._meet_layers(batch)
@@ -510,11 +517,13 @@ class DistillationTrainer(FeatureTrainer):
     def _objective(
         self,
         logits: StudentLogits,
-        teacher_logits: TeacherLogits,
+        teacher_logits: TeacherLogits | None,
         labels: Tensor | None,
         num_items: Tensor | int | None = None,
         alpha: float | None = None,
     ) -> DistillationLoss:
+        if teacher_logits is None:  # a soft term of 0
+            teacher_logits = cut(logits, self._vocabulary)
         objective: Callable[..., DistillationLoss] = implicit_lm_distillation_loss
         if isinstance(logits, Tensor):
             objective = OBJECTIVES[self._task_for(logits)]
@@ -579,18 +588,25 @@ class DistillationTrainer(FeatureTrainer):
 
     def _ask_teacher(self, inputs: Batch, *, whole: bool) -> TeacherLogits | None:
         if not self._has_looked_at_logits:
-            for model in models_of(self.teacher):
-                require_segments(model, inputs, tokenizer_of(self.processing_class))
+            tokenizer = tokenizer_of(self.processing_class)
+            for source, reader in zip(sources_of(self.teacher), self._readers, strict=True):
+                if isinstance(source, ModelTeacher):
+                    require_own_words(source.model, inputs, tokenizer, reader)
+                    require_segments(source.model, inputs, tokenizer)
         if whole or not isinstance(self.teacher, ModelTeacher):
             return self.teacher.logits(inputs)
         _, logits = self.teacher.answer(inputs, self.teachers_head.ask)
         return cut(logits, self.teacher.vocabulary)
 
-    def _teacher_logits(self, inputs: Batch, *, whole: bool) -> TeacherLogits:
+    def _teacher_logits(self, inputs: Batch, *, whole: bool) -> TeacherLogits | None:
         logits = self._ask_teacher(inputs, whole=whole)
-        if logits is None:
+        if logits is None and not self._is_untaught(inputs):
             raise ValueError(nothing_from(self.teacher, inputs))
         return logits
+
+    def _is_untaught(self, inputs: Batch) -> bool:
+        """Whether labels alone teach, and nobody has passed a teacher: the twin that a student is compared with."""
+        return self.args.alpha == 1 and isinstance(self.teacher, ColumnTeacher) and self.teacher.logits(inputs) is None
 
     def _evaluate_batch(
         self,
@@ -610,8 +626,7 @@ class DistillationTrainer(FeatureTrainer):
         targets = torch.full(logits.shape[:-1], IGNORED_LABEL, device=logits.device) if labels is None else labels
         targets, logits = targets[:rows], logits[:rows]
         taught = teacher_logits is not None
-        answers = cut(logits, self._vocabulary) if teacher_logits is None else teacher_logits[:rows]
-        loss = self._objective(logits, answers, targets)
+        loss = self._objective(logits, None if teacher_logits is None else teacher_logits[:rows], targets)
         items = count_items({"labels": targets}, self._is_shifted) * torch.tensor(
             [1, int(taught)], device=targets.device
         )
