@@ -22,6 +22,9 @@ TOKEN_COLUMNS = ("input_ids", "attention_mask", "token_type_ids")
 LABELS = "labels"
 """The one column that neither model sees: it would compute a loss of its own."""
 
+LABEL_COLUMNS = ("label", LABELS, "label_ids")
+"""What datasets call it."""
+
 DECODER_COLUMN = "decoder_input_ids"
 """What the decoder of an encoder-decoder reads."""
 

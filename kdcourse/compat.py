@@ -10,7 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from kdcourse.checks import MismatchError
-from kdcourse.columns import ANSWERS, DECODER_COLUMN, TEACHER_PREFIX, has_own_columns, once_per_model, reads_segments, unwrapped
+from kdcourse.columns import (
+    ANSWERS,
+    DECODER_COLUMN,
+    LABEL_COLUMNS,
+    TEACHER_PREFIX,
+    has_own_columns,
+    once_per_model,
+    reads_segments,
+    unwrapped,
+)
 from kdcourse.decoders import require_same_beginning
 from kdcourse.tasks import LABELLED_TASKS, VOCABULARY_TASKS, Task, registered_task, task_of, with_article
 
@@ -225,6 +234,41 @@ def require_segments(teacher: Any, batch: Mapping[str, Any], tokenizer: PreTrain
             "with the teacher's tokenizer; the student is not shown what it does not read. (Was the teacher trained "
             "without them? Add a column of zeros.)"
         )
+
+
+def require_label_ids(dataset: Any) -> None:
+    """The labels of a `datasets.Dataset` are class ids, and not names of classes.
+
+    Raises:
+        MismatchError: they are texts, as in most files of comma-separated values.
+    """
+    for name in LABEL_COLUMNS:
+        feature = (dataset.features or {}).get(name)
+        while (inner := getattr(feature, "feature", None)) is not None:  # of tokens, there is a list of them
+            feature = inner
+        if getattr(feature, "dtype", None) in ("string", "large_string"):
+            raise MismatchError(
+                f"The column {name!r} holds texts, and a label is a class id. Take the id that the teacher has for "
+                f"each: dataset.map(lambda row: {{{name!r}: teacher.config.label2id[row[{name!r}]]}})."
+            )
+
+
+def lost_steps(student: nn.Module, learning_rate: float) -> str | None:
+    """In words, that training a student's weights in 16 bits loses steps; None if they have more.
+
+    A weight w has neighbours at a distance of at least eps · |w| / 2, and stays where it is by a step of less than half
+    of that. AdamW's step is about the learning rate.
+    """
+    for weight in student.parameters():
+        if weight.requires_grad and weight.is_floating_point() and weight.element_size() < 4:  # noqa: PLR2004  (32 bits)
+            kind = str(weight.dtype).removeprefix("torch.")
+            return (
+                f"The student's weights are {kind}, as transformers loads them from such a checkpoint. A weight above "
+                f"{4 * learning_rate / torch.finfo(weight.dtype).eps:.2g} in size does not move by a step of "
+                f"learning_rate={learning_rate:g}, which is rounded away. Load the student with dtype=torch.float32; "
+                "bf16=True computes in 16 bits all the same."
+            )
+    return None
 
 
 @once_per_model

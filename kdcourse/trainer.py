@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -32,7 +33,9 @@ from kdcourse.compat import (
     balance_weight,
     check_alone,
     check_fit,
+    lost_steps,
     positions_of,
+    require_label_ids,
     require_output_per_label,
     require_own_words,
     require_room,
@@ -80,6 +83,8 @@ from kdcourse.teachers import (
     sources_of,
 )
 from kdcourse.topk import Logits
+
+logger = logging.getLogger(__name__)
 
 ROWS_AND_CLASSES = 2
 """Dimensions of a classifier's logits; those for tokens have one more."""
@@ -192,9 +197,10 @@ class DistillationTrainer(FeatureTrainer):
 
     Args:
         teacher: a model that scores each batch; or a source of logits, such as `kdcourse.teacher.CachedTeacher`; or
-            None if the examples carry them in the column `teacher_logits` (see `kdcourse.teacher.add_logits`), or a
-            top k from elsewhere (`add_top_k`), or if labels alone teach (alpha=1). A list of several teachers is mixed (see `kdcourse.teachers`), by
-            `teacher_weights` and `teacher_mix` of the arguments; each is checked as one alone would be.
+            None if the examples carry them in the column `teacher_logits` (see `kdcourse.teacher.add_logits`), or a top
+            k from elsewhere (`add_top_k`), or if labels alone teach (alpha=1). A list of several teachers is mixed (see
+            `kdcourse.teachers`), by `teacher_weights` and `teacher_mix` of the arguments; each is checked as one alone
+            would be.
         teacher_processing_class: the teacher's tokenizer, or those of several. It is compared with the student's
             `processing_class`, which is needed where the two models' vocabularies have different sizes.
         data_collator: for a language model that has a tokenizer, `LanguageModelCollator` if you pass none: it pads
@@ -325,6 +331,8 @@ class DistillationTrainer(FeatureTrainer):
     def _inner_training_loop(self, *args: Any, **options: Any) -> TrainOutput:
         self._trained = Averages(self.features.weights)  # one before it, or out of memory, may have left sums
         self._left = []
+        if words := lost_steps(self.model, self.args.learning_rate):
+            logger.warning(words)
         given = self.args.alpha, self.args.temperature
         try:
             return super()._inner_training_loop(*args, **options)
@@ -681,6 +689,8 @@ class DistillationTrainer(FeatureTrainer):
 
     def _remove_unused_columns(self, dataset: Any, description: str | None = None) -> Any:
         self._set_signature_columns_if_needed()
+        if self._task in LABELLED_TASKS:
+            require_label_ids(dataset)
         theirs = filter(self._is_theirs, dataset.column_names)
         names = dict.fromkeys([*self._signature_columns, *theirs])
         self._signature_columns = SignatureColumns(names, self._is_theirs)
