@@ -14,6 +14,7 @@ from kdcourse.columns import (
     ANSWERS,
     DECODER_COLUMN,
     LABEL_COLUMNS,
+    LABELS,
     TEACHER_PREFIX,
     has_own_columns,
     once_per_model,
@@ -247,9 +248,12 @@ def require_label_ids(dataset: Any) -> None:
         while (inner := getattr(feature, "feature", None)) is not None:  # of tokens, there is a list of them
             feature = inner
         if getattr(feature, "dtype", None) in ("string", "large_string"):
+            new = LABELS if name != LABELS else "label"
             raise MismatchError(
                 f"The column {name!r} holds texts, and a label is a class id. Take the id that the teacher has for "
-                f"each: dataset.map(lambda row: {{{name!r}: teacher.config.label2id[row[{name!r}]]}})."
+                f"each, into a column of another name, since datasets would turn an id in this one back into text: "
+                f"dataset.map(lambda row: {{{new!r}: teacher.config.label2id[row[{name!r}]]}}, "
+                f"remove_columns=[{name!r}])."
             )
 
 
