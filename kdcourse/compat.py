@@ -251,7 +251,7 @@ def require_label_ids(dataset: Any) -> None:
             new = LABELS if name != LABELS else "label"
             raise MismatchError(
                 f"The column {name!r} holds texts, and a label is a class id. Take the id that the teacher has for "
-                f"each, into a column of another name, since datasets would turn an id in this one back into text: "
+                f"each, into a column of another name, since datasets may turn an id in this one back into text: "
                 f"dataset.map(lambda row: {{{new!r}: teacher.config.label2id[row[{name!r}]]}}, "
                 f"remove_columns=[{name!r}])."
             )

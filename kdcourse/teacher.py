@@ -400,6 +400,8 @@ def score(
     """A classifier's logits (N, C) for every row of a dataset, in its order, in float32 on the CPU.
 
     Args:
+        model: it reads the columns that begin with `teacher_`, where there are such: of a student beside a teacher with
+            another tokenizer, leave them out, or ask `trainer.predict`.
         tokenizer: what pads uneven rows, a tokenizer or a feature extractor; an image processor, or None, for rows that
             are even.
         dataset: tokenized, or processed to what the model's forward names, such as `pixel_values`; its format and

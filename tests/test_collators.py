@@ -9,6 +9,7 @@ from transformers import DataCollatorForSeq2Seq
 
 from kdcourse import lm_distillation_loss
 from kdcourse.collators import LanguageModelCollator, tokenize_conversation, tokenize_prompt
+from kdcourse.teacher import cache_logits
 
 TEMPLATE = (
     "{% for message in messages %}{{ 'w3' if message.role == 'user' else 'w4' }} {{ message.content }} w5 {% endfor %}"
@@ -129,3 +130,30 @@ def test_a_language_model_has_a_collator_that_pads_labels(tmp_path):
     assert logged_loss(default) == logged_loss(own)
     passed = DataCollatorForSeq2Seq(make_tokenizer())
     assert make_trainer("gpt2-lm", tmp_path / "c", collator=passed, **settings).data_collator is passed
+
+
+def test_padding_needs_no_token_of_its_own(tmp_path):
+    """GPT-2, which has none: an error that tells to take the end of text for it, and whoever does so elsewhere erases
+    each text's end from the labels.
+    """
+    bare, padded = make_tokenizer(pad_token=None), make_tokenizer(pad_token="w1")
+    rows = [{"input_ids": [5, 6, 1]}, {"input_ids": [7, 8, 9, 1]}]
+    ours, theirs = LanguageModelCollator(bare)(rows), LanguageModelCollator(padded)(rows)
+    assert ours["labels"].tolist() == [[5, 6, 1, -100], [7, 8, 9, 1]]
+    assert ours["attention_mask"].tolist() == [[1, 1, 1, 0], [1] * 4]
+    assert {name: value.tolist() for name, value in ours.items()} == {
+        name: value.tolist() for name, value in theirs.items()
+    }
+    assert bare.pad_token is None  # what is saved beside the student is what was loaded
+    endless = make_tokenizer(pad_token=None, eos_token=None)
+    assert LanguageModelCollator(endless)(rows)["input_ids"].tolist() == [[5, 6, 1, 0], [7, 8, 9, 1]]
+
+
+def test_a_cache_of_texts_needs_no_pad_token(tmp_path):
+    """A teacher that can be asked in the loop and not for a cache."""
+    rows, teacher = make_rows("gpt2-lm"), make_model("gpt2-lm", seed=1)
+    bare, padded = (
+        cache_logits(tmp_path / name, teacher, make_tokenizer(pad_token=pad), rows).cache
+        for name, pad in (("bare", None), ("padded", "w0"))
+    )
+    assert all(torch.allclose(bare[row], padded[row], atol=1e-6) for row in range(len(rows)))

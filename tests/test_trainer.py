@@ -1,15 +1,18 @@
 """`DistillationTrainer` on a small student: the same step however it is cut, and nothing ignored in silence."""
 
 import copy
+import re
 
 import pytest
 import torch
+from datasets import Dataset, Value
 from shapes import make_model, make_rows, make_tokenizer
 from transformers import TrainingArguments
 
-from kdcourse import DistillationArguments, DistillationTrainer, distillation_loss
+from kdcourse import DistillationArguments, DistillationTrainer, MismatchError, distillation_loss
 from kdcourse.collators import collator
 from kdcourse.columns import LOGITS_COLUMN
+from kdcourse.compat import lost_steps, require_label_ids
 from kdcourse.teacher import add_logits, score
 
 
@@ -164,6 +167,48 @@ def test_without_a_teacher_there_is_a_sentence(student, tokenizer, tmp_path, row
     trainer = make_trainer(student, tokenizer, tmp_path, rows.remove_columns(LOGITS_COLUMN))
     with pytest.raises(ValueError, match="There is no teacher"):
         trainer.train()
+
+
+def test_labels_that_are_texts_are_a_sentence_that_helps(student, teacher, tokenizer, tmp_path, rows):
+    """A file of comma-separated values, whose labels are words: an error about excessive nesting."""
+    names = ["bad", "so-so", "good"]
+    said = rows.remove_columns(["label", LOGITS_COLUMN]).add_column("label", [names[row % 3] for row in range(16)])
+    trainer = make_trainer(student, tokenizer, tmp_path, said, teacher)
+    with pytest.raises(MismatchError, match=r"holds texts.*label2id\[row\['label'\]\]\}, remove_columns=\['label'\]"):
+        trainer.train()
+    ids = dict(zip(names, range(3), strict=True))
+    mapped = said.map(lambda row: {"labels": ids[row["label"]]}, remove_columns=["label"])  # as the sentence has it
+    assert mapped["labels"][:4] == [0, 1, 2, 0]
+    make_trainer(student, tokenizer, tmp_path, mapped, teacher).train()
+    # Why it names another column: in one that was read from a file, datasets turns ids back into texts.
+    read = said.cast_column("label", Value("large_string"))
+    assert read.map(lambda row: {"label": ids[row["label"]]})["label"][:2] == ["0", "1"]
+    with pytest.raises(MismatchError, match="The column 'labels' holds texts"):
+        require_label_ids(Dataset.from_dict({"labels": [["B-PER", "O"]]}))
+
+
+def test_a_student_in_16_bits_is_told_what_it_loses(student, teacher, tokenizer, tmp_path, rows, caplog):
+    """transformers loads what a checkpoint has: in bfloat16, a fine-tuning's steps are rounded away in silence."""
+    with caplog.at_level("WARNING", "kdcourse"):
+        make_trainer(student, tokenizer, tmp_path, rows, learning_rate=5e-5).train()
+        assert not caplog.records
+        make_trainer(copy.deepcopy(student).bfloat16(), tokenizer, tmp_path, rows, learning_rate=5e-5).train()
+    assert "weights are bfloat16" in caplog.text and "above 0.026 in size" in caplog.text
+    assert "dtype=torch.float32" in caplog.text
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("step", [1e-3, 5e-5])
+def test_weights_above_what_is_said_do_not_move(dtype, step):
+    """A number in a warning that is not so."""
+    model = torch.nn.Linear(2, 2).to(dtype)
+    bound = float(re.search(r"above (\S+) in size", lost_steps(model, step))[1])
+    above = (bound * torch.linspace(1.05, 4, 200)).to(dtype)
+    assert torch.equal(above - step, above)
+    below = (bound * torch.linspace(0.1, 0.2, 200)).to(dtype)
+    assert not torch.equal(below - step, below)
+    model.requires_grad_(False)
+    assert lost_steps(model, step) is None
 
 
 def test_what_would_be_ignored_is_refused(student, tokenizer, tmp_path, rows):

@@ -310,8 +310,11 @@ def test_a_cached_classifier_is_the_model(tmp_path):
     assert torch.allclose(step_of(online), step_of(offline), atol=1e-6)
 
 
-def test_a_teacher_reads_its_own_tokenizer(tmp_path):
-    """The student's ids given to a teacher with another vocabulary: other words, or an index error."""
+@pytest.mark.parametrize("is_passed", [True, False])
+def test_a_teacher_reads_its_own_tokenizer(is_passed, tmp_path):
+    """The student's ids given to a teacher with another vocabulary: other words, or an index error; a sentence about
+    excessive nesting, where the collator for two is not passed.
+    """
     shape = "bert-classifier"
     ours, theirs = make_tokenizer(), make_tokenizer(words=60)
     teacher = make_model(shape, seed=1, vocab_size=60)
@@ -320,8 +323,8 @@ def test_a_teacher_reads_its_own_tokenizer(tmp_path):
                      TEACHER_PREFIX + "attention_mask": [*row["attention_mask"], 1]}
     )  # fmt: skip
     trainer = make_trainer(
-        shape, tmp_path, rows=rows, teacher=teacher, collator=collator(ours, theirs), processing_class=ours,
-        teacher_processing_class=theirs,
+        shape, tmp_path, rows=rows, teacher=teacher, collator=collator(ours, theirs) if is_passed else TRAINERS_OWN,
+        processing_class=ours, teacher_processing_class=theirs,
     )  # fmt: skip
     trainer.train()
     seen = make_collator(shape)([{"input_ids": ids} for ids in rows[TEACHER_PREFIX + "input_ids"]])
@@ -330,6 +333,27 @@ def test_a_teacher_reads_its_own_tokenizer(tmp_path):
     student, labels = logits_of(make_model(shape), shape, make_rows(shape))
     expected = distillation_loss(student, answers, labels, alpha=0.4, temperature=2.0)
     assert trainer.state.log_history[0]["soft_loss"] == pytest.approx(expected.soft.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("size", [WORDS, WORDS + 20])
+def test_a_teacher_that_would_read_other_words_is_refused(size, tmp_path):
+    """Two tokenizers are passed, the teacher's columns are forgotten, and it answers other sentences, in silence."""
+    shape, ours = "bert-classifier", make_tokenizer()
+    extra = {"collator": TRAINERS_OWN, "processing_class": ours}
+    teacher = make_model(shape, seed=1, vocab_size=size)
+    theirs = make_tokenizer(words=size, swap=(7, 9))
+    for refused in (
+        make_trainer(shape, tmp_path, teacher=teacher, teacher_processing_class=theirs, **extra).train,
+        make_trainer(
+            shape, tmp_path, teacher=teacher, teacher_processing_class=theirs, eval_rows=make_rows(shape), **extra
+        ).evaluate,
+    ):
+        with pytest.raises(
+            MismatchError, match=r"id 7 is 'w7' to the student and 'w9' to the teacher.*prefix='teacher"
+        ):
+            refused()
+    longer = make_tokenizer(words=size + 1)  # with a token that the student's texts never hold
+    make_trainer(shape, tmp_path, teacher=teacher, teacher_processing_class=longer, **extra).train()
 
 
 @pytest.mark.parametrize("shape", ["bert-classifier", "gpt2-lm"])
