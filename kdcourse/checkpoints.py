@@ -33,6 +33,17 @@ class CheckpointError(ValueError):
     """Training cannot go on from this checkpoint; the message says why, and what to do."""
 
 
+def last_checkpoint(folder: Path | str) -> Path | None:
+    """The newest checkpoint in a trainer's output_dir that was written to its end; None if there is none, or no folder.
+
+    `trainer.train(resume_from_checkpoint=last_checkpoint(arguments.output_dir))` begins a training and goes on with it,
+    also where it was killed while it saved: the order of an epoch is written last (see `EpochOrder`).
+    """
+    complete = [path.parent for path in Path(folder).glob(f"checkpoint-*/{ORDER}")]
+    numbered = [path for path in complete if path.name.partition("-")[2].isdecimal()]
+    return max(numbered, key=lambda path: int(path.name.partition("-")[2]), default=None)
+
+
 def require_whole(checkpoint: Path) -> None:
     """A training that is resumed ends with the weights that it would have had: nothing may begin anew in silence.
 

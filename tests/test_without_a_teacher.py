@@ -15,8 +15,8 @@ PIECES = {"per_device_train_batch_size": 3, "gradient_accumulation_steps": 3, "m
 
 def alone(student, rows, folder, collator, **settings):
     defaults = {
-        "alpha": 1.0, "optim": "sgd", "learning_rate": 0.1, "max_grad_norm": 0.0, "logging_steps": 1, "report_to": "none",
-        "save_strategy": "no", "disable_tqdm": True, "use_cpu": True,
+        "alpha": 1.0, "optim": "sgd", "learning_rate": 0.1, "max_grad_norm": 0.0, "logging_steps": 1,
+        "report_to": "none", "save_strategy": "no", "disable_tqdm": True, "use_cpu": True,
     }  # fmt: skip
     arguments = DistillationArguments(str(folder), **defaults | settings)
     return DistillationTrainer(student, arguments, train_dataset=rows, data_collator=collator)

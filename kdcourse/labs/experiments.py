@@ -35,7 +35,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from kdcourse.checkpoints import ORDER, EpochOrder, require_whole
+from kdcourse.checkpoints import EpochOrder, last_checkpoint, require_whole
 from kdcourse.collators import collator
 from kdcourse.columns import LOGITS_COLUMN
 from kdcourse.files import says_full, set_aside
@@ -302,10 +302,3 @@ def from_last_checkpoint(checkpoints: Path, who: str, fit: Callable[[Progress, P
             print(f"{who} is trained from the beginning: its {checkpoint.name} is damaged.")
             set_aside(checkpoints)  # and not deleted: its files may not be what was wrong
     return fit(progress, None)
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint that is complete: the order of its epoch is written last."""
-    complete = [path.parent for path in folder.glob(f"checkpoint-*/{ORDER}")]
-    numbered = [path for path in complete if path.name.partition("-")[2].isdecimal()]
-    return max(numbered, key=lambda path: int(path.name.partition("-")[2]), default=None)

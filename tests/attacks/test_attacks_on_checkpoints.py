@@ -9,7 +9,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 from shapes import make_model, make_trainer, weights_of
 
-from kdcourse.checkpoints import ORDER, PARTS, CheckpointError, EpochOrder
+from kdcourse.checkpoints import ORDER, PARTS, CheckpointError, EpochOrder, last_checkpoint
 
 SHAPE = "bert-classifier"
 READ = ["model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json", "rng_state.pth"]
@@ -45,6 +45,19 @@ def test_a_whole_checkpoint_is_resumed(checkpoint, tmp_path):
     trainer = trainer_in(tmp_path)
     trainer.train(resume_from_checkpoint=str(checkpoint))
     assert trainer.state.global_step == 4
+
+
+def test_a_training_that_was_killed_while_it_saved_goes_on_before(checkpoint, tmp_path):
+    """The newest folder, half written, is taken for a checkpoint; a first run that finds none and ends."""
+    assert last_checkpoint(str(tmp_path / "nowhere")) is None
+    half = shutil.copytree(checkpoint, tmp_path / "checkpoint-4")
+    for name in (ORDER, "optimizer.pt"):
+        (half / name).unlink()
+    assert last_checkpoint(tmp_path) == checkpoint
+    trainer = trainer_in(tmp_path)
+    trainer.train(resume_from_checkpoint=last_checkpoint(trainer.args.output_dir))
+    assert trainer.state.global_step == 4
+    assert last_checkpoint(tmp_path) == half
 
 
 # peft reads a property that transformers has renamed; both names mean the same until transformers 6.

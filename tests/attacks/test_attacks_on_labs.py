@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from killed_experiment import make_arms, make_experiment
 from safetensors.torch import load_file
 
+from kdcourse.checkpoints import last_checkpoint
 from kdcourse.course import exercises, own_record
 from kdcourse.course.exercises import progress
-from kdcourse.labs.experiments import Arm, Experiment, Progress, last_checkpoint
+from kdcourse.labs.experiments import Arm, Experiment, Progress
 
 pytestmark = pytest.mark.slow
 

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from shapes import make_model, make_rows
 from transformers import Trainer
 
-from kdcourse.checkpoints import ORDER
+from kdcourse.checkpoints import ORDER, last_checkpoint
 from kdcourse.labs import experiments
-from kdcourse.labs.experiments import Arm, last_checkpoint
+from kdcourse.labs.experiments import Arm
 
 TESTS = Path(__file__).parents[1]
 
