@@ -488,7 +488,7 @@ def _default_collate(tokenizer: Any, model: nn.Module) -> Collator:
         # Padding on the left would move the positions that a GPT-2 counts, and with them its answers: what is stored of
         # a row would depend on the rows that it was scored with.
         pads = padding_by_position if registered_task(model) == "language model" else padding_on_the_right
-        return DataCollatorWithPadding(cast("PreTrainedTokenizerBase", pads(cast("Any", tokenizer))))
+        return DataCollatorWithPadding(pads(cast("PreTrainedTokenizerBase", tokenizer)))
     return _stacked
 
 

@@ -331,7 +331,7 @@ class DistillationTrainer(FeatureTrainer):
     def _inner_training_loop(self, *args: Any, **options: Any) -> TrainOutput:
         self._trained = Averages(self.features.weights)  # one before it, or out of memory, may have left sums
         self._left = []
-        if words := lost_steps(self.model, self.args.learning_rate):
+        if words := lost_steps(cast("nn.Module", self.model), self.args.learning_rate):
             logger.warning(words)
         given = self.args.alpha, self.args.temperature
         try:
