@@ -73,7 +73,9 @@ def cells_of(data: bytes) -> list[Cell]:
         version = content["nbformat"]
         cells = content["cells"] if version == 4 else None  # noqa: PLR2004
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise NotebookError(f"it cannot be read as a notebook ({type(error).__name__})") from error
+        page = data.lstrip()[:1] == b"<"
+        said = "it holds a web page, as a download that needs a login gives it" if page else type(error).__name__
+        raise NotebookError(f"it cannot be read as a notebook ({said})") from error
     if not isinstance(cells, list):
         raise NotebookError(f"it is a notebook of format {version!r}, and not 4" if version != 4 else "it has no cells")  # noqa: PLR2004
     return [_parsed(cell) for cell in cells if isinstance(cell, dict) and cell.get("cell_type") == "code"]

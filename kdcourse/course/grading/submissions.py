@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from kdcourse.course.lessons import LARGEST
@@ -19,8 +21,11 @@ DEEPEST = 3
 MOST_MEMBERS = 10_000
 MOST_BYTES = 2_000_000_000
 """Of one archive, unpacked."""
-LEFT_OUT = {"__MACOSX", "__pycache__", "node_modules"}
-"""Folders in which nobody hands anything in; those whose names begin with a dot are left out, too."""
+LEFT_OUT = {"__MACOSX", "__pycache__", "node_modules", "Thumbs.db", "desktop.ini"}
+"""What systems put beside what people hand in; what begins with a dot is left out, too."""
+NOT_OPENED = (".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
+"""Archives of other kinds."""
+NAME_ENDS = re.compile(r"\.(zip|ipynb)$", re.IGNORECASE)
 
 
 class FolderError(MisuseError):
@@ -35,20 +40,22 @@ class Submission:
     data: bytes = b""
     refused: str = ""
     """Why it is not even read, in a sentence."""
+    learner: str = ""
+    """The first folder or archive on its path; or, of a file that lies in none, its name. Without its ending, unless
+    two would be one then."""
+    is_something_else: bool = False
+    """Whether it stands for something without a notebook in it."""
 
     @property
     def digest(self) -> str:
         return hash_bytes(self.data)
 
-    @property
-    def learner(self) -> str:
-        """The first folder or archive on its path; or, of a file that lies in none, its name."""
-        first = PurePosixPath(self.file).parts[0]
-        return PurePosixPath(first).stem if first.endswith((".zip", ".ipynb")) else first
-
 
 def collect(folder: Path, apart: Path) -> Iterator[Submission]:
     """Every notebook below a folder, in the order of names, and every file that cannot be taken for one.
+
+    Of a folder, an archive or a file at the top that brings none of these there is one entry, so that whoever hands in
+    something else is not forgotten.
 
     Args:
         apart: a folder inside it that is not looked at: where the results go.
@@ -56,9 +63,43 @@ def collect(folder: Path, apart: Path) -> Iterator[Submission]:
     Raises:
         FolderError: it is no folder.
     """
+    if folder.is_file():
+        raise FolderError(f"{folder} is a file; unpack it into a folder with an entry for each learner, and name that.")
     if not folder.is_dir():
         raise FolderError(f"{folder} is no folder; name the one that holds what was handed in.")
-    for path in sorted(_files_in(folder, apart)):
+    _, folders, files = next(os.walk(folder), (folder, [], []))
+    found: dict[str, list[Path]] = {name: [] for name in folders if _is_looked_into(folder / name, apart)}
+    for path in _files_in(folder, apart):
+        found.setdefault(path.relative_to(folder).parts[0], []).append(path)
+    learners = _learners(found)
+    for first in sorted(found):
+        taken = False
+        for each in _handed_in(folder, sorted(found[first])):
+            taken = True
+            yield replace(each, learner=learners[first])
+        if not taken:
+            words = _without_a_notebook(first, found[first], is_file=first in files)
+            yield Submission(first, refused=words, learner=learners[first], is_something_else=True)
+
+
+def _learners(firsts: Iterable[str]) -> dict[str, str]:
+    """Whose each entry at the top is: its name without the ending, unless two would be one learner then."""
+    short = {first: NAME_ENDS.sub("", first) for first in firsts}
+    times = Counter(short.values())
+    return {first: name if times[name] == 1 else first for first, name in short.items()}
+
+
+def _without_a_notebook(first: str, paths: list[Path], *, is_file: bool) -> str:
+    if is_file:
+        kind = "an archive without one" if first.lower().endswith(".zip") else "something else"
+        return f"It is no notebook, but {kind}; ask for the .ipynb file."
+    more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    held = f"but {min(path.name for path in paths)}{more}" if paths else "nor anything else"
+    return f"There is no notebook in it, {held}; ask for the .ipynb file."
+
+
+def _handed_in(folder: Path, paths: Iterable[Path]) -> Iterator[Submission]:
+    for path in paths:
         file = path.relative_to(folder).as_posix()
         if path.is_symlink():
             yield Submission(file, refused="It is a link to another place, and links are not followed.")
@@ -79,11 +120,12 @@ def _files_in(folder: Path, apart: Path) -> Iterator[Path]:
     for place, folders, files in os.walk(folder):
         here = Path(place)
         links = [name for name in folders if (here / name).is_symlink()]
-        folders[:] = [
-            name for name in folders
-            if name not in links and not _is_left_out(name) and (here / name).resolve() != apart.resolve()
-        ]  # fmt: skip
-        yield from (here / name for name in (*files, *links) if not name.startswith("."))
+        folders[:] = [name for name in folders if _is_looked_into(here / name, apart)]
+        yield from (here / name for name in (*files, *links) if not _is_left_out(name))
+
+
+def _is_looked_into(folder: Path, apart: Path) -> bool:
+    return not folder.is_symlink() and not _is_left_out(folder.name) and folder.resolve() != apart.resolve()
 
 
 def _is_left_out(name: str) -> bool:
@@ -110,8 +152,14 @@ def _taken(file: str, data: bytes, depth: int) -> Iterator[Submission]:
         yield Submission(file, refused=f"It is an archive inside {DEEPEST} others.")
     elif is_archive:
         yield from _in_archive(file, data, depth)
+    elif file.lower().endswith(".ipynb") and not data.strip():
+        yield Submission(file, refused="It is empty: saving or copying it broke off. Ask for it again.")
     elif file.lower().endswith(".ipynb") or (data.lstrip()[:1] == b"{" and b'"nbformat"' in data):
         yield Submission(file, data)
+    elif file.lower().endswith(NOT_OPENED):
+        yield Submission(
+            file, refused="It is an archive of a kind that is not opened; unpack it, or ask for a zip file."
+        )
 
 
 def _in_archive(file: str, data: bytes, depth: int) -> Iterator[Submission]:

@@ -29,12 +29,43 @@ def test_notebooks_are_found_wherever_they_are(tmp_path):
     archive(inner, {"emil.ipynb": NOTEBOOK})
     with zipfile.ZipFile(tmp_path / "outer.zip", "w") as outer:
         outer.write(inner, "frida/inner.zip")
-    found = collected(tmp_path)
+    found = {name: each for name, each in collected(tmp_path).items() if not each.is_something_else}
     assert {name: each.learner for name, each in found.items()} == {
-        "anna/03.ipynb": "anna", "b.IPYNB": "b.IPYNB", "c (1).ipynb.txt": "c (1).ipynb.txt",
+        "anna/03.ipynb": "anna", "b.IPYNB": "b", "c (1).ipynb.txt": "c (1).ipynb.txt",
         "class.zip/dora/01.ipynb": "class", "outer.zip/frida/inner.zip/emil.ipynb": "outer",
     }  # fmt: skip
     assert all(each.data == NOTEBOOK.encode() and not each.refused for each in found.values())
+
+
+def test_whoever_hands_in_something_else_is_not_forgotten(tmp_path):
+    """A learner who sent a PDF, nothing, or another kind of archive, and of whom no table says a word."""
+    archive(tmp_path / "ida.zip", {"sorry.txt": "next week"})
+    handed_in(
+        tmp_path,
+        {"dave/answers.pdf": "%PDF", "emil.tar.gz": "x", "fritz.py": "x = 1", "jan.ipynb": " ", ".DS_Store": "x",
+         "kim/work.7z": "x", "kim/03.ipynb": NOTEBOOK, "grades/grades.csv": "x", "Thumbs.db": "x",
+         "lea/03.ipynb": NOTEBOOK, "lea/notes.txt": "mine"},
+    )  # fmt: skip
+    (tmp_path / "gina").mkdir()
+    words = {name: each.refused for name, each in collected(tmp_path).items() if each.refused}
+    assert {name: "There is no notebook" in said or "It is no notebook" in said for name, said in words.items()} == {
+        "dave": True, "emil.tar.gz": False, "fritz.py": True, "gina": True, "ida.zip": True, "jan.ipynb": False,
+        "kim/work.7z": False,
+    }  # fmt: skip
+    assert "answers.pdf" in words["dave"]
+    assert "empty" in words["jan.ipynb"]
+    assert "unpack it" in words["emil.tar.gz"]
+
+
+def test_two_learners_of_one_name_stay_two(tmp_path):
+    """Two people's grades added up, since one handed in a folder and the other an archive."""
+    handed_in(tmp_path, {"Anna/03.ipynb": NOTEBOOK, "ben.ipynb": NOTEBOOK})
+    archive(tmp_path / "Anna.ZIP", {"03.ipynb": NOTEBOOK})
+    archive(tmp_path / "CAROL.ZIP", {"03.ipynb": NOTEBOOK})
+    found = {name: each.learner for name, each in collected(tmp_path).items()}
+    assert found == {
+        "Anna/03.ipynb": "Anna", "Anna.ZIP/03.ipynb": "Anna.ZIP", "CAROL.ZIP/03.ipynb": "CAROL", "ben.ipynb": "ben",
+    }  # fmt: skip
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
@@ -85,3 +116,6 @@ def test_a_folder_that_is_none_is_said(tmp_path):
     """A traceback for a name that was mistyped."""
     with pytest.raises(FolderError, match="is no folder"):
         collected(tmp_path / "nothing")
+    archive(tmp_path / "all.zip", {"anna/03.ipynb": NOTEBOOK})
+    with pytest.raises(FolderError, match="unpack it into a folder"):
+        collected(tmp_path / "all.zip")
