@@ -460,11 +460,20 @@ def editions(
 
 @app.command(
     rich_help_panel=TEACH,
-    epilog=_examples("kdcourse grade handed-in --out grades", "kdcourse grade handed-in --out grades --workers 1"),
+    epilog=_examples(
+        "kdcourse grade handed-in --out grades",
+        "kdcourse grade handed-in --people people.csv",
+        "kdcourse grade handed-in --out grades --workers 1",
+    ),
 )
 def grade(
     folder: Annotated[Path, typer.Argument(help="What was handed in: notebooks, folders, zip archives.")],
-    out: Annotated[Path, typer.Option(help="Folder for grades.html, grades.csv and grades.json.")] = Path("grades"),
+    out: Annotated[
+        Path, typer.Option(help="Folder for grades.html, gradebook.csv, grades.csv and grades.json.")
+    ] = Path("grades"),
+    people: Annotated[
+        Path | None, typer.Option(help="A CSV file with a column student_id: who is to hand in something.")
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(min=1, help="How many notebooks at a time; as many as there are cores.")
     ] = None,
@@ -486,8 +495,10 @@ def grade(
 
     with busy("Getting ready …"):
         from kdcourse.course.grading.confine import RULES, enforced, may_be_hidden
+        from kdcourse.course.grading.gradebook import read_people
         from kdcourse.course.grading.room import Granted, grade_room
 
+        listed = read_people(people) if people else None
         held = enforced()
     for name, words in RULES.items():
         say(words, "ok") if held[name] else say(f"Not held here: {words}.", "note")
@@ -503,7 +514,7 @@ def grade(
         say(in_one_line(f"{place} of {count}  {file}  {said}"))
 
     granted = Granted(seconds, call_seconds, int(memory * 2**30))
-    rows = grade_room(folder, out, granted, workers or cores(), tell)
+    rows = grade_room(folder, out, granted, workers or cores(), tell, people=listed)
     refused = sum(row.status == "refused" for row in rows)
     say(f"{len(rows)} files, {refused} of them not graded. Open {out.resolve() / 'grades.html'}.", "ok")
 

@@ -9,7 +9,8 @@
     repairs       three exercises whose check and answer share a process: the answer's code is read first
     room          many files at once, and finished ones kept
     alike         answers that read like somebody else's
-    tables        grades.json, grades.csv and grades.html
+    gradebook     a row for each learner, and who has handed in nothing
+    tables        grades.json, grades.csv, gradebook.csv and grades.html
 
 Two processes, since in one of them nothing is safe: Python code can reach every object of its own process. What comes
 out of a learner's process is a value, and what the value is worth is decided where no learner's code has ever been.

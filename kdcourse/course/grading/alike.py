@@ -43,7 +43,7 @@ def fingerprint(code: str) -> dict[str, Any]:
 
 
 def notes(digests: Mapping[str, str], answers: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> dict[str, list[str]]:
-    """What to say of files that are alike, by file.
+    """What to say of files that are alike, by file; nothing of those without an answer, which are as handed out.
 
     Args:
         digests: SHA-256 of each file.
@@ -52,7 +52,8 @@ def notes(digests: Mapping[str, str], answers: Mapping[str, Mapping[str, Mapping
     said: dict[str, list[str]] = defaultdict(list)
     by_digest: dict[str, list[str]] = defaultdict(list)
     for file, digest in digests.items():
-        by_digest[digest].append(file)
+        if answers[file]:
+            by_digest[digest].append(file)
     for files in by_digest.values():
         for file in files if len(files) > 1 else ():
             twins = ", ".join(other for other in files if other != file)

@@ -24,6 +24,7 @@ import filelock
 import kdcourse
 from kdcourse.course.grading import alike
 from kdcourse.course.grading.confine import may_be_hidden
+from kdcourse.course.grading.gradebook import Person
 from kdcourse.course.grading.submissions import FolderError, Submission, collect
 from kdcourse.course.grading.tables import write_tables
 from kdcourse.course.lessons import course_notebooks
@@ -70,9 +71,13 @@ class Row:
 
 
 def grade_room(
-    folder: Path, out: Path, granted: Granted, workers: int, on_graded: OnGraded = lambda *_: None
-) -> list[Row]:
-    """Grade all that is below a folder, and write the three tables into `out`.
+    folder: Path, out: Path, granted: Granted, workers: int, on_graded: OnGraded = lambda *_: None,
+    *, people: Sequence[Person] | None = None,
+) -> list[Row]:  # fmt: skip
+    """Grade all that is below a folder, and write the tables into `out`.
+
+    Args:
+        people: who is to hand in something, if that is known.
 
     Raises:
         FolderError, GradingError: there is nothing to grade, or no place for the results.
@@ -81,12 +86,12 @@ def grade_room(
         raise GradingError(f"{out} is what was handed in; choose another --out.")
     try:
         submissions = list(collect(folder, out))
-        if not submissions:
+        if all(each.is_something_else for each in submissions):
             raise FolderError(f"There is no notebook in {folder}; name the folder that holds what was handed in.")
         with own_files(out) as own:
             found = _graded(submissions, folder, own, granted, workers, on_graded)
             rows = _rows(submissions, found)
-            write_tables(rows, own.unfinished)
+            write_tables(rows, own.unfinished, people)
             own.publish_all()
         return rows
     except filelock.Timeout:

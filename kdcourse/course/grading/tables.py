@@ -1,4 +1,6 @@
-"""What a room's grading leaves: `grades.json` for programs, `grades.csv` for gradebooks, `grades.html` for people."""
+"""What a room's grading leaves: `grades.json` for programs, `grades.csv` with a row for each exercise, `gradebook.csv`
+with one for each learner, `grades.html` for people.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +8,12 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from kdcourse.course.grading.gradebook import NOT_ATTEMPTED, PASSED, Person, Standing, gradebook, standings
 from kdcourse.course.html_pages import render
 from kdcourse.course.lessons import LessonExercise, course_lessons
 from kdcourse.course.text import in_one_line, writable
@@ -19,7 +22,6 @@ from kdcourse.files import write_whole
 if TYPE_CHECKING:
     from kdcourse.course.grading.room import Row
 
-PASSED, NOT_ATTEMPTED = "passed", "not attempted"
 MARKS = {
     PASSED: "✓", NOT_ATTEMPTED: "·", "misconception": "✗", "different": "✗", "error": "!", "timed out": "∞",
     "refused": "–",
@@ -30,11 +32,13 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What a spreadsheet takes for a formula when a cell begins with it."""
 
 
-def write_tables(rows: Sequence[Row], out: Path) -> None:
-    """Write all three into a folder."""
+def write_tables(rows: Sequence[Row], out: Path, people: Sequence[Person] | None = None) -> None:
+    """Write all four into a folder."""
+    room = Room(rows, people)
     write_whole(out / "grades.json", as_json(rows))
     write_whole(out / "grades.csv", as_csv(rows))
-    render("grades.html", out, room=Room(rows), marks=MARKS)
+    write_whole(out / "gradebook.csv", _csv(gradebook(room.standings, room.lessons)))
+    render("grades.html", out, room=room, marks=MARKS)
 
 
 def as_json(rows: Sequence[Row]) -> str:
@@ -49,17 +53,21 @@ def as_json(rows: Sequence[Row]) -> str:
 def as_csv(rows: Sequence[Row]) -> str:
     """A row for each file and exercise; for a file that was refused, one without an exercise."""
     titles = {each.id: each.title for each in _exercises()}
-    stream = io.StringIO()
-    table = csv.writer(stream, lineterminator="\r\n")
-    table.writerow(COLUMNS)
+    table: list[Sequence[object]] = [COLUMNS]
     for row in rows:
         notes = " ".join(row.notes)
         if not row.exercises:
-            table.writerow(map(_safe, ["", row.learner, row.file, "", "", row.status, "", "", "", row.message, notes]))
+            table.append(["", row.learner, row.file, "", "", row.status, "", "", "", row.message, notes])
         for name, found in row.exercises.items():
             lesson, score = name.partition(".")[0], int(found["verdict"] == PASSED)
             fields = [lesson, row.learner, row.file, name, titles.get(name, ""), found["verdict"], score, 1]
-            table.writerow(map(_safe, [*fields, found["misconception"], found["message"], notes]))
+            table.append([*fields, found["misconception"], found["message"], notes])
+    return _csv(table)
+
+
+def _csv(table: Iterable[Sequence[object]]) -> str:
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\r\n").writerows(map(_safe, row) for row in table)
     return stream.getvalue()
 
 
@@ -88,6 +96,16 @@ class Room:
     """The room at a glance."""
 
     rows: Sequence[Row]
+    people: Sequence[Person] | None = None
+
+    @property
+    def standings(self) -> list[Standing]:
+        return standings(self.rows, self.people)
+
+    @property
+    def missing(self) -> list[Standing]:
+        """Who is in the list of people, and has handed in nothing."""
+        return [each for each in self.standings if not each.rows]
 
     @property
     def graded(self) -> list[Row]:
@@ -99,8 +117,14 @@ class Room:
 
     @property
     def lessons(self) -> dict[str, list[LessonExercise]]:
-        """The exercises that somebody was asked, by lesson."""
-        asked = {name for row in self.rows for name in row.exercises}
+        """The exercises of each lesson that somebody has tried; of all that were handed in, if nobody has."""
+        verdicts = [
+            (name.partition(".")[0], each["verdict"]) for row in self.rows for name, each in row.exercises.items()
+        ]
+        tried = {lesson for lesson, verdict in verdicts if verdict != NOT_ATTEMPTED} or {
+            lesson for lesson, _ in verdicts
+        }
+        asked = {name for row in self.rows for name in row.exercises if name.partition(".")[0] in tried}
         found: dict[str, list[LessonExercise]] = {}
         for each in _exercises():
             if each.id in asked:
@@ -127,16 +151,16 @@ class Room:
         return sorted(mistakes, key=lambda each: (-len(each.files), each.exercise, each.name))
 
     @property
-    def need_help(self) -> list[tuple[Row, int, int]]:
-        """Who tried and solved less than half of what they tried, or nothing at all: solved, and tried."""
-        found = []
-        for row in self.graded:
-            verdicts = [each["verdict"] for each in row.exercises.values()]
-            tried = sum(verdict not in (NOT_ATTEMPTED, "refused") for verdict in verdicts)
-            solved = verdicts.count(PASSED)
-            if 2 * solved < max(tried, 1):
-                found.append((row, solved, tried))
-        return sorted(found, key=lambda each: (each[1], -each[2], each[0].file))
+    def untouched(self) -> list[str]:
+        """Lessons that were handed in, and in which nobody has tried anything."""
+        asked = {name.partition(".")[0] for row in self.rows for name in row.exercises}
+        return sorted(asked - set(self.lessons))
+
+    @property
+    def need_help(self) -> list[Standing]:
+        """Who tried and solved less than half of what they tried, or nothing at all."""
+        found = [each for each in self.standings if each.verdicts and 2 * each.solved < max(each.tried, 1)]
+        return sorted(found, key=lambda each: (each.solved, -each.tried, each.person.student_id))
 
     @property
     def noted(self) -> list[Row]:

@@ -17,6 +17,7 @@ import pytest
 from handed_in import FAULTS, RIGHT, answered, function, handed_in, lesson, one, solved
 
 from kdcourse.course.grading import room as rooms
+from kdcourse.course.grading.gradebook import OWN, STUDENT
 from kdcourse.course.grading.room import GradingError, Granted, Row, grade_room
 from kdcourse.course.grading.submissions import FolderError
 from kdcourse.course.grading.tables import COLUMNS, Room, as_csv, as_json, write_tables
@@ -52,7 +53,7 @@ def test_the_page_shows_what_learners_wrote_and_does_nothing_of_it(tmp_path):
     tags.feed(page)
     assert not tags.found["script"]
     assert not {"img", "iframe", "link", "object", "form"} & set(tags.found)
-    assert {each["href"] for each in tags.found["a"]} == {"grades.csv", "grades.json"}
+    assert {each["href"] for each in tags.found["a"]} == {"gradebook.csv", "grades.csv", "grades.json"}
     assert "&lt;script&gt;alert(1)" in page
     assert "default-src &#39;none&#39;" in page or "default-src 'none'" in page
     assert "\x1b" not in page
@@ -65,8 +66,8 @@ def test_the_room_is_summed_up():
     assert [(each.exercise, each.name, each.files) for each in found.mistakes] == [
         ("03.objective", "t-squared-missing", ["anna/03.ipynb"])
     ]
-    assert [(row.file, solved, tried) for row, solved, tried in found.need_help] == [
-        ("anna/03.ipynb", 0, 1), ("half \udc80.ipynb", 0, 1),
+    assert [(each.person.student_id, each.solved, each.tried) for each in found.need_help] == [
+        ("anna", 0, 1), ("half", 0, 1),
     ]  # fmt: skip
     assert found.counts("03.objective") == {"misconception": 1, "passed": 1, "timed out": 1}
 
@@ -95,8 +96,10 @@ def test_programs_read_a_list_of_files():
 def test_nothing_to_grade_is_said(tmp_path):
     """An empty table that looks like a room without anybody; results among what was handed in."""
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FolderError, match="no notebook"):
-        grade_room(tmp_path / "empty", tmp_path / "out", Granted(), 1)
+    for holds in ("nothing", "a text"):
+        with pytest.raises(FolderError, match="no notebook"):
+            grade_room(tmp_path / "empty", tmp_path / "out", Granted(), 1)
+        (tmp_path / "empty" / f"{holds}.txt").write_text("none", encoding="utf-8")
     with pytest.raises(GradingError, match="choose another"):
         grade_room(tmp_path / "empty", tmp_path / "empty", Granted(), 1)
 
@@ -156,7 +159,7 @@ def test_killed_in_the_middle_and_called_again_gives_the_same_table(tmp_path, mo
     monkeypatch.setattr(rooms.Checker, "grade", counted(rooms.Checker.grade, graded))
     assert grade_room(tmp_path / "in", tmp_path / "killed", Granted(), 1) == whole
     assert 0 < len(graded) < 3
-    for name in ("grades.json", "grades.csv", "grades.html"):
+    for name in ("grades.json", "grades.csv", "gradebook.csv", "grades.html"):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
@@ -171,4 +174,6 @@ def counted(method, calls):
 def test_documented_columns_are_those_that_are_written():
     """A column that a gradebook is told of and does not find."""
     page = (Path(__file__).parents[3] / "docs" / "grading.md").read_text(encoding="utf-8")
-    assert tuple(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == COLUMNS
+    of_exercises, of_learners = re.split("^## A row for each learner$", page, flags=re.MULTILINE)
+    assert tuple(re.findall(r"^\| `(\w+)` \|", of_exercises, re.MULTILINE)) == COLUMNS
+    assert {STUDENT, *OWN} <= set(re.findall(r"^\| `(\w+)` \|", of_learners, re.MULTILINE))

@@ -1,0 +1,109 @@
+"""A row for each learner: nobody counts twice, nobody is forgotten, and a team is graded as one."""
+
+import csv
+import io
+
+import pytest
+
+from kdcourse.course.grading.alike import notes
+from kdcourse.course.grading.gradebook import PeopleError, Person, read_people
+from kdcourse.course.grading.room import Row
+from kdcourse.course.grading.tables import Room, write_tables
+
+
+def row(file, learner, **verdicts):
+    exercises = {
+        name.replace("_", ".", 1).removeprefix("e"): {"verdict": verdict, "misconception": "", "message": ""}
+        for name, verdict in verdicts.items()
+    }
+    refused = {} if exercises else {"message": "It is something else."}
+    return Row(file, learner, "graded" if exercises else "refused", exercises=exercises, **refused)
+
+
+ROWS = [
+    row("anna/03.ipynb", "anna", e03_objective="not attempted", e03_loop="passed"),
+    row("anna/03.yours-1.ipynb", "anna", e03_objective="passed", e03_loop="different"),
+    row("anna/08.ipynb", "anna", e08_curve="not attempted"),
+    row("ben.ipynb", "ben", e03_objective="error", e03_loop="not attempted"),
+    row("carol/report.pdf", "carol"),
+    row("dora.ipynb", "dora", e00_soft_label="passed"),
+]
+PEOPLE = [
+    Person("u1", "anna", {"team": "A"}), Person("u2", "anna.zip", {"team": "A"}), Person("u3", "ben", {"team": "="}),
+    Person("u4", "zoe", {"team": ""}), Person("u5", "carol", {"team": ""}),
+]  # fmt: skip
+
+
+def written(tmp_path, people=None):
+    write_tables(ROWS, tmp_path, people)
+    text = (tmp_path / "gradebook.csv").read_text(encoding="utf-8")
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def test_the_best_of_what_somebody_handed_in_counts_once(tmp_path):
+    """Two copies of a lesson that are four points of three; a reset copy that takes away what was solved."""
+    found = {each["student_id"]: each for each in written(tmp_path)}
+    assert found["anna"]["lesson 03 (of 2)"] == "2"
+    assert found["anna"]["lesson 00 (of 1)"] == ""
+    assert found["ben"]["lesson 03 (of 2)"] == "0"
+    assert found["carol"]["notes"] == "carol/report.pdf: It is something else."
+    assert (found["anna"]["files"], found["carol"]["files"]) == ("3", "0")
+    assert not any(name.startswith("lesson 08") for name in found["anna"])
+
+
+def test_a_team_is_graded_as_one_and_nobody_is_forgotten(tmp_path):
+    """A member of a team without a grade; somebody absent who is in no table; a folder that belongs to nobody."""
+    found = {each["student_id"]: each for each in written(tmp_path, PEOPLE)}
+    assert list(found) == ["u1", "u2", "u3", "u4", "u5", "dora"]
+    assert [found[name]["lesson 03 (of 2)"] for name in ("u1", "u2", "u3", "u4")] == ["2", "2", "0", ""]
+    assert found["u4"]["notes"] == "Nothing was handed in."
+    assert "Nobody in the list" in found["dora"]["notes"]
+    assert (found["u1"]["team"], found["u3"]["team"]) == ("A", "'=")
+    page = (tmp_path / "grades.html").read_text(encoding="utf-8")
+    assert "Who has handed in nothing" in page
+    assert "u4: no zoe" in page
+
+
+def test_who_needs_help_is_a_person():
+    """Ten lines for somebody who handed in the whole folder; one for a copy whose twin is solved."""
+    assert [each.person.student_id for each in Room(ROWS).need_help] == ["ben"]
+    assert list(Room(ROWS).lessons) == ["00", "03"]
+    assert Room(ROWS).untouched == ["08"]
+    blank = [row("emil.ipynb", "emil", e08_curve="not attempted")]
+    assert [each.person.student_id for each in Room(blank).need_help] == ["emil"]
+    assert list(Room(blank).lessons) == ["08"]
+
+
+def test_lessons_that_nobody_touched_are_not_called_alike():
+    """Forty people, each of whom is told to have the same lesson 08 as thirty-nine others."""
+    assert notes({"a": "1", "b": "1"}, {"a": {}, "b": {}}) == {}
+    answer = {"03.objective": {"digest": "x", "size": 90}}
+    assert "byte for byte" in notes({"a": "1", "b": "1"}, {"a": answer, "b": answer})["a"][0]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_a_list_of_people_is_read_as_spreadsheets_write_it(tmp_path, separator):
+    """A list with a byte order mark or with semicolons that has nobody in it."""
+    lines = [["student_id", "handed_in_as", "name"], ["u1", "team 1", "Ann Ä"], ["", "", ""], ["u2", "", "Ben"]]
+    path = tmp_path / "people.csv"
+    path.write_text("\r\n".join(map(separator.join, lines)), encoding="utf-8-sig")
+    assert read_people(path) == [Person("u1", "team 1", {"name": "Ann Ä"}), Person("u2", "u2", {"name": "Ben"})]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("name\nAnn", "no column student_id, but name"),
+        ("", "no column student_id, but nothing"),
+        ("student_id\nu1\nu1", "'u1' a second time in row 3"),
+        ("student_id,name\n,Ann", "nobody in its column student_id in row 2"),
+        ("student_id,notes\nu1,x", "a column notes, which the gradebook has"),
+        ("student_id", "names nobody"),
+        ("student_id\nÄ", "not in UTF-8"),
+    ],
+)
+def test_a_list_that_is_none_is_said(tmp_path, text, words):
+    """Somebody who is overwritten by another of the same name; a traceback for a file of Excel's."""
+    (tmp_path / "people.csv").write_text(text, encoding="latin-1")
+    with pytest.raises(PeopleError, match=words):
+        read_people(tmp_path / "people.csv")
