@@ -577,7 +577,7 @@ def plan(
 ) -> None:
     """Lay out a plan for a room by the minute: what to do when, what is left out, and how long the computer takes."""
     from kdcourse.course.terminal import busy, say, table
-    from kdcourse.course.workshop.plans import all_plans, find_plan
+    from kdcourse.course.workshop.plans import all_plans, all_spoken, find_plan
 
     if name is None:
         table((each.name, each.title, " | ".join(map(" ".join, each.days))) for each in all_plans().values())
@@ -603,8 +603,11 @@ def plan(
         ((row.clock, f"{row.minutes}", row.lesson, row.title, "?" * len(row.predictions)) for row in laid_out.rows),
         "clock", "min", "lesson", "what", "to ask",
     )  # fmt: skip
+    for needed, by in laid_out.taken_for_granted.items():
+        say(f"Taken for granted by lesson {', '.join(by)}: lesson {needed}. Say: {all_spoken()[needed].say}")
     for cut in laid_out.cuts:
-        say(f"Left out: {cut.title} of lesson {cut.lesson} ({cut.minutes} minutes). {cut.reason}")
+        said = "1 minute" if cut.minutes == 1 else f"{cut.minutes} minutes"
+        say(f"Left out: {cut.title} of lesson {cut.lesson} ({said}). {cut.reason}")
 
 
 @app.command(rich_help_panel=TEACH, epilog=_examples("kdcourse guide", "kdcourse guide --record mine/rehearsal.json"))

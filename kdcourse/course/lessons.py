@@ -36,6 +36,8 @@ FORMAT = (4, 5)
 EXERCISE = re.compile(r"^### Exercise (\S+) · (.+)\n+(?:★+☆* · (\d+) minutes)?", re.MULTILINE)
 TO_TOOLS = re.compile(r" *# (?:fmt: skip|noqa\b.*)$", re.MULTILINE)
 MINUTES = re.compile(r"\*\*(\d+) minutes\*\*")
+PREREQUISITES = re.compile(r"\*\*Prerequisites:\*\*(.*?)(?:\n\s*\n|\Z)", re.DOTALL)
+NUMBERS = re.compile(r"\b(\d\d)(?:\s+to\s+(\d\d))?\b")
 
 
 class LessonError(MisuseError):
@@ -89,6 +91,13 @@ class Lesson:
         """How long it takes, exercises included, if its header says so."""
         found = MINUTES.search("\n".join(self._header))
         return int(found[1]) if found else None
+
+    @cached_property
+    def prerequisites(self) -> list[str]:
+        """The numbers of the lessons that it builds on, as its header says: "lessons 00 and 03 to 05"."""
+        found = PREREQUISITES.search(source_of(self.cells[0])) if self.cells else None
+        bounds = [(int(first), int(last or first)) for first, last in NUMBERS.findall(found[1] if found else "")]
+        return sorted({f"{number:02}" for first, last in bounds for number in range(first, last + 1)})
 
     @cached_property
     def exercises(self) -> list[LessonExercise]:

@@ -22,7 +22,7 @@ from kdcourse.course.workshop.plans import Plan, all_plans, all_spoken
 from kdcourse.course.workshop.quizzes import LETTERS, TITLES, all_quizzes
 from kdcourse.course.workshop.sections import WORDS_A_MINUTE, Asked, sections_of
 from kdcourse.course.workshop.symptoms import CASES, symptoms_in
-from kdcourse.course.workshop.timetable import QUIZ, TALK, WAIT_FROM, Timetable, lay_out
+from kdcourse.course.workshop.timetable import HAND_IN, QUIZ, TALK, WAIT_FROM, Timetable, lay_out
 
 MARK = "Made by `kdcourse "
 """What stands in each file of the guide, and in no other."""
@@ -126,6 +126,7 @@ def _rendered(name: str, **values: Any) -> str:
     }  # fmt: skip
     environment.globals |= {
         "spoken": all_spoken(), "words_a_minute": WORDS_A_MINUTE, "talk": TALK, "quiz": QUIZ,
+        "hand_in": HAND_IN,
         "wait_from": int(WAIT_FROM),
     }  # fmt: skip
     return environment.get_template(f"{name}.j2").render(values)

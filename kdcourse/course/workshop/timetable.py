@@ -8,6 +8,7 @@ an opening     its share, and `TALK` more for the sentence and the question
 an exercise    its own
 a wait         where the cells of a section took `WAIT_FROM` seconds or more when they were measured, rounded up
 a quiz         `QUIZ`
+handing in     `HAND_IN`, at the end of the last day
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from kdcourse.course.workshop.plans import Plan, PlanError, clock_of, reason_for
 from kdcourse.course.workshop.quizzes import all_quizzes
 from kdcourse.course.workshop.sections import OPENING, Asked, Section, sections_of
 
-TALK, QUIZ, WAIT_FROM = 1, 10, 20.0
+TALK, QUIZ, HAND_IN, WAIT_FROM = 1, 10, 5, 20.0
 MIDNIGHT = 24 * 60
 
 
@@ -31,7 +32,7 @@ class Row:
     """A part of a plan."""
 
     kind: str
-    """opening, section, exercise, wait, quiz or break."""
+    """opening, section, exercise, wait, quiz, hand-in or break."""
     title: str
     minutes: int
     lesson: str = ""
@@ -72,6 +73,8 @@ class Timetable:
     """What is left out."""
     next_cuts: Sequence[Cut]
     """What else may be, for a room that is late."""
+    taken_for_granted: Mapping[str, Sequence[str]]
+    """Lessons that are not in the plan, each with those in it that build on it."""
 
     def minutes(self, *kinds: str) -> int:
         """Of the rows of these kinds, or of all."""
@@ -116,9 +119,21 @@ def lay_out(plan: Plan, lessons: Mapping[str, Lesson], times: Mapping[str, Lesso
             parts.insert(0, Row("quiz", "Entry quiz, while the laptops get going", QUIZ))
         if day == len(plan.days) and any(each.lesson in plan.lessons for each in all_quizzes()["exit"]):
             parts.append(Row("quiz", "Exit quiz", QUIZ))
+        if day == len(plan.days):
+            parts.append(Row("hand-in", "Hand in the notebooks; then the handout", HAND_IN))
         rows += [replace(row, day=day) for row in _timed(parts, plan)]
     cuts = [replace(known[key], reason=reason_for(name)) for name, key in asked.items()]
-    return Timetable(plan, rows, cuts, [cut for cut in known.values() if cut.reason and cut not in cuts])
+    next_cuts = [cut for cut in known.values() if cut.reason and cut not in cuts]
+    return Timetable(plan, rows, cuts, next_cuts, _taken_for_granted(plan, lessons))
+
+
+def _taken_for_granted(plan: Plan, lessons: Mapping[str, Lesson]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for number in plan.lessons:
+        for needed in lessons[number].prerequisites:
+            if needed in lessons and needed not in plan.lessons:
+                found.setdefault(needed, []).append(number)
+    return {needed: found[needed] for needed in sorted(found)}
 
 
 def _key(name: str) -> str:

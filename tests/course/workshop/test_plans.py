@@ -12,9 +12,11 @@ from kdcourse.course.expectations import expectations_path, read_expectations
 from kdcourse.course.lessons import Lesson, LessonError, course_lessons
 from kdcourse.course.rehearsal.record import LessonTimes
 from kdcourse.course.workshop.guide import guide, record_of, write_guide
+from kdcourse.course.workshop.pages import plan_page
 from kdcourse.course.workshop.plans import Break, Plan, PlanError, all_plans, all_spoken, breaks_of
+from kdcourse.course.workshop.quizzes import all_quizzes
 from kdcourse.course.workshop.sections import sections_of, shared_out
-from kdcourse.course.workshop.timetable import QUIZ, TALK, lay_out
+from kdcourse.course.workshop.timetable import HAND_IN, QUIZ, TALK, lay_out
 
 DOCS = Path(__file__).parents[3] / "docs" / "instructor"
 LESSONS = {lesson.number: lesson for lesson in course_lessons()}
@@ -67,7 +69,7 @@ def test_a_plan_takes_the_minutes_of_its_lessons():
     predictions = sum("".join(cell["source"]).count("\npredict(") for each in lessons for cell in each.cells)
     predictions += sum("".join(cell["source"]).startswith("predict(") for each in lessons for cell in each.cells)
     assert table.predictions == predictions > 10
-    assert table.minutes() == 45 + 45 + TALK * (predictions + 2) + 2 * QUIZ
+    assert table.minutes() == 45 + 45 + TALK * (predictions + 2) + 2 * QUIZ + HAND_IN
 
 
 @pytest.mark.parametrize("plan", all_plans().values(), ids=lambda each: each.name)
@@ -81,6 +83,52 @@ def test_nothing_overlaps_and_nothing_is_between(plan):
         assert len([row for row in rows if row.kind == "break"]) == len(plan.breaks)
     assert [row.kind for row in table.rows].count("quiz") in (1, 2)
     assert table.rows[0].kind == "quiz"
+
+
+@pytest.mark.parametrize("plan", all_plans().values(), ids=lambda each: each.name)
+def test_nobody_sits_for_longer_than_an_hour_and_a_half(plan):
+    """Two hours of a room without a window, and no break."""
+    table = lay_out(plan, LESSONS, record_of(None).lessons)
+    for day in range(1, len(plan.days) + 1):
+        sat = [0]
+        for row in (row for row in table.rows if row.day == day):
+            if row.kind == "break":
+                sat.append(0)
+            else:
+                sat[-1] += row.minutes
+        assert max(sat) <= 90, sat
+
+
+@pytest.mark.parametrize("plan", all_plans().values(), ids=lambda each: each.name)
+def test_a_day_ends_with_what_is_handed_in(plan):
+    """Forty people who leave with their answers; a handout that gives away what the room is asked."""
+    rows = lay_out(plan, LESSONS, {}).rows
+    assert [row for row in rows if row.kind == "hand-in"] == [rows[-1]]
+    assert "handout" in rows[-1].title
+
+
+def test_what_the_exit_quiz_asks_is_not_left_out():
+    """A question about a section that the plan has cut."""
+    for plan in all_plans().values():
+        cut = [
+            section for number in plan.lessons for section in sections_of(LESSONS[number])
+            if f"{number}: {section.title}" in plan.cut
+        ]  # fmt: skip
+        shown = {name for section in cut for name in (*section.cells, *(each.name for each in section.predictions))}
+        assert not shown & {name for each in all_quizzes()["exit"] for name in (each.cell, each.prediction)}, plan.name
+
+
+def test_lessons_that_a_plan_takes_for_granted_are_said():
+    """A room that is asked about T² and has never seen PyTorch's KL, with no word of it to whoever teaches."""
+    assert LESSONS["07"].prerequisites == ["00", "03", "04", "05"]
+    assert LESSONS["00"].prerequisites == []
+    assert lay_out(one_day("00", "01", "03", "07"), LESSONS, {}).taken_for_granted == {
+        "02": ["03"], "04": ["07"], "05": ["07"],
+    }  # fmt: skip
+    assert lay_out(one_day("00", "01"), LESSONS, {}).taken_for_granted == {}
+    page = plan_page(lay_out(one_day("03"), LESSONS, {}), LESSONS, None)
+    assert f"| 02 | 03 | *{all_spoken()['02'].say}* |" in page
+    assert "for the computer" not in page
 
 
 def test_what_is_cut_is_gone_and_saves_its_minutes():
@@ -137,7 +185,8 @@ def test_breaks_move_with_the_day():
     """Lunch before the morning has begun."""
     plan = all_plans()["day"].moved("10:15")
     assert plan.start - 9 * 60 == 75
-    assert [each.at - own.at for each, own in zip(plan.breaks, all_plans()["day"].breaks, strict=True)] == [75] * 3
+    own = all_plans()["day"].breaks
+    assert [each.at - before.at for each, before in zip(plan.breaks, own, strict=True)] == [75] * len(own)
     assert plan.moved("10:15", "").breaks == []
 
 
