@@ -44,6 +44,7 @@ MOST_MANIFEST = 32 * 2**20
 TRIES = 6
 SILENCE = 30
 """Seconds without a byte after which a connection counts as broken."""
+NOT_REACHED = "Is this machine in the room's network, and is the address the one that the projector shows?"
 NAMED = 20
 """Files that one message names at most; of the others it gives the number."""
 
@@ -444,9 +445,11 @@ def _tried(source: Source, act: Callable[[], None], got_on: Callable[[], bool]) 
             if got_on():
                 return None
             if attempt == source.tries:
+                reason = getattr(error, "reason", error)
+                advice = f"{NOT_REACHED} " if isinstance(error, urllib.error.URLError) else ""
                 raise Problem(
-                    f"{source} cannot be read to its end ({getattr(error, 'strerror', None) or error}). The same "
-                    "command goes on from here."
+                    f"{source} cannot be read to its end ({getattr(reason, 'strerror', None) or reason}). {advice}The "
+                    "same command goes on from here."
                 ) from None
             time.sleep(2 ** (attempt - 1))
     return None

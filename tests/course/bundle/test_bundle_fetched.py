@@ -115,6 +115,15 @@ def test_a_connection_that_always_breaks_ends_in_a_sentence_and_keeps_what_came(
     assert bad_pieces(manifest, tmp_path / ARCHIVE) == [1, 2]
 
 
+def test_a_server_that_is_not_there_is_a_sentence():
+    """A learner in another Wi-Fi, who reads `<urlopen error [Errno 111] Connection refused>` and gives up."""
+    with flaky_server(Path()) as (_, address):
+        pass
+    with pytest.raises(install.Problem, match="in the room's network") as caught:
+        source_at(address).read("manifest.json")
+    assert "urlopen" not in str(caught.value)
+
+
 def test_a_server_that_knows_no_ranges_will_do(room, tmp_path):
     """Bytes from the beginning, written into the middle."""
     copy, manifest, bad = broken_copy(room, tmp_path, half)

@@ -151,7 +151,9 @@ def test_learners_are_told_what_to_type(room, port):
     page = html.unescape(body.decode())
     assert status == 200
     assert f"curl -O http://127.0.0.1:{port}/install.py" in page
+    assert "curl.exe" in page  # PowerShell's own curl is another program
     assert f"install.py --from http://127.0.0.1:{port}" in page
+    assert "asks who teaches" in page
     digest = hashlib.sha256((room / "install.py").read_bytes()).hexdigest()
     assert f"{digest[:4]} {digest[4:8]} {digest[8:12]} {digest[12:16]}" in page
     assert f"python{sys.version_info[0]}.{sys.version_info[1]} " in page
