@@ -11,7 +11,7 @@ from playwright.sync_api import sync_playwright
 
 from kdcourse import distillation_loss
 from kdcourse.course.lessons import course_lessons
-from kdcourse.course.workshop.pages import handout_page, lessons_by_number
+from kdcourse.course.workshop.pages import handout_page, lessons_by_number, sheets_page
 from kdcourse.course.workshop.symptoms import symptoms_in
 
 PAGE = handout_page(lessons_by_number(course_lessons()))
@@ -20,9 +20,12 @@ A4 = (595, 842)
 
 
 @pytest.mark.slow
-def test_it_is_one_page_of_a4(tmp_path):
-    """A second sheet with one line on it, for each of forty people; a table that leaves the paper."""
-    (tmp_path / "handout.html").write_text(PAGE, encoding="utf-8")
+@pytest.mark.parametrize(("text", "sheets"), [(PAGE, 1), (sheets_page(), 2)], ids=["handout", "quizzes"])
+def test_it_is_one_page_of_a4(tmp_path, text, sheets):
+    """A second sheet with one line on it, for each of forty people; a table that leaves the paper; an exit quiz on the
+    back of the entry quiz's last question.
+    """
+    (tmp_path / "handout.html").write_text(text, encoding="utf-8")
     with sync_playwright() as playwright:
         try:
             browser = launch(playwright)
@@ -36,9 +39,9 @@ def test_it_is_one_page_of_a4(tmp_path):
         printed = page.pdf(prefer_css_page_size=True)
         wide = page.evaluate("document.documentElement.scrollWidth")
         browser.close()
-    assert len(re.findall(rb"/Type\s*/Page\b", printed)) == 1
-    (box,) = re.findall(rb"/MediaBox\s*\[0 0 ([\d.]+) ([\d.]+)\]", printed)
-    assert tuple(round(float(each)) for each in box) == A4
+    assert len(re.findall(rb"/Type\s*/Page\b", printed)) == sheets
+    boxes = re.findall(rb"/MediaBox\s*\[0 0 ([\d.]+) ([\d.]+)\]", printed)
+    assert {tuple(round(float(each)) for each in box) for box in boxes} == {A4}
     assert wide <= 703
     assert len(asked) == 1
 

@@ -18,6 +18,7 @@ from kdcourse.course.workshop.pages import (
     plan_page,
     plans_page,
     quizzes_page,
+    sheets_page,
 )  # fmt: skip
 from kdcourse.course.workshop.plans import find_plan
 from kdcourse.course.workshop.timetable import lay_out
@@ -37,6 +38,7 @@ def guide(lessons: Sequence[Lesson], record: Rehearsal | None) -> dict[str, str]
         **{name: plan_page(table, by_number, record) for name, table in plans.items()},
         "lessons.md": lessons_page(by_number),
         "quizzes.md": quizzes_page(),
+        "sheets.html": sheets_page(),
         "answers.md": answers_page(),
         "handout.html": handout_page(by_number),
     }

@@ -99,13 +99,18 @@ def quizzes_page() -> str:
     return _of_quizzes("quizzes.md")
 
 
+def sheets_page() -> str:
+    """The same to print: a sheet of A4 for each, so that nobody has the second while answering the first."""
+    return _of_quizzes("sheets.html", policy=policy())
+
+
 def answers_page() -> str:
     """Their answers, each with its reason and its source."""
     return _of_quizzes("answers.md")
 
 
-def _of_quizzes(name: str) -> str:
-    return _rendered(name, made_by=made_by("guide"), quizzes=all_quizzes(), titles=TITLES, letters=LETTERS)
+def _of_quizzes(name: str, **more: str) -> str:
+    return _rendered(name, made_by=made_by("guide"), quizzes=all_quizzes(), titles=TITLES, letters=LETTERS, **more)
 
 
 def handout_page(lessons: Mapping[str, Lesson]) -> str:

@@ -1,6 +1,8 @@
 """Each answer of the two quizzes, computed once more, and held by what the course says it is held by."""
 
+import html
 import math
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ import torch.nn.functional as F  # noqa: N812  (the name that everybody knows it
 from kdcourse import distillation_loss, forward_kl, reverse_kl
 from kdcourse.course.expectations import find_expectations
 from kdcourse.course.lessons import course_lessons
+from kdcourse.course.workshop.pages import sheets_page
 from kdcourse.course.workshop.quizzes import all_quizzes
 
 QUESTIONS = [each for questions in all_quizzes().values() for each in questions]
@@ -142,3 +145,16 @@ def test_there_are_five_before_and_five_after():
     """A quiz of ten minutes that has twenty questions; an answer that is always the same letter."""
     assert {name: len(questions) for name, questions in all_quizzes().items()} == {"entry": 5, "exit": 5}
     assert all(len({each.letter for each in questions}) > 1 for questions in all_quizzes().values())
+
+
+def test_the_sheets_ask_everything_and_answer_nothing():
+    """A sheet on which a question is missing, or the right letter is marked."""
+    page = html.unescape(re.sub(r"</?(?:strong|code)>", "", sheets_page()))
+    before, after = page.split("<section>")[1:]
+    for text, questions in ((before, all_quizzes()["entry"]), (after, all_quizzes()["exit"])):
+        for each in questions:
+            assert each.question in text
+            assert each.why not in page
+            assert [f"☐ {letter}: {choice}<" in text for letter, choice in zip("ABC", each.choices, strict=True)] == [
+                True
+            ] * 3
