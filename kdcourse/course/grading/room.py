@@ -71,13 +71,20 @@ class Row:
 
 
 def grade_room(
-    folder: Path, out: Path, granted: Granted, workers: int, on_graded: OnGraded = lambda *_: None,
-    *, people: Sequence[Person] | None = None,
-) -> list[Row]:  # fmt: skip
+    folder: Path,
+    out: Path,
+    granted: Granted,
+    workers: int,
+    on_graded: OnGraded = lambda *_: None,
+    *,
+    people: Sequence[Person] | None = None,
+    on_kept: Callable[[Path], object] = lambda _: None,
+) -> list[Row]:
     """Grade all that is below a folder, and write the tables into `out`.
 
     Args:
         people: who is to hand in something, if that is known.
+        on_kept: told the new name of each table that somebody has changed since, and that is not written over.
 
     Raises:
         FolderError, GradingError: there is nothing to grade, or no place for the results.
@@ -92,7 +99,8 @@ def grade_room(
             found = _graded(submissions, folder, own, granted, workers, on_graded)
             rows = _rows(submissions, found)
             write_tables(rows, own.unfinished, people)
-            own.publish_all()
+            for kept in own.publish_all():
+                on_kept(kept)
         return rows
     except filelock.Timeout:
         raise GradingError(f"Another process is writing to {out}; wait for it, or choose another --out.") from None

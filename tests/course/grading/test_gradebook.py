@@ -4,7 +4,10 @@ import csv
 import io
 
 import pytest
+from handed_in import handed_in, lesson
+from typer.testing import CliRunner
 
+from kdcourse.course import cli
 from kdcourse.course.grading.alike import notes
 from kdcourse.course.grading.gradebook import PeopleError, Person, read_people
 from kdcourse.course.grading.room import Row
@@ -107,3 +110,20 @@ def test_a_list_that_is_none_is_said(tmp_path, text, words):
     (tmp_path / "people.csv").write_text(text, encoding="latin-1")
     with pytest.raises(PeopleError, match=words):
         read_people(tmp_path / "people.csv")
+
+
+@pytest.mark.slow
+def test_a_gradebook_that_somebody_has_filled_in_is_kept_and_named(tmp_path):
+    """An evening of looking at refused answers, written over by a late notebook without a word."""
+    handed_in(tmp_path / "in", {"anna.ipynb": lesson("01")})
+    command = ["grade", str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--workers", "1"]
+    assert CliRunner().invoke(cli.app, command).exit_code == 0
+    mine = (tmp_path / "out" / "gradebook.csv").read_text(encoding="utf-8") + "ben,,3\n"
+    (tmp_path / "out" / "gradebook.csv").write_text(mine, encoding="utf-8")
+    again = CliRunner().invoke(cli.app, command)
+    assert "that version is now gradebook.yours-1.csv" in again.output
+    assert (tmp_path / "out" / "gradebook.yours-1.csv").read_text(encoding="utf-8") == mine
+    (tmp_path / "people.csv").write_text("student_id\nanna\nzoe\n", encoding="utf-8")
+    listed = CliRunner().invoke(cli.app, [*command, "--people", str(tmp_path / "people.csv")])
+    assert listed.exit_code == 0
+    assert "zoe,zoe," in (tmp_path / "out" / "gradebook.csv").read_text(encoding="utf-8")
