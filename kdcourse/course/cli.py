@@ -514,7 +514,10 @@ def grade(
         say(in_one_line(f"{place} of {count}  {file}  {said}"))
 
     granted = Granted(seconds, call_seconds, int(memory * 2**30))
-    rows = grade_room(folder, out, granted, workers or cores(), tell, people=listed)
+    kept: list[Path] = []
+    rows = grade_room(folder, out, granted, workers or cores(), tell, people=listed, on_kept=kept.append)
+    for path in kept:
+        say(f"A table in {out} had been changed; that version is now {path.name}", "note")
     refused = sum(row.status == "refused" for row in rows)
     say(f"{len(rows)} files, {refused} of them not graded. Open {out.resolve() / 'grades.html'}.", "ok")
 
@@ -563,7 +566,7 @@ def bundle(
 @app.command(
     rich_help_panel=TEACH,
     epilog=_examples(
-        "kdcourse plan", "kdcourse plan half-day", 'kdcourse plan day --start 08:30 --breaks "10:00/15 12:00/60"'
+        "kdcourse plan", "kdcourse plan half-day", 'kdcourse plan half-day --start 13:30 --breaks "14:35/10 15:45/10"'
     ),
 )
 def plan(
@@ -577,7 +580,7 @@ def plan(
 ) -> None:
     """Lay out a plan for a room by the minute: what to do when, what is left out, and how long the computer takes."""
     from kdcourse.course.terminal import busy, say, table
-    from kdcourse.course.workshop.plans import all_plans, all_spoken, find_plan
+    from kdcourse.course.workshop.plans import all_plans, all_spoken, clock_of, find_plan
 
     if name is None:
         table((each.name, each.title, " | ".join(map(" ".join, each.days))) for each in all_plans().values())
@@ -588,12 +591,16 @@ def plan(
         from kdcourse.course.lessons import course_lessons
         from kdcourse.course.workshop.guide import record_of
         from kdcourse.course.workshop.pages import lessons_by_number, plan_page
-        from kdcourse.course.workshop.timetable import lay_out
+        from kdcourse.course.workshop.timetable import LONGEST_SITTING, lay_out
         from kdcourse.files import write_whole
 
         measured = record_of(record)
         lessons = lessons_by_number(course_lessons())
         laid_out = lay_out(wanted, lessons, measured.lessons if measured else {})
+    for begin, end in laid_out.sittings:
+        if end - begin > LONGEST_SITTING:
+            times = f"From {clock_of(begin)} to {clock_of(end)}"
+            say(f"{times} there is no break, for {end - begin} minutes; --breaks can have one more.", "note")
     if markdown:
         write_whole(markdown, plan_page(laid_out, lessons, measured))
         say(str(markdown), "ok")

@@ -25,6 +25,8 @@ from kdcourse.course.workshop.sections import OPENING, Asked, Section, sections_
 
 TALK, QUIZ, HAND_IN, WAIT_FROM = 1, 10, 5, 20.0
 MIDNIGHT = 24 * 60
+LONGEST_SITTING = 90
+"""Minutes after which a room needs a break."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,18 @@ class Timetable:
     @property
     def predictions(self) -> int:
         return sum(len(row.predictions) for row in self.rows)
+
+    @property
+    def sittings(self) -> list[tuple[int, int]]:
+        """What lies between two breaks, from minute to minute of its day."""
+        found: list[tuple[int, int]] = []
+        for before, row in zip([None, *self.rows], self.rows, strict=False):
+            if row.kind == "break":
+                continue
+            goes_on = before is not None and before.kind != "break" and before.day == row.day
+            begin = found.pop()[0] if goes_on else row.begin
+            found.append((begin, row.begin + row.minutes))
+        return found
 
     @property
     def ends(self) -> list[str]:

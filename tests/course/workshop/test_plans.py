@@ -238,6 +238,8 @@ def test_a_plan_is_shown_and_written(tmp_path):
     written = CliRunner().invoke(cli.app, [*asked, "--markdown", str(page)])
     assert (shown.exit_code, written.exit_code) == (0, 0)
     assert "| 13:00 | 10 |" in page.read_text(encoding="utf-8")
+    assert "there is no break" in CliRunner().invoke(cli.app, ["plan", "half-day", "--breaks", ""]).output
+    assert "there is no break" not in CliRunner().invoke(cli.app, ["plan", "half-day"]).output
     refused = CliRunner().invoke(cli.app, ["plan", "week"])
     assert refused.exit_code == 2
     assert "half-day, half-day-trainers, day" in refused.output
