@@ -4,7 +4,7 @@ Where the minutes come from:
 
 a section      its share of the lesson's minutes (see `sections`), and `TALK` more for each prediction, which a room
                answers aloud
-an opening     its share, and `TALK` more for the sentence and the question
+an opening     its share, and `TALK` more for the question, and for the sentence with which the lesson ends
 an exercise    its own
 a wait         where the cells of a section took `WAIT_FROM` seconds or more when they were measured, rounded up
 a quiz         `QUIZ`
@@ -41,6 +41,8 @@ class Row:
     predictions: Sequence[Asked] = ()
     seconds: float = 0.0
     """What the computer took for its cells."""
+    ends_lesson: bool = False
+    """Whether the lesson's one sentence is said here: before, it would answer what the room is asked."""
     day: int = 1
     begin: int = 0
     """Minute of the day."""
@@ -128,7 +130,10 @@ def lay_out(plan: Plan, lessons: Mapping[str, Lesson], times: Mapping[str, Lesso
         raise PlanError(f"The plan {plan.name} cuts {', '.join(unknown)}, which its lessons do not have.")
     rows: list[Row] = []
     for day, numbers in enumerate(plan.days, 1):
-        parts = [row for number in numbers for row in _rows_of(number, sections[number], set(asked.values()), times)]
+        parts: list[Row] = []
+        for number in numbers:
+            *before, last = _rows_of(number, sections[number], set(asked.values()), times)
+            parts += [*before, replace(last, ends_lesson=True)]
         if day == 1:
             parts.insert(0, Row("quiz", "Entry quiz, while the laptops get going", QUIZ))
         if day == len(plan.days) and any(each.lesson in plan.lessons for each in all_quizzes()["exit"]):

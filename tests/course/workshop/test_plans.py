@@ -131,6 +131,21 @@ def test_lessons_that_a_plan_takes_for_granted_are_said():
     assert "for the computer" not in page
 
 
+@pytest.mark.parametrize("plan", all_plans().values(), ids=lambda each: each.name)
+def test_what_is_said_does_not_answer_what_is_asked(plan):
+    """A sentence like: the gradient shrinks like one over T squared, before the room predicts by how much."""
+    page = plan_page(lay_out(plan, LESSONS, {}), LESSONS, None).partition("## What is left out")[0]
+    lines = [line for line in page.replace("\\|", "|").splitlines() if re.match(r"\| \d\d:\d\d ", line)]
+
+    def line_of(words):
+        return max((place for place, line in enumerate(lines) if " ".join(words.split()) in line), default=-1)
+
+    for number in plan.lessons:
+        asked = [each.question for section in sections_of(LESSONS[number]) for each in section.predictions]
+        last = max(map(line_of, asked))
+        assert 0 <= last <= line_of(all_spoken()[number].say)
+
+
 def test_what_is_cut_is_gone_and_saves_its_minutes():
     """A cut that is only said."""
     whole = lay_out(one_day("03"), LESSONS, {})
