@@ -292,8 +292,8 @@ def check_disk(manifest: Any, into: Path, folder: Path, bytes_to_fetch: int) -> 
         if needed[disk] > free:
             raise Problem(
                 f"The disk of {there} has {free / 1e9:.1f} GB free, and the course needs {needed[disk] / 1e9:.1f} GB. "
-                f"Free some space, or choose another disk: with --into for the course, with KDCOURSE_CACHE for models and "
-                f"data, and for what is fetched by moving {PROGRAM} there."
+                "Free some space, or choose another disk: with --into for the course, with KDCOURSE_CACHE for models "
+                f"and data, and for what is fetched by moving {PROGRAM} there."
             )
 
 
