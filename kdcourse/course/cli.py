@@ -519,7 +519,11 @@ def grade(
     for path in kept:
         say(f"A table in {out} had been changed; that version is now {path.name}", "note")
     refused = sum(row.status == "refused" for row in rows)
-    say(f"{len(rows)} files, {refused} of them not graded. Open {out.resolve() / 'grades.html'}.", "ok")
+    learners = len({row.learner for row in rows})
+    say(
+        f"{len(rows)} files of {learners} learners, {refused} of them not graded. Open {out.resolve() / 'grades.html'}.",
+        "ok",
+    )
 
 
 @app.command(

@@ -112,6 +112,11 @@ class Room:
         return [row for row in self.rows if row.exercises]
 
     @property
+    def tried(self) -> list[Row]:
+        """The files in which something was answered."""
+        return [row for row in self.graded if any(each["verdict"] != NOT_ATTEMPTED for each in row.exercises.values())]
+
+    @property
     def refused(self) -> list[Row]:
         return [row for row in self.rows if not row.exercises]
 

@@ -72,6 +72,10 @@ def test_who_needs_help_is_a_person():
     assert [each.person.student_id for each in Room(ROWS).need_help] == ["ben"]
     assert list(Room(ROWS).lessons) == ["00", "03"]
     assert Room(ROWS).untouched == ["08"]
+    assert [each.file for each in Room(ROWS).tried if each.learner == "anna"] == [
+        "anna/03.ipynb",
+        "anna/03.yours-1.ipynb",
+    ]
     blank = [row("emil.ipynb", "emil", e08_curve="not attempted")]
     assert [each.person.student_id for each in Room(blank).need_help] == ["emil"]
     assert list(Room(blank).lessons) == ["08"]
