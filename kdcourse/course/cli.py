@@ -520,10 +520,8 @@ def grade(
         say(f"A table in {out} had been changed; that version is now {path.name}", "note")
     refused = sum(row.status == "refused" for row in rows)
     learners = len({row.learner for row in rows})
-    say(
-        f"{len(rows)} files of {learners} learners, {refused} of them not graded. Open {out.resolve() / 'grades.html'}.",
-        "ok",
-    )
+    counted = f"Learners: {learners}. Files: {len(rows)}, {refused} of them not graded."
+    say(f"{counted} Open {out.resolve() / 'grades.html'}.", "ok")
 
 
 @app.command(
