@@ -113,7 +113,7 @@ def test_answers_that_read_alike_are_noted():
     said = notes({name: name for name in codes}, answers)
     assert set(said) == {"anna", "ben"}
     assert "good reason" in said["anna"][0]
-    assert "byte for byte" in notes({"x": "1", "y": "1"}, {})["x"][0]
+    assert "byte for byte" in notes({"x": "1", "y": "1"}, {"x": answers["cleo"], "y": answers["cleo"]})["x"][0]
 
 
 def test_the_faults_of_these_tests_are_many():
