@@ -77,9 +77,19 @@ function leadToTheAnswer(form) {
 
 function filterRows(input) {
   const rows = [...document.querySelectorAll("article table tbody tr")];
+  const said = document.createElement("p");
+  said.setAttribute("role", "status");
+  input.closest("p").after(said);
   input.addEventListener("input", () => {
     const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
     for (const row of rows) row.hidden = !words.every((word) => row.textContent.toLowerCase().includes(word));
+    const shown = rows.filter((row) => !row.hidden).length;
+    said.textContent = words.length ? `${shown} of ${rows.length} rows.` : "";
+    if (shown) return;
+    const link = document.createElement("a");
+    link.href = `${document.documentElement.dataset.content_root}search.html?q=${encodeURIComponent(input.value)}`;
+    link.textContent = "search all pages";
+    said.append(" Try fewer words, or ", link, ".");
   });
 }
 

@@ -23,10 +23,14 @@ from kdcourse.course.lessons import Lesson, for_readers
 
 FORM = "kdcourse-predict"
 REVEAL = "kdcourse-reveal"
-LESSON = re.compile(r"(?<![\[\w])([Ll]essons? )(\d\d)(?!\d)")
+LESSON = re.compile(r"(?<![\[\w])([Ll](?:essons?|ab)\s)(\d\d)(?!\d)")
+LESSONS = re.compile(r"(?<![\[\w])[Ll]essons\s\d\d(?:(?:,|,?\s(?:and|or|to))\s\d\d)+(?!\d)")
+"""Several of them: "lessons 01, 05 and 06"."""
+NUMBER = re.compile(r"(\s)(\d\d)")
 BOLD_LESSON = re.compile(r"(?<![\[\w])([Ll]esson )\*\*(\d\d [^*]+)\*\*")
 NEXT_LESSON = re.compile(r"(?<=\))(,? (?:and )?)(\d\d)(?= \()")
 REVEALED = re.compile(rf'class="{REVEAL}" data-prediction="([^"]+)"')
+PAGE = re.compile(r"`(docs/[\w-]+\.md)`")
 APART = re.compile(r"(```.*?```|`[^`]*`|\$\$.*?\$\$|\$[^$]*\$|\[[^\]]*\]\([^)]*\))", re.DOTALL)
 """Code, formulas and links: what is no prose."""
 EDITIONS = {
@@ -98,7 +102,7 @@ class LessonPage:
         )
 
     def _with_links(self, source: str) -> str:
-        """Each "lesson 04" in the prose leads to that lesson."""
+        """Each "lesson 04" in the prose leads to that lesson, and each `docs/page.md` to that page."""
 
         def linked(found: re.Match[str]) -> str:
             before, words = found[1], found[2]
@@ -108,6 +112,8 @@ class LessonPage:
             return f"{before}[{words}]({self.pages[number]})"
 
         parts = APART.split(source)
+        parts[::2] = [LESSONS.sub(lambda several: NUMBER.sub(linked, several[0]), prose) for prose in parts[::2]]
+        parts[1::2] = [PAGE.sub(r"[`\1`](../\1)", code) for code in parts[1::2]]
         for form in (BOLD_LESSON, LESSON, NEXT_LESSON):
             parts[::2] = [form.sub(linked, prose) for prose in parts[::2]]
         return "".join(parts)

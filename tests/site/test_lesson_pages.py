@@ -53,6 +53,16 @@ def test_lessons_in_prose_are_linked_and_those_in_code_are_not(lesson):
     assert got.endswith("Lesson [02 · Logs](02_two.ipynb) is next.")
 
 
+def test_each_of_several_lessons_is_linked_and_so_is_a_page(lesson):
+    """Prerequisites of which only the first can be clicked; a page that is named, and has to be looked for."""
+    text = "**Prerequisites:** lessons 01, 02 and 05. Lab 02 asks, as lessons 01 to 02 did; see `docs/porting.md`. In 02."
+    notebook, _ = page_of(lesson, new_markdown_cell(text, id="prose"))
+    got = next(cell.source for cell in notebook.cells if "Prerequisites" in cell.source)
+    assert "lessons [01](01_one.ipynb), [02](02_two.ipynb) and 05. Lab [02](02_two.ipynb) asks" in got
+    assert "lessons [01](01_one.ipynb) to [02](02_two.ipynb) did; see [`docs/porting.md`](../docs/porting.md)." in got
+    assert got.endswith("In 02.")
+
+
 def test_what_only_a_linter_reads_is_not_on_the_page(lesson):
     """A reader who wonders what `fmt: skip` does for distillation; a comment for people that goes with it."""
     code = "run(  # noqa: S603  (our own)\n    1, 2,\n)  # fmt: skip\nx = 1  # one"

@@ -37,15 +37,15 @@ kdcourse.turns.calibration = {
     const changed = () => draw();
     const count = parts.slider(controls, "bins", { min: 2, max: 40, step: 1, value: 15, changed });
     const temperature = parts.slider(controls, "T", { min: 0.5, max: 4, step: 0.1, value: 1, shown: (each) => each.toFixed(1), changed });
-    const { svg, say, clear } = parts.drawing(place, 600, 250);
+    const { svg, say, clear } = parts.drawing(place, 600, 256);
     const tell = parts.said(place);
-    const [x, y] = [(share) => 60 + 520 * (2 * share - 1), (share) => 215 - 200 * share];
+    const [x, y] = [(share) => 76 + 484 * (2 * share - 1), (share) => 215 - 190 * share];
     const draw = () => {
       clear();
       parts.shape(svg, "path", { d: `M${x(0.5)} ${y(0.5)}L${x(1)} ${y(1)}`, stroke: "currentColor", "stroke-dasharray": "4 4", class: "quiet" });
-      parts.shape(svg, "path", { d: `M60 ${y(0)}H580M60 ${y(0)}V${y(1)}`, class: "axis" });
-      for (const share of [0.5, 0.75, 1]) parts.shape(svg, "text", { x: x(share), y: 236, "text-anchor": "middle", class: "quiet" }, parts.percent(share));
-      for (const share of [0, 0.5, 1]) parts.shape(svg, "text", { x: 54, y: y(share) + 4, "text-anchor": "end", class: "quiet" }, parts.percent(share));
+      parts.shape(svg, "path", { d: `M${x(0.5)} ${y(0)}H${x(1)}M${x(0.5)} ${y(0)}V${y(1)}`, class: "axis" });
+      for (const share of [0.5, 0.75, 1]) parts.shape(svg, "text", { x: x(share), y: 246, "text-anchor": "middle", class: "quiet" }, `${100 * share}%`);
+      for (const share of [0, 0.5, 1]) parts.shape(svg, "text", { x: 68, y: y(share) + 4, "text-anchor": "end", class: "quiet" }, `${100 * share}%`);
       for (const bin of this.bins(this.rows, count.value, temperature.value)) {
         if (!bin.count) continue;
         const radius = 2 + Math.sqrt(bin.count);

@@ -40,8 +40,8 @@ kdcourse.turns.directions = {
         const height = 2100 * Math.exp(logs[Math.round(10 * centre.value) + 60]);
         parts.shape(svg, "circle", { cx: x(centre.value), cy: 180 - height, r: 8, fill: "currentColor", class: colour });
       }
-      parts.shape(svg, "text", { x: 8, y: 18, class: "teacher" }, "teacher —");
-      parts.shape(svg, "text", { x: 150, y: 18, class: "student" }, "student - -");
+      parts.shape(svg, "text", { x: 8, y: 26, class: "teacher" }, "teacher —");
+      parts.shape(svg, "text", { x: 150, y: 26, class: "student" }, "student - -");
       const words = `Forward KL(teacher ‖ student) ${this.forward(student, teacher).toFixed(2)} nats, reverse KL(student ‖ teacher) ${this.reverse(student, teacher).toFixed(2)} nats.`;
       say(words);
       tell(words);

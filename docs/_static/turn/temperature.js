@@ -30,8 +30,8 @@ kdcourse.turns.temperature = {
       const width = 600 / q.length;
       q.forEach((share, digit) => {
         const x = digit * width;
-        parts.shape(svg, "rect", { x: x + 6, y: 150 - 130 * share, width: width - 12, height: 130 * share, fill: "currentColor", class: "teacher" });
-        parts.shape(svg, "text", { x: x + width / 2, y: 144 - 130 * share, "text-anchor": "middle" }, parts.percent(share));
+        parts.shape(svg, "rect", { x: x + 6, y: 150 - 120 * share, width: width - 12, height: 120 * share, fill: "currentColor", class: "teacher" });
+        parts.shape(svg, "text", { x: x + width / 2, y: 144 - 120 * share, "text-anchor": "middle" }, parts.percent(share));
         parts.shape(svg, "text", { x: x + width / 2, y: 172, "text-anchor": "middle", class: "quiet" }, digit);
       });
       say(`The teacher’s probabilities at T = ${temperature.toFixed(2)}: ${q.map((share, digit) => `${digit} with ${parts.percent(share)}`).join(", ")}.`);

@@ -40,8 +40,8 @@ kdcourse.turns.topk = {
         });
         parts.shape(svg, "text", { x: x + width / 2, y: 160, "text-anchor": "middle", class: "quiet" }, name);
       });
-      parts.shape(svg, "text", { x: 330, y: 20, class: "teacher" }, "■ teacher");
-      parts.shape(svg, "text", { x: 465, y: 20, class: "student" }, "■ student");
+      parts.shape(svg, "text", { x: 300, y: 24, class: "teacher" }, "■ teacher");
+      parts.shape(svg, "text", { x: 450, y: 24, class: "student" }, "■ student");
       const [seen, whole] = [this.divergence(student, teacher, k), this.divergence(student, teacher, teacher.length)];
       const rest = k < teacher.length ? Math.exp(cut.teacher[k]) : 0;
       const words = `k = ${k} of ${teacher.length}: the teacher’s rest is ${parts.percent(rest)}, and forward KL over the buckets ${seen.toFixed(3)} of ${whole.toFixed(3)} nats.`;
