@@ -11,7 +11,7 @@ author = "the kdcourse authors"
 copyright = author
 html_title = "Knowledge distillation"
 
-extensions = ["myst_nb", "coursesite", "coursesite.lean"]
+extensions = ["myst_nb", "coursesite", "coursesite.passages", "coursesite.lean"]
 exclude_patterns = ["extra"]
 source_suffix = {".md": "myst-nb", ".ipynb": "myst-nb"}
 templates_path = []

@@ -93,33 +93,64 @@ function filterRows(input) {
   });
 }
 
-/** Sphinx finds pages that hold every word; behind these come pages that hold most of what a question is made of. */
-function findQuestionsInOtherWords(search) {
-  const withAll = search.performTermsSearch;
-  search.performTermsSearch = (words, excluded) => {
-    const found = withAll(words, excluded);
-    const names = new Set(found.map(([name]) => name));
-    const others = new Map();
-    let most = 0;
-    for (const word of words) {
-      const hits = withAll(new Set([word]), excluded);
-      if (!hits.length) continue;
-      const weight = Math.log(1 + search._index.docnames.length / hits.length); // a rare word says more
-      most += weight;
-      for (const hit of hits) {
-        const known = others.get(hit[0]) ?? { hit, weight: 0 };
-        known.weight += weight;
-        others.set(hit[0], known);
+/** Sphinx finds pages that hold every word, in no order. In front of these come passages that hold most of a question. */
+function findPassages(search, { all, where, also }) {
+  const mean = all.reduce((sum, passage) => sum + passage[4], 0) / all.length;
+  const stems = Object.keys(where);
+
+  /** The passages of a word, of one that begins like it, or of one that the course says in its place: number to count. */
+  const holders = (word) => {
+    const alike = where[word] || word.length < 3 ? [word] : stems.filter((stem) => stem.startsWith(word));
+    const counts = new Map();
+    for (const stem of new Set([...alike, ...(also[word] ?? [])])) {
+      const steps = where[stem] ?? [];
+      for (let at = 0, number = 0; at < steps.length; at += 2) {
+        number += steps[at];
+        counts.set(number, (counts.get(number) ?? 0) + steps[at + 1]);
       }
     }
-    const near = [...others.values()].filter(({ hit, weight }) => !names.has(hit[0]) && weight > most / 2);
-    for (const { hit, weight } of near) hit[4] = (4 * weight) / most; // below a page with every word
-    return [...found, ...near.map(({ hit }) => hit)];
+    return counts;
+  };
+
+  /** BM25, times the share of the question that a passage holds; a rare word is more of it. */
+  const ranked = (words) => {
+    const scores = new Map();
+    let whole = 0;
+    for (const word of words) {
+      const counts = holders(word);
+      if (!counts.size) continue;
+      const weight = Math.log(1 + all.length / counts.size);
+      whole += weight;
+      for (const [number, count] of counts) {
+        const known = scores.get(number) ?? { held: 0, score: 0 };
+        const length = 0.5 + 0.5 * Math.max(1, all[number][4] / mean); // a short row says no more than a section
+        known.held += weight;
+        known.score += (weight * count * 2.2) / (count + 1.2 * length);
+        scores.set(number, known);
+      }
+    }
+    const near = [...scores].filter(([, { held }]) => held > whole / 2);
+    return near.map(([number, { held, score }]) => [number, (score * held) / whole]).sort((one, other) => other[1] - one[1]);
+  };
+
+  const withAllWords = search.performTermsSearch;
+  search.performTermsSearch = (words, excluded) => {
+    const ofPage = {};
+    const first = ranked(words).filter(([number]) => (ofPage[all[number][0]] = (ofPage[all[number][0]] ?? 0) + 1) <= 3).slice(0, 20);
+    const hits = first.map(([number, score]) => {
+      const [page, anchor, title, within] = all[number];
+      const file = search._index.filenames[search._index.docnames.indexOf(page)];
+      return [page, title, anchor, within || null, 6 + (8 * score) / first[0][1], file, "text"]; // a title as it is typed has 15
+    });
+    const shown = new Set(hits.map(([page]) => page));
+    const others = withAllWords(words, excluded).filter(([page]) => !shown.has(page));
+    for (const other of others) other[4] = Math.min(other[4], 5);
+    return [...hits, ...others];
   };
 }
 
 addEventListener("load", letTheKeyboardScroll); // once the page is laid out, which this asks about
-if (typeof Search !== "undefined") findQuestionsInOtherWords(Search);
+if (typeof Search !== "undefined") findPassages(Search, kdcourse.passages);
 addEventListener("resize", letTheKeyboardScroll);
 document.addEventListener("toggle", letTheKeyboardScroll, true);
 document.addEventListener("scroll", ({ target }) => {

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from docutils import nodes
+from docutils.utils import new_document
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 ROOT = Path(__file__).parents[2]
@@ -15,6 +17,7 @@ from coursesite import side_by_side, staging  # noqa: E402  (docs/ is no package
 from coursesite.glossary import terms_of, with_anchors  # noqa: E402
 from coursesite.lean import PLAIN, write_one_sheet  # noqa: E402
 from coursesite.lesson_pages import LessonPage, executed_or_stored  # noqa: E402
+from coursesite.passages import as_script, passages_of  # noqa: E402
 from coursesite.reference import _prose  # noqa: E402
 from coursesite.turns import Turn, all_turns  # noqa: E402
 
@@ -55,7 +58,9 @@ def test_lessons_in_prose_are_linked_and_those_in_code_are_not(lesson):
 
 def test_each_of_several_lessons_is_linked_and_so_is_a_page(lesson):
     """Prerequisites of which only the first can be clicked; a page that is named, and has to be looked for."""
-    text = "**Prerequisites:** lessons 01, 02 and 05. Lab 02 asks, as lessons 01 to 02 did; see `docs/porting.md`. In 02."
+    text = (
+        "**Prerequisites:** lessons 01, 02 and 05. Lab 02 asks, as lessons 01 to 02 did; see `docs/porting.md`. In 02."
+    )
     notebook, _ = page_of(lesson, new_markdown_cell(text, id="prose"))
     got = next(cell.source for cell in notebook.cells if "Prerequisites" in cell.source)
     assert "lessons [01](01_one.ipynb), [02](02_two.ipynb) and 05. Lab [02](02_two.ipynb) asks" in got
@@ -170,6 +175,31 @@ def test_nothing_to_turn_answers_an_open_prediction(turn):
     asked, revealed = (set(re.findall(rf'{call}\(\s*"([^"]+)"', above)) for call in ("predict", "reveal"))
     assert set(turn.answers) <= revealed
     assert asked == revealed, "it stands between a question and its result"
+
+
+def test_a_passage_is_a_section_or_a_row_that_leads_somewhere():
+    """A question that the search finds on a page of a hundred, and not where it is answered; code found like prose."""
+
+    def row(*cells):
+        return nodes.row("", *(nodes.entry("", cell) for cell in cells))
+
+    def words(text):
+        return nodes.paragraph("", text)
+
+    asks = row(words("1"), words("is it negative?"), nodes.raw("", 'href="../lessons/02_two.html#cell-signs"'))
+    table = nodes.table("", nodes.tgroup("", nodes.tbody("", asks, row(words("loose")))))
+    code = nodes.literal_block("", "hidden = 1")
+    inner = nodes.section("", nodes.title("", "Softened"), words("Each teacher."), code, table, ids=["inner"])
+    page = new_document("asked")
+    page += nodes.section("", nodes.title("", "Asked"), words("Small words."), inner, ids=["top"])
+    found = list(passages_of(page, "docs/asked", {"docs/asked": "Asked", "lessons/02_two": "02 · Two"}))
+    assert [(each.page, each.anchor, each.title, each.within) for each in found] == [
+        ("docs/asked", "", "Asked", ""),
+        ("docs/asked", "#inner", "Asked › Softened", ""),
+        ("lessons/02_two", "#cell-signs", "02 · Two › is it negative?", "Asked"),
+    ]
+    assert [{*each.words} for each in found] == [{"ask", "small", "word"}, {"soften", "teacher", "loos"}, {"negat"}]
+    assert '"negat":[2,' in as_script(found)
 
 
 @pytest.mark.parametrize(

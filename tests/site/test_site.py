@@ -263,6 +263,16 @@ def test_no_serious_barrier(visit, address, scheme):
     [
         ("temperature", "03 · Temperature and T²"),
         ("why does the loss become NaN with zero probabilities", "02 · The log-input convention"),
+        ("why multiply by T squared", "4 · T², and where it holds"),
+        ("loss is negative", "2 · What else could you have passed?"),
+        ("gpu out of memory", "Case 19 · Out of memory at the first step"),
+        ("nan", "A loss of NaN"),
+        ("vocab mismatch", "The package › What is refused"),
+        ("how long does it take", "What the computer takes"),
+        ("is it significant", "Exercise 07.interval"),
+        ("which temperature should I use", "5 · Choosing alpha, temperature and learning rate"),
+        ("KL direction", "4 · Two directions"),
+        ("student worse than teacher's label", "12 · Does it help?"),
     ],
 )
 def test_search_finds(visit, words, there):
