@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import html
 import re
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 from docutils import nodes
 
@@ -17,6 +19,7 @@ from kdcourse.course.formulas import mathml
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
+MATHML = "http://www.w3.org/1998/Math/MathML"
 TAG = re.compile(r"<[^>]*>")
 QUAD = re.compile(r"\\q?quad(?![a-zA-Z])")
 
@@ -37,7 +40,7 @@ def _inline_formula(translator: Any, node: nodes.math) -> None:
 
 
 def _formula(translator: Any, node: nodes.math_block) -> None:
-    parts = "".join(mathml(part, "block") for part in side_by_side(node.astext()))
+    parts = "".join(reasons_beneath(mathml(part, "block")) for part in side_by_side(node.astext()))
     translator.body.append(f'<div class="formula">{parts}</div>')
     raise nodes.SkipNode
 
@@ -47,6 +50,28 @@ def side_by_side(tex: str) -> list[str]:
     parts = [part for part in QUAD.split(tex) if part.strip()]
     whole = all(part.count("{") == part.count("}") and "\\begin" not in part for part in parts)
     return parts if whole else [tex]
+
+
+def reasons_beneath(formula: str) -> str:
+    """A derivation whose lines have their reason a second time, in a row beneath: the style sheet shows one of the two.
+
+    A reason is what stands behind the two sides of a line, from the third column on.
+    """
+    ElementTree.register_namespace("", MATHML)
+    tree = ElementTree.fromstring(formula)  # noqa: S314  (ours)
+    for table in tree.iter(f"{{{MATHML}}}mtable"):
+        for at, line in reversed([*enumerate(table)]):
+            if not (reason := line[2:]) or not len(reason[-1]):
+                continue
+            for cell in reason:
+                cell.set("class", "beside")
+            beneath = ElementTree.Element(f"{{{MATHML}}}mtr", {"class": "beneath"})
+            ElementTree.SubElement(beneath, f"{{{MATHML}}}mtd")
+            again = copy.deepcopy(reason[-1])
+            again.attrib = {"columnalign": "left"}
+            beneath.append(again)
+            table.insert(at + 1, beneath)
+    return ElementTree.tostring(tree, encoding="unicode")
 
 
 def _copy_extras(app: Sphinx) -> None:

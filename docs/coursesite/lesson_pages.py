@@ -97,7 +97,7 @@ class LessonPage:
         counts = " · ".join(f"{len(each)} {word}" for word, each in parts.items() if each)
         links = " · ".join(_download(folder, words, self.lesson.name) for folder, words in EDITIONS.items())
         return (
-            f'<div class="lesson-bar" data-lesson="{self.lesson.number}"><p>{counts}</p><p>Notebook: {links}. '
+            f'<div class="lesson-bar" data-lesson="{self.lesson.number}"><p>{counts}</p> <p>Notebook: {links}. '
             "In JupyterLab: <code>kdcourse start</code>, then <code>kdcourse lab</code>.</p></div>"
         )
 

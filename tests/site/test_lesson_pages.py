@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from bs4 import BeautifulSoup
 from docutils import nodes
 from docutils.utils import new_document
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
@@ -13,7 +14,7 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "docs"))
 
-from coursesite import side_by_side, staging  # noqa: E402  (docs/ is no package of the path)
+from coursesite import reasons_beneath, side_by_side, staging  # noqa: E402  (docs/ is no package of the path)
 from coursesite.glossary import terms_of, with_anchors  # noqa: E402
 from coursesite.lean import PLAIN, write_one_sheet  # noqa: E402
 from coursesite.lesson_pages import LessonPage, executed_or_stored  # noqa: E402
@@ -21,6 +22,7 @@ from coursesite.passages import as_script, passages_of  # noqa: E402
 from coursesite.reference import _prose  # noqa: E402
 from coursesite.turns import Turn, all_turns  # noqa: E402
 
+from kdcourse.course.formulas import mathml  # noqa: E402
 from kdcourse.course.lessons import Lesson, course_lessons, source_of  # noqa: E402
 
 HEADER = new_markdown_cell("# 05 · A lesson\n\n***Why?***", id="header")
@@ -214,6 +216,22 @@ def test_a_passage_is_a_section_or_a_row_that_leads_somewhere():
 def test_formulas_that_stand_apart_may_stand_beneath_each_other(tex, parts):
     """Two formulas in one line that is wider than a phone; one that is cut where it belongs together."""
     assert side_by_side(tex) == parts
+
+
+def test_the_reason_of_a_line_may_stand_beneath_it():
+    """A derivation on a phone whose reasons are past the edge; a formula without reasons that gains empty rows."""
+    derivation = r"\begin{aligned}a &= b + b && \text{a sum} \\ &= 2b\end{aligned}"
+    markup = BeautifulSoup(reasons_beneath(mathml(derivation, "block")), "html.parser")
+    rows = [(row.get("class"), row.get_text().strip()) for row in markup.select("mtr")]
+    assert [kind for kind, _ in rows] == [None, ["beneath"], None]
+    assert rows[1][1].replace("\xa0", " ") == "a sum"
+    assert markup.select_one("mtr .beside mtext").get_text().replace("\xa0", " ") == "a sum"
+    for plain in (r"a = \frac{b}{c}", r"\begin{aligned}a &= b \\ &= c\end{aligned}"):
+        before, after = (
+            BeautifulSoup(form, "html.parser")
+            for form in (mathml(plain, "block"), reasons_beneath(mathml(plain, "block")))
+        )
+        assert before.get_text() == after.get_text()
 
 
 def test_code_without_colour_has_no_tags():
