@@ -483,6 +483,102 @@ def test_what_is_wider_than_its_box_says_so(visit):
     page.wait_for_function("each => !each.classList.contains('more')", arg=code, timeout=10_000)
 
 
+@pytest.mark.parametrize("width", [320, 390])
+def test_no_label_of_a_picture_is_cut(visit, width):
+    """An axis that begins with ".00%"; two labels that are one blot, at an end of a slider."""
+    page = visit("reference/turns.html", viewport={"width": width, "height": 800})
+    wrong = """() => [...document.querySelectorAll('.turn svg')].flatMap((svg) => {
+      const box = svg.getBoundingClientRect();
+      const labels = [...svg.querySelectorAll('text')].map((each) => [each.textContent, each.getBoundingClientRect()]);
+      const within = (one, other) => one.left >= other.left - 0.5 && one.right <= other.right + 0.5
+        && one.top >= other.top - 0.5 && one.bottom <= other.bottom + 0.5;
+      const meet = (one, other) => one.left < other.right - 0.5 && other.left < one.right - 0.5
+        && one.top + 2 < other.bottom - 2 && other.top + 2 < one.bottom - 2;
+      return [...labels.filter(([, place]) => !within(place, box)).map(([words]) => `${words} is cut`),
+        ...labels.flatMap(([words, place], at) => labels.slice(at + 1)
+          .filter(([, other]) => meet(place, other)).map(([others]) => `${words} on ${others}`))];
+    })"""
+    for end in ("value", "min", "max"):
+        page.eval_on_selector_all(
+            ".turn input",
+            "(all, end) => all.forEach((each) => { each.value = each[end]; each.dispatchEvent(new Event('input')); })",
+            end,
+        )
+        assert page.evaluate(wrong) == [], end
+
+
+def test_on_a_phone_a_derivation_has_its_reasons_beneath_its_lines(visit):
+    """A reason past the edge of the screen; on a laptop, one that is there twice."""
+    for viewport, shown, hidden in ((PHONE, ".beneath", ".beside"), (LAPTOP, ".beside", ".beneath")):
+        formula = visit("notebooks/02_log_input_convention.html", viewport=viewport).locator(".formula").first
+        assert formula.locator(shown).first.evaluate("each => getComputedStyle(each).display") != "none"
+        assert formula.locator(hidden).first.evaluate("each => getComputedStyle(each).display") == "none"
+        assert formula.evaluate("each => each.scrollWidth <= each.clientWidth + 1")
+
+
+def test_a_filter_says_how_much_is_left(visit):
+    """A table that is empty, and nothing to tell why or where to go on."""
+    page = visit("reference/symptoms.html")
+    rows, said = page.locator("article tbody tr:visible"), page.locator("article [role=status]")
+    page.locator(".filter input").fill("nan")
+    assert said.inner_text().startswith(f"{rows.count()} of ")
+    page.locator(".filter input").fill("nan zebra")
+    assert rows.count() == 0
+    assert said.locator("a").get_attribute("href").endswith("search.html?q=nan%20zebra")
+    page.locator(".filter input").fill("")
+    assert said.inner_text() == ""
+
+
+def test_what_is_to_be_touched_is_large_enough(visit, address):
+    """A fold of 20 pixels beside one of 36; a button that a thumb misses."""
+    page = visit(viewport=PHONE)
+    for path in KINDS:
+        page.goto(address + path)
+        small = page.eval_on_selector_all(
+            "button, summary, label, select, input:not([type=radio]), .brand, .bottom-of-page a",
+            """all => all.filter((each) => each.checkVisibility({visibilityProperty: true}))
+              .map((each) => [each.className || each.tagName, each.getBoundingClientRect()])
+              .filter(([, {width, height, left}]) => width && left >= 0 && (width < 23.9 || height < 23.9))
+              .map(([name]) => name)""",
+        )
+        assert small == [], path
+
+
+def test_without_scripts_all_is_there(browser, address):
+    """Code that ends at the edge and says nothing of it; a solution in the open; a filter that filters nothing."""
+    context = browser.new_context(viewport=PHONE, java_script_enabled=False)
+    page = context.new_page()
+    page.goto(address + LESSON)
+    code = page.locator("article .cell_input pre:visible").first
+    box, within = code.bounding_box(), page.locator("article").bounding_box()
+    assert box["width"] <= within["width"]
+    assert code.evaluate("each => each.scrollWidth <= each.clientWidth + 1")
+    solution = page.locator("details.hide", has_text="Solution").first
+    assert not solution.locator("pre").first.is_visible()
+    solution.locator("summary").click()
+    assert solution.locator("pre").first.is_visible()
+    page.goto(address + "reference/symptoms.html")
+    assert not page.locator(".filter").is_visible()
+    context.close()
+
+
+def test_a_reader_s_own_colours_reach_pictures_and_marks(visit):
+    """Grey on black in Windows' high contrast; cut code whose only sign is a shadow, which is not drawn."""
+    page = visit("reference/turns.html", forced_colors="active", color_scheme="dark")
+    paint = page.locator(".turn svg text.quiet").first.evaluate("each => getComputedStyle(each).fill")
+    assert paint == page.evaluate("getComputedStyle(document.body).color")
+    lesson = visit(LESSON, forced_colors="active", viewport=PHONE)
+    assert lesson.locator("pre.more:visible").first.evaluate("e => getComputedStyle(e).borderRightStyle") == "dashed"
+
+
+def test_a_link_to_a_cell_leads_there_at_once(visit):
+    """A page that flies past under the reader's eyes, and then covers the answer with "Back to top"."""
+    page = visit("notebooks/07_capstone_sst2.html#cell-forest", viewport=PHONE)
+    page.wait_for_timeout(300)
+    assert 0 <= page.evaluate("document.querySelector(location.hash).getBoundingClientRect().top") < 120
+    assert not page.locator(".back-to-top").is_visible()
+
+
 def test_a_question_stands_above_the_cell_that_asks_it(visit):
     """Code before its reason."""
     page = visit(LESSON)
