@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 from docutils import nodes
 
 from coursesite.glossary import ExplainTerms
+from coursesite.module_links import LinkModules
 from coursesite.prose_tables import MarkProseTables
 from kdcourse.course.formulas import mathml
 
@@ -29,6 +30,7 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_html_math_renderer("mathml", (_inline_formula, None), (_formula, None))
     app.add_post_transform(ExplainTerms)
     app.add_post_transform(MarkProseTables)
+    app.add_post_transform(LinkModules)
     app.connect("builder-inited", _copy_extras)
     app.connect("html-page-context", _say_what_is_missing, priority=900)  # behind the theme
     return {"parallel_read_safe": True, "parallel_write_safe": True}

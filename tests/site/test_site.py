@@ -162,6 +162,19 @@ def test_questions_lead_to_cells(pages):
     assert codes == []
 
 
+def test_modules_in_texts_are_links(pages):
+    """The name of a module, and a page of its own, and no way from one to the other."""
+    known = {Path(path).stem for path in pages if path.startswith("reference/kdcourse.")}
+    loose = [
+        (path, code.get_text())
+        for path, page in pages.items()
+        for code in page.select("article :is(p, li) > code")
+        if code.get_text() in known - {Path(path).stem}
+    ]
+    assert loose == []
+    assert pages["reference/kdcourse.loss.html"].select("article li a[href='kdcourse.topk.html']")
+
+
 def test_ids_are_unique(pages):
     """A link to a cell that ends at a heading of the same name."""
     twice = {}
