@@ -1,5 +1,5 @@
-// What a page of the course does beside Sphinx: how far somebody has read, links to answers, boxes that the keyboard can
-// scroll, a filter for long tables. All of it stays in this browser.
+// What a page of the course does beside Sphinx: how far somebody has read, links to answers, boxes and drawers for the
+// keyboard, a filter for long tables, a search for questions. All of it stays in this browser.
 "use strict";
 
 const store = {
@@ -149,13 +149,43 @@ function findPassages(search, { all, where, also }) {
   };
 }
 
+/** The theme opens its drawers by a label of a hidden checkbox, which no key reaches. */
+function letTheKeyboardOpen(label) {
+  const box = label.control;
+  const drawer = document.querySelector(box.id === "__toc" ? ".toc-drawer" : ".sidebar-drawer");
+  const say = () => label.setAttribute("aria-expanded", box.checked);
+  const turn = (open) => {
+    box.checked = open;
+    box.dispatchEvent(new Event("change"));
+    (open ? [...drawer.querySelectorAll("a, input")].find((each) => each.offsetParent) : label)?.focus();
+  };
+  label.setAttribute("role", "button");
+  label.setAttribute("aria-label", box.getAttribute("aria-label"));
+  label.tabIndex = 0;
+  label.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" && event.key !== " ") return;
+    event.preventDefault();
+    turn(!box.checked);
+  });
+  addEventListener("keydown", ({ key }) => {
+    if (key === "Escape" && box.checked && label.checkVisibility()) turn(false);
+  });
+  box.addEventListener("change", say);
+  say();
+}
+
 addEventListener("load", letTheKeyboardScroll); // once the page is laid out, which this asks about
-if (typeof Search !== "undefined") findPassages(Search, kdcourse.passages);
+if (typeof Search !== "undefined") {
+  findPassages(Search, kdcourse.passages);
+  const heading = Object.assign(document.createElement("h1"), { textContent: "Search" }); // Sphinx begins with an h2
+  document.getElementById("search-results").before(heading);
+}
 addEventListener("resize", letTheKeyboardScroll);
 document.addEventListener("toggle", letTheKeyboardScroll, true);
 document.addEventListener("scroll", ({ target }) => {
   if (target.tabIndex === 0) target.classList.toggle("more", isMoreOf(target));
 }, { capture: true, passive: true });
+document.querySelectorAll(".nav-overlay-icon, .toc-overlay-icon").forEach(letTheKeyboardOpen);
 document.querySelectorAll(".lesson-bar").forEach(rememberHowFar);
 document.querySelectorAll(".cards li").forEach(showHowFar);
 document.querySelectorAll(".kdcourse-predict").forEach(leadToTheAnswer);

@@ -294,6 +294,7 @@ def test_search_finds(visit, words, there):
     page.wait_for_selector("#search-results li a", timeout=20_000)
     found = page.locator("#search-results li a").all_inner_texts()
     assert any(there in text for text in found[:5])
+    assert page.locator("h1").inner_text() == "Search"
 
 
 def test_lines_are_for_reading(visit):
@@ -339,6 +340,27 @@ def test_a_fold_opens_by_keyboard(visit):
     fold.locator("summary").focus()
     page.keyboard.press("Enter")
     assert fold.locator("pre").first.is_visible()
+
+
+def test_drawers_open_by_keyboard(visit):
+    """A page at 200% whose menu needs a mouse, and whose focus walks through sixty links that nobody sees."""
+    page = visit(LESSON, viewport={"width": 640, "height": 600})
+    focused = "document.activeElement"
+    seen = f"(() => {{ const {{left, right}} = {focused}.getBoundingClientRect(); return right > 0 && left < 640; }})()"
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        assert page.evaluate(seen), page.evaluate(f"{focused}.outerHTML")
+    for icon, drawer in ((".nav-overlay-icon", ".sidebar-drawer"), (".toc-header-icon", ".toc-drawer")):
+        label = page.locator(icon)
+        assert "sidebar" in label.get_attribute("aria-label")
+        label.focus()
+        page.keyboard.press("Enter")
+        assert page.evaluate(f"document.querySelector('{drawer}').contains({focused})")
+        assert label.get_attribute("aria-expanded") == "true"
+        page.keyboard.press("Escape")
+        assert page.evaluate(f"document.querySelector('{icon}') === {focused}")
+        assert label.get_attribute("aria-expanded") == "false"
+        assert not page.locator(drawer).locator("a").first.is_visible()
 
 
 def test_next_and_previous_and_contents(visit):
