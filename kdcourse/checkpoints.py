@@ -6,7 +6,7 @@ import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import safetensors.torch
 import torch
@@ -16,7 +16,8 @@ from transformers import TrainerCallback, TrainerState
 STATE = "trainer_state.json"
 
 ORDER = "order.safetensors"
-"""The random numbers from which the rows of an epoch were put in order, as `EpochOrder` keeps them."""
+"""The random numbers from which the rows of an epoch were put in order, and the step at which it began, as `EpochOrder`
+keeps them."""
 
 PARTS = {
     "the training's state": (STATE,),
@@ -101,6 +102,8 @@ class EpochOrder(TrainerCallback):
         if self.resumed_from is not None and (kept := self.resumed_from / ORDER).exists():
             with said_of_a_checkpoint(self.resumed_from):
                 torch.set_rng_state(safetensors.torch.load_file(kept)["order"])
+        goes_on = self.resumed_from is not None and not args.ignore_data_skip
+        self._began = began_at(cast("Path", self.resumed_from)) if goes_on else state.global_step
         self.resumed_from = None
         self._order = torch.get_rng_state()
 
@@ -109,4 +112,12 @@ class EpochOrder(TrainerCallback):
         if state.is_world_process_zero and folder.is_dir():  # all processes share the rows of one order
             # At the end of an epoch the Trainer draws the order of the next from the random numbers that it keeps.
             order = torch.get_rng_state() if float(state.epoch).is_integer() else self._order
-            safetensors.torch.save_file({"order": order}, folder / ORDER)
+            safetensors.torch.save_file({"order": order, "began": torch.tensor(self._began)}, folder / ORDER)
+
+
+def began_at(checkpoint: Path) -> int:
+    """The step at which the epoch of a checkpoint began; 0 if it does not say."""
+    if not (kept := checkpoint / ORDER).exists():
+        return 0
+    with said_of_a_checkpoint(checkpoint):
+        return int(safetensors.torch.load_file(kept).get("began", 0))

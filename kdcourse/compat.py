@@ -179,9 +179,10 @@ def require_room(role: str, model: Any, features: Mapping[str, Any]) -> None:
         readers = {"input_ids": inside.get_encoder(), DECODER_COLUMN: inside.get_decoder()}
     for column, reader in readers.items():
         ids = features.get(column)
-        if ids is None or column.replace("input", "position") in features or (room := positions_of(reader)) is None:
+        if ids is None or (room := positions_of(reader)) is None:
             continue
-        if ids.shape[1] > room:
+        positions = features.get(column.replace("input", "position"))  # of packed texts, or of text behind padding
+        if ids.shape[1] > room and (positions is None or positions.max() >= room):
             what = "tokens" if column == "input_ids" else "labels"
             raise MismatchError(
                 f"A batch has {ids.shape[1]:,} {what} in a row, and the {role} ({type(unwrapped(model)).__name__}) has "
@@ -294,6 +295,9 @@ def positions_of(model: Any) -> int | None:
         # Tables that count from the padding token on (RoBERTa, OPT) have as many rows more.
         padding = getattr(module, "padding_idx", None)
         room = rows - getattr(module, "offset", 0 if padding is None else padding + 1)
+        holder = model.get_submodule(name.rpartition(".")[0])
+        if hasattr(holder, "ngram_embeddings"):  # ProphetNet's decoder looks up the position that it predicts, too
+            room -= 1
         return min(room, declared) if declared else room
     return None
 

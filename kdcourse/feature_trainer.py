@@ -14,18 +14,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from transformers import Trainer
 
 from kdcourse.columns import Batch
 from kdcourse.features import PROJECTIONS, Features, require_one_place
 from kdcourse.layers import Seen
+from kdcourse.streams import StreamTrainer
 from kdcourse.teacher import in_eval_mode
 
 FEW_ROWS = 2
 """On which it is tried whether layers fit."""
 
 
-class FeatureTrainer(Trainer):
+class FeatureTrainer(StreamTrainer):
     """What a trainer of distillation does for features, and nothing where there are none."""
 
     features: Features

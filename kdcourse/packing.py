@@ -7,7 +7,8 @@ it, and nothing of it shows but a wrong loss.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -49,12 +50,10 @@ def require_read_apart(role: str, model: nn.Module, batch: Batch, ask: Callable[
     """
     inside: Any = unwrapped(model)
     words = vocabulary_of(inside)
-    if words is None or any(hasattr(weight, "device_mesh") for weight in inside.parameters()):
+    if words is None or is_spread(inside):
         return
     first, other, second = (torch.arange(1, 3 * FEW + 1) % words).view(3, FEW).tolist()
-    device = batch["input_ids"].device
-    drawing_devices = [device] if device.type == "cuda" else []
-    with in_eval_mode(inside), torch.random.fork_rng(devices=drawing_devices), torch.no_grad():
+    with asked_aside(inside, batch["input_ids"].device):
         one, another = (ask(inside, _packed([before, second], batch))[0, -FEW:] for before in (first, other))
     moved, spread = (one - another).float().abs().max(), one.float().std(dim=-1).max()
     if moved > CLOSE.get(one.dtype, CLOSE_IN_16_BITS) * spread:
@@ -63,6 +62,19 @@ def require_read_apart(role: str, model: nn.Module, batch: Batch, ask: Callable[
             "it says of a text depends on the text before it. Pad instead of packing: "
             "data_collator=kdcourse.collators.LanguageModelCollator(tokenizer)."
         )
+
+
+def is_spread(model: nn.Module) -> bool:
+    """Whether a model's weights are spread over processes, which would all have to ask it at once."""
+    return any(hasattr(weight, "device_mesh") for weight in model.parameters())
+
+
+@contextmanager
+def asked_aside(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """In eval mode, without gradients, and without a trace in the random numbers."""
+    drawing_devices = [device] if device.type == "cuda" else []
+    with in_eval_mode(model), torch.random.fork_rng(devices=drawing_devices), torch.no_grad():
+        yield
 
 
 def _packed(texts: list[list[int]], like: Batch) -> dict[str, Any]:

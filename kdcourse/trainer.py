@@ -20,6 +20,7 @@ from kdcourse.checks import IGNORED_LABEL, MismatchError, require_logits, requir
 from kdcourse.collators import WRITTEN_OUT, LanguageModelCollator, collator, padding_on_the_right
 from kdcourse.columns import (
     LABELS,
+    TEACHER_PREFIX,
     Batch,
     SignatureColumns,
     arguments_of,
@@ -60,6 +61,7 @@ from kdcourse.loss import (
 )
 from kdcourse.on_policy import OnPolicy, Writer, require_writer
 from kdcourse.packing import holds_several_texts, require_read_apart
+from kdcourse.padding import Places, Reader
 from kdcourse.schedules import Schedule
 from kdcourse.tasks import LABELLED_TASKS, TASKS, Task, task_of, with_article
 from kdcourse.teacher import (
@@ -261,7 +263,6 @@ class DistillationTrainer(FeatureTrainer):
         sources = [self._source(each) for each in sources_of(teacher)]
         self.teacher: Teacher = sources[0] if len(sources) == 1 else Teachers(sources, args)
         self._trained, self._evaluated = Averages(self.features.weights), Averages(self.features.weights)
-        self._left: list[Batch] = []
         self._epoch_order = EpochOrder()
         self.add_callback(self._epoch_order)
 
@@ -295,6 +296,7 @@ class DistillationTrainer(FeatureTrainer):
         self._counts_labels = task_of(student, self.args.said_task) in LABELLED_TASKS
         self._signature_columns = None
         self._has_looked_at_logits = self._has_looked_at_packed = False
+        self._places = Places()
         self.students_head, self.teachers_head = HeadAside("student"), HeadAside("teacher")
 
     def _meet_one(self, student: Any, teacher: Any, teachers_tokenizer: PreTrainedTokenizerBase | None) -> None:
@@ -330,7 +332,7 @@ class DistillationTrainer(FeatureTrainer):
 
     def _inner_training_loop(self, *args: Any, **options: Any) -> TrainOutput:
         self._trained = Averages(self.features.weights)  # one before it, or out of memory, may have left sums
-        self._left = []
+        self._places.look_again()
         if words := lost_steps(cast("nn.Module", self.model), self.args.learning_rate):
             logger.warning(words)
         given = self.args.alpha, self.args.temperature
@@ -372,22 +374,10 @@ class DistillationTrainer(FeatureTrainer):
         """The micro-batches of one optimizer step, and how many (labelled, taught) rows all processes' pieces hold; and
         behind those two, what each feature is averaged over.
 
-        What a stream has left at its end fills no step, and the Trainer takes none: it begins the first one of the next
-        pass, since its gradient would be added to that step's.
-
         Raises:
             ValueError: a stream ends before the first step is whole; or on_policy leaves nothing to learn from.
         """
-        batches, _ = super().get_batch_samples(epoch_iterator, num_batches - len(self._left), device)
-        batches, self._left = self._left + batches, []
-        if len(batches) < num_batches:
-            if batches and self.state.global_step == 0:
-                raise ValueError(
-                    f"train_dataset ends after {len(batches)} micro-batches, and gradient_accumulation_steps is "
-                    f"{self.args.gradient_accumulation_steps}, so that it fills no step. Take a smaller one of the two "
-                    "sizes, gradient_accumulation_steps or per_device_train_batch_size."
-                )
-            batches, self._left = [], batches
+        batches, _ = super().get_batch_samples(epoch_iterator, num_batches, device)
         if is_own := self._is_on_own_text():  # before anything is counted: what is written has labels of its own
             batches = [self._written(batch, number) for number, batch in enumerate(batches)]
         self.features.projections.zero_grad()  # the Trainer does so for the student's weights
@@ -445,7 +435,7 @@ class DistillationTrainer(FeatureTrainer):
                 _, logits = self._ask_student(model, inputs, whole=not prediction_loss_only)
             with self._watched_teacher() as theirs:
                 teacher_logits = self._ask_teacher(inputs, whole=isinstance(logits, Tensor))
-            own = self._own_rows(self.args.eval_batch_size if is_packed(inputs) else len(logits))
+            own = self._own_rows(self.args.eval_batch_size if self._is_packed(inputs) else len(logits))
             features = self._feature_losses(ours, theirs, inputs, None, own)
             loss = self._evaluate_batch(logits, teacher_logits, inputs, features, own)
         return (loss, None, None) if prediction_loss_only else (loss, cast("Tensor", logits), labels)
@@ -460,6 +450,7 @@ class DistillationTrainer(FeatureTrainer):
     ) -> EvalLoopOutput:
         """As the Trainer's, with losses per row or token: the Trainer's own are means over the means of batches."""
         self._evaluated = Averages(self.features.weights)
+        self._places.look_again()
         output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
         metrics: dict[str, float] = output.metrics or {}
         means = self._evaluated.means(self.accelerator)
@@ -492,20 +483,29 @@ class DistillationTrainer(FeatureTrainer):
                 "the data_collator pad them instead."
             )
         self._require_read_apart(inputs)
-        if self._task != "encoder-decoder":
+        if self._task == "encoder-decoder":
+            inputs = with_decoder_ids(inputs, [self.model, *models_of(self.teacher)])
+        return self._placed(inputs)
+
+    def _students_logits(self, model: nn.Module, batch: Batch) -> Tensor:
+        return logits_of(model(**student_features(batch, self._not_the_students)))
+
+    def _placed(self, inputs: Batch) -> Batch:
+        """With positions that begin with each text, where models would count them from padding on its left."""
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             return inputs
-        return with_decoder_ids(inputs, [self.model, *models_of(self.teacher)])
+        readers = [Reader("student", cast("nn.Module", self.model), self._students_logits)]
+        for teacher in models_of(self.teacher):
+            prefix = TEACHER_PREFIX if has_own_columns(inputs, teacher) else ""
+            readers.append(Reader("teacher", teacher, ask, prefix))
+        return self._places.placed(inputs, readers, is_rounded=self.accelerator.mixed_precision != "no")
 
     def _require_read_apart(self, inputs: Batch) -> None:
         """Student and teachers read packed texts one by one, as the first batch of such texts finds."""
         is_spread = self.is_fsdp_enabled or self.is_deepspeed_enabled
         if self._has_looked_at_packed or is_spread or self._task not in PACKED or not holds_several_texts(inputs):
             return
-
-        def students_logits(model: nn.Module, batch: Batch) -> Tensor:
-            return logits_of(model(**student_features(batch, self._not_the_students)))
-
-        require_read_apart("student", cast("nn.Module", self.model), inputs, students_logits)
+        require_read_apart("student", cast("nn.Module", self.model), inputs, self._students_logits)
         for teacher in models_of(self.teacher):
             if not has_own_columns(inputs, teacher):
                 require_read_apart("teacher", teacher, inputs, ask)
@@ -630,7 +630,7 @@ class DistillationTrainer(FeatureTrainer):
             own: how many of its rows count, or of its texts, if they are packed into one row.
         """
         labels = self._own_labels(inputs)
-        rows = 1 if is_packed(inputs) else own
+        rows = 1 if self._is_packed(inputs) else own
         targets = torch.full(logits.shape[:-1], IGNORED_LABEL, device=logits.device) if labels is None else labels
         targets, logits = targets[:rows], logits[:rows]
         taught = teacher_logits is not None
@@ -650,10 +650,14 @@ class DistillationTrainer(FeatureTrainer):
     def _own_labels(self, inputs: Batch) -> Tensor | None:
         """The labels of an evaluation batch; of texts packed into one row, only those that do not fill the batch up."""
         labels = labels_of(inputs, self._is_shifted)
-        if labels is None or not is_packed(inputs):
+        if labels is None or not self._is_packed(inputs):
             return labels
         number_of_text = (inputs["position_ids"] == 0).cumsum(dim=1)
         return labels.masked_fill(number_of_text > self._own_rows(self.args.eval_batch_size), IGNORED_LABEL)
+
+    def _is_packed(self, inputs: Batch) -> bool:
+        """Whether a row may hold several texts; that of a classifier of texts has positions, and one label."""
+        return self._task in PACKED and is_packed(inputs)
 
     def _own_rows(self, rows: int) -> int:
         """How many rows of an evaluation batch count: the last one is filled up, so that all processes have as many."""

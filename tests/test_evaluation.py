@@ -61,6 +61,16 @@ def test_a_row_with_padding_is_not_packed(tmp_path):
     assert metrics["eval_loss"] == pytest.approx(expected(shape, data).total.item(), rel=1e-4)
 
 
+def test_a_classifiers_row_with_positions_is_not_packed(tmp_path):
+    """A row that is alone in the last batch, taken for packed texts: one label became one for each of its tokens."""
+    shape, data = "gpt2-classifier", make_rows("gpt2-classifier", 5, seed=3)
+    rows = data.map(lambda row: {"position_ids": list(range(len(row["input_ids"])))})
+    short = [{name: row[name][:3] if name != "labels" else row[name] for name in row} for row in rows]
+    metrics = evaluated(shape, tmp_path, short, per_device_eval_batch_size=2, collator=default_data_collator)
+    right = expected(shape, [{name: row[name] for name in data.column_names} for row in short])
+    assert metrics["eval_loss"] == pytest.approx(right.total.item(), rel=1e-5)
+
+
 @pytest.mark.parametrize("shape", ["bert-classifier", "gpt2-lm"])
 def test_a_part_that_there_is_nothing_for_is_not_reported(shape, tmp_path):
     """A hard loss of rows that have no label, as if they were all right; a mix with a part that is missing."""

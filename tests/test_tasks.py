@@ -43,6 +43,9 @@ from transformers import (
     NystromformerForSequenceClassification,
     OPTConfig,
     OPTForCausalLM,
+    ProphetNetConfig,
+    ProphetNetForCausalLM,
+    ProphetNetForConditionalGeneration,
     PvtConfig,
     PvtForImageClassification,
     ResNetConfig,
@@ -57,12 +60,16 @@ from transformers import (
 )
 
 from kdcourse import MismatchError, distillation_loss, lm_distillation_loss
-from kdcourse.compat import balance_weight, check_classifiers, positions_of
+from kdcourse.compat import balance_weight, check_classifiers, positions_of, require_room
 from kdcourse.tasks import task_of
 from kdcourse.teacher import CachedTeacher, ColumnTeacher, cache_logits, logits_of
 
 ALPHA, T = 0.4, 2.0
 SMALL = {"hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1}
+PROPHET = {
+    "vocab_size": 20, "hidden_size": 4, "encoder_ffn_dim": 4, "decoder_ffn_dim": 4, "pad_token_id": 0,
+    **{f"num_{half}_{name}": 1 for half in ("encoder", "decoder") for name in ("layers", "attention_heads")},
+}  # fmt: skip
 
 
 def expected(student_logits, teacher_logits, labels):
@@ -579,14 +586,36 @@ def test_a_text_that_is_too_long_is_a_sentence(who, tmp_path):
             9,
         ),
         (TapasForSequenceClassification(TapasConfig(max_position_embeddings=9, intermediate_size=4, **SMALL)), None),
+        (ProphetNetForCausalLM(ProphetNetConfig(max_position_embeddings=11, **PROPHET)), 9),
     ],
     ids=lambda value: type(value).__name__,
 )
 def test_positions_are_counted_as_the_model_counts_them(model, room):
-    """RoBERTa's first position is number 2: a limit that is off by two."""
+    """RoBERTa's first position is number 2: a limit that is off by two. ProphetNet looks up the one that it
+    predicts, too: one that is off by one."""
     assert positions_of(model) == room
     ids = torch.full((1, room or 20), 5)
     model.eval()(input_ids=ids)
     if room:
         with pytest.raises((IndexError, RuntimeError)):
             model(input_ids=torch.full((1, room + 1), 5))
+
+
+def test_what_a_prophetnet_says_has_one_position_less_than_what_it_reads():
+    """An index error at exactly the length that a check had let through."""
+    model = ProphetNetForConditionalGeneration(ProphetNetConfig(max_position_embeddings=11, **PROPHET))
+    assert (positions_of(model.get_encoder()), positions_of(model.get_decoder())) == (10, 9)
+    batch = {"input_ids": torch.full((1, 10), 5), "decoder_input_ids": torch.full((1, 9), 5)}
+    require_room("student", model, batch)
+    assert model(**batch).logits.shape == (1, 9, 20)
+    with pytest.raises(MismatchError, match=r"10 labels in a row, and the student .* has 9 positions"):
+        require_room("student", model, batch | {"decoder_input_ids": torch.full((1, 10), 5)})
+
+
+def test_positions_that_are_given_have_an_end_too():
+    """Text behind padding, or packed texts, whose positions were trusted: beyond the table, a GPU ends the process."""
+    model = make_model("gpt2-lm", n_positions=8)
+    batch = {"input_ids": torch.full((1, 12), 5), "position_ids": torch.arange(12)[None] % 8}
+    require_room("student", model, batch)
+    with pytest.raises(MismatchError, match=r"12 tokens in a row, and the student .* has 8 positions"):
+        require_room("student", model, batch | {"position_ids": torch.arange(12)[None] % 9})

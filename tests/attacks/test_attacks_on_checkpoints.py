@@ -142,7 +142,7 @@ def test_one_process_keeps_the_order_where_the_checkpoint_is(is_first, step, kep
     """Two processes that write one file at once; a folder that a search has put elsewhere, and an error for it."""
     (tmp_path / "checkpoint-3").mkdir()
     order = EpochOrder()
-    order.on_epoch_begin(None, None, None)
+    order.on_epoch_begin(SimpleNamespace(ignore_data_skip=False), SimpleNamespace(global_step=0), None)
     state = SimpleNamespace(is_world_process_zero=is_first, global_step=step, epoch=0.75)
     order.on_save(SimpleNamespace(output_dir=str(tmp_path)), state, None)
     assert (tmp_path / "checkpoint-3" / ORDER).exists() == kept

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from distributed.feature_worker import train_features
+from distributed.other_worker import train_all as train_others
 from distributed.worker import LOGGED, WRAPPED, train_all
 from shapes import SHAPES, make_model, weights_of
 
@@ -86,3 +87,16 @@ def test_features_of_two_processes_are_those_of_one(tmp_path, batch, accumulatio
         for name in ("weights", "projections"):
             assert (together[shape][name] - results[name]).norm() / step < 1e-5, (shape, name)
         assert torch.allclose(together[shape]["losses"], results["losses"], rtol=1e-5), shape
+
+
+def test_other_tasks_and_streams_make_the_same_steps(tmp_path):
+    """Decoders' ids or masked words that each process counts for itself; a stream's remainder that one process keeps
+    and another does not; parts of a stream of which one ends earlier, after which the other waits for ever."""
+    together = launch("torchrun", tmp_path / "out.pt", 4, 2, worker="other_worker.py")
+    alone = train_others(tmp_path / "alone", 16, 1)
+    for kind, results in alone.items():
+        for name, right in results.items():
+            ours = together[kind][name]
+            assert (ours["weights"] - right["weights"]).norm() / right["weights"].norm() < 1e-12, name
+            assert torch.allclose(ours["losses"], right["losses"], rtol=1e-5), name  # logged in float32
+    assert together["parts"]["steps"] == 12
