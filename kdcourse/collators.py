@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import numpy as np
 import torch
 
 from kdcourse.checks import IGNORED_LABEL
@@ -129,6 +130,11 @@ class LanguageModelCollator:
 
     def _tokens(self, row: dict[str, Any]) -> dict[str, Any]:
         if "input_ids" in row:
+            if np.ndim(row.get("labels", [])) == 0:
+                raise ValueError(
+                    f"A row has labels={row['labels']}, one label for a whole text, and a language model's texts have "
+                    "one for each token. To train a classifier, take kdcourse.collators.collator(tokenizer)."
+                )
             left_out = (*WRITTEN_OUT, *OF_WHOLE_TEXTS)
             tokens = {"labels": row["input_ids"], **{name: row[name] for name in row if name not in left_out}}
             # Rows of a dataset in torch's or NumPy's format: transformers would pad their labels one by one, and warn.

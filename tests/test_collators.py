@@ -66,6 +66,15 @@ def test_the_class_of_a_text_is_no_label_of_a_language_model(name, tmp_path):
     assert losses[0] == losses[1]
 
 
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("label", [2, torch.tensor(2)], ids=["number", "tensor"])
+def test_a_classifiers_rows_are_refused(label, packed):
+    """ "'int' object is not subscriptable", from inside of transformers."""
+    collate = LanguageModelCollator(make_tokenizer(), packed=packed)
+    with pytest.raises(ValueError, match=r"labels=.*one label for a whole text.*collators\.collator\(tokenizer\)"):
+        collate([{"input_ids": [3, 4, 5], "labels": label}])
+
+
 def test_a_conversation_without_an_answer_is_refused():
     """A question that is learned as if it were the answer."""
     with pytest.raises(
