@@ -28,7 +28,7 @@ def with_decoder_ids(batch: Batch, models: Sequence[Any]) -> dict[str, Any]:
         models: the student, then its teachers; by the rule of the first that has one.
 
     Raises:
-        MismatchError: nobody has a rule.
+        MismatchError: nobody has a rule, or labels are padded on the left.
         ValueError: there are neither ids nor labels.
     """
     ids = batch.get(DECODER_COLUMN)
@@ -39,11 +39,24 @@ def with_decoder_ids(batch: Batch, models: Sequence[Any]) -> dict[str, Any]:
                 f"The batch has neither labels nor {DECODER_COLUMN}, but a decoder says what follows on tokens that it "
                 "is given; add the column labels, or generate a text with the student first."
             )
+        _require_padding_behind(labels)
         ids = decoder_ids(labels, models)
     _, *teachers = models
     has_own = any(has_own_columns(batch, teacher) for teacher in teachers)
     theirs = {TEACHER_PREFIX + DECODER_COLUMN: ids} if has_own else {}
     return {DECODER_COLUMN: ids, **theirs, **{name: each for name, each in batch.items() if each is not None}}
+
+
+def _require_padding_behind(labels: Tensor) -> None:
+    """Labels begin at once in all rows, if all of them end together: before a text, a decoder would read padding."""
+    is_empty = labels[:, [0, -1]] == IGNORED_LABEL
+    begins_later, ends_earlier = is_empty.unbind(dim=1)
+    if begins_later.any() and not (begins_later.all() or ends_earlier.any()):
+        raise MismatchError(
+            "Labels are padded on the left, so that a decoder would read padding before a text. Pad them on the right, "
+            "tokenizer.padding_side = 'right' for the data_collator; or, if those tokens are not to be learnt, let it "
+            f"add {DECODER_COLUMN}."
+        )
 
 
 def decoder_ids(labels: Tensor, models: Sequence[Any]) -> Tensor:

@@ -18,6 +18,7 @@ from transformers import (
     BertForMaskedLM,
     BertLMHeadModel,
     DataCollatorForLanguageModeling,
+    DataCollatorForSeq2Seq,
     EncoderDecoderConfig,
     EncoderDecoderModel,
     FSMTConfig,
@@ -209,6 +210,18 @@ def test_labels_are_padded_on_the_right_whatever_the_tokenizer_does(tmp_path):
     trainer.train()
     assert trainer.state.log_history[0]["loss"] == pytest.approx(losses["loss"], rel=1e-4)
     assert trainer.processing_class.padding_side == "left"
+
+
+def test_labels_that_somebody_else_pads_on_the_left_are_refused(tmp_path):
+    """A decoder that begins each text with as much padding as the longest one of its batch has more tokens."""
+    collate = DataCollatorForSeq2Seq(make_tokenizer(pad_side="left"))
+    rows = [
+        {"input_ids": [5, 6, 7], "attention_mask": [1] * 3, "labels": [4, 5, 6][:length]} for length in (1, 2, 3, 3)
+    ]
+    with pytest.raises(MismatchError, match=r"Labels are padded on the left.*padding_side = 'right'"):
+        trainer_of("t5", tmp_path, rows, collator=collate).train()
+    collate.tokenizer.padding_side = "right"
+    trainer_of("t5", tmp_path, rows, collator=collate).train()
 
 
 def test_ids_that_a_batch_brings_are_kept(tmp_path):
