@@ -39,7 +39,7 @@ def with_decoder_ids(batch: Batch, models: Sequence[Any]) -> dict[str, Any]:
                 f"The batch has neither labels nor {DECODER_COLUMN}, but a decoder says what follows on tokens that it "
                 "is given; add the column labels, or generate a text with the student first."
             )
-        _require_padding_behind(labels)
+        _require_padding_behind(batch)
         ids = decoder_ids(labels, models)
     _, *teachers = models
     has_own = any(has_own_columns(batch, teacher) for teacher in teachers)
@@ -47,11 +47,14 @@ def with_decoder_ids(batch: Batch, models: Sequence[Any]) -> dict[str, Any]:
     return {DECODER_COLUMN: ids, **theirs, **{name: each for name, each in batch.items() if each is not None}}
 
 
-def _require_padding_behind(labels: Tensor) -> None:
-    """Labels begin at once in all rows, if all of them end together: before a text, a decoder would read padding."""
-    is_empty = labels[:, [0, -1]] == IGNORED_LABEL
-    begins_later, ends_earlier = is_empty.unbind(dim=1)
-    if begins_later.any() and not (begins_later.all() or ends_earlier.any()):
+def _require_padding_behind(batch: Batch) -> None:
+    """Labels are not padded on the left, beside texts that are: before its own text, a decoder would read padding."""
+    labels, mask = batch[LABELS], batch.get("attention_mask")
+    if mask is None or mask.ndim != 2:  # noqa: PLR2004  (of whole attention, or of no texts)
+        return
+    is_left = (mask[:, 0] == 0).any()
+    begins_later, ends_earlier = (labels[:, [0, -1]] == IGNORED_LABEL).any(dim=0)
+    if is_left & begins_later & ~ends_earlier:
         raise MismatchError(
             "Labels are padded on the left, so that a decoder would read padding before a text. Pad them on the right, "
             "tokenizer.padding_side = 'right' for the data_collator; or, if those tokens are not to be learnt, let it "

@@ -215,12 +215,14 @@ def test_labels_are_padded_on_the_right_whatever_the_tokenizer_does(tmp_path):
 def test_labels_that_somebody_else_pads_on_the_left_are_refused(tmp_path):
     """A decoder that begins each text with as much padding as the longest one of its batch has more tokens."""
     collate = DataCollatorForSeq2Seq(make_tokenizer(pad_side="left"))
-    rows = [
-        {"input_ids": [5, 6, 7], "attention_mask": [1] * 3, "labels": [4, 5, 6][:length]} for length in (1, 2, 3, 3)
-    ]
+    texts = [[4], [4, 5], [4, 5, 6]]
+    rows = [{"input_ids": [*text, 7], "attention_mask": [1] * (len(text) + 1), "labels": text} for text in texts]
     with pytest.raises(MismatchError, match=r"Labels are padded on the left.*padding_side = 'right'"):
         trainer_of("t5", tmp_path, rows, collator=collate).train()
     collate.tokenizer.padding_side = "right"
+    trainer_of("t5", tmp_path, rows, collator=collate).train()
+    for row in rows:  # a first word that is not to be learnt is no padding
+        row |= {"input_ids": [7, 8], "attention_mask": [1, 1], "labels": [-100, 5] if row["labels"] == [4] else [4, 5]}
     trainer_of("t5", tmp_path, rows, collator=collate).train()
 
 
