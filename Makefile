@@ -68,7 +68,8 @@ test-quick: $(VENV)/.test-ready assets ## Check everything but the notebooks
 	$(RUN) pytest -n 2 --dist loadfile -m "not slow" --junitxml build/tests.xml
 
 test-deep: $(VENV)/.test-ready assets ## Try fifty thousand random cases, every architecture, every lesson twice and interrupted, and three ports (about an hour)
-	KDCOURSE_DEEP=1 $(RUN) pytest -n 2 --dist loadfile tests/test_properties.py tests/notebooks/test_twice.py \
+	KDCOURSE_DEEP=1 $(RUN) pytest -n 2 --dist loadfile tests/test_properties.py \
+		tests/settings/test_drawn_settings.py tests/notebooks/test_twice.py \
 		tests/course/test_run.py tests/course/test_editions.py tests/attacks/test_attacks_on_files.py tests/ports \
 		tests/census/test_census.py tests/attacks/test_attacks_on_the_cache.py tests/course/test_diagnose_search.py \
 		tests/course/test_diagnose_catalogue.py tests/course/test_diagnose.py \
