@@ -8,7 +8,7 @@ import re
 import stat
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -19,12 +19,13 @@ from kdcourse.hashing import hash_bytes
 DEEPEST = 3
 """Archives in archives."""
 MOST_MEMBERS = 10_000
-MOST_BYTES = 2_000_000_000
-"""Of one archive, unpacked."""
+MOST_BYTES = 500_000_000
+"""Of one archive, unpacked, with all archives in it: its notebooks are held in memory."""
+NOT_OPENED = (".7z", ".bz2", ".gz", ".rar", ".tar", ".tgz", ".xz", ".zst")
+"""Archives of other kinds."""
+DRIVE = re.compile("[A-Za-z]:")
 LEFT_OUT = {"__MACOSX", "__pycache__", "node_modules", "Thumbs.db", "desktop.ini"}
 """What systems put beside what people hand in; what begins with a dot is left out, too."""
-NOT_OPENED = (".tar", ".tgz", ".gz", ".bz2", ".xz", ".7z", ".rar")
-"""Archives of other kinds."""
 NAME_ENDS = re.compile(r"\.(zip|ipynb)$", re.IGNORECASE)
 
 
@@ -61,24 +62,31 @@ def collect(folder: Path, apart: Path) -> Iterator[Submission]:
         apart: a folder inside it that is not looked at: where the results go.
 
     Raises:
-        FolderError: it is no folder.
+        FolderError: it is no folder that can be read.
     """
     if folder.is_file():
         raise FolderError(f"{folder} is a file; unpack it into a folder with an entry for each learner, and name that.")
     if not folder.is_dir():
         raise FolderError(f"{folder} is no folder; name the one that holds what was handed in.")
-    _, folders, files = next(os.walk(folder), (folder, [], []))
+    top = next(os.walk(folder), None)
+    if top is None:
+        raise FolderError(f"{folder} cannot be read; take the rights to do so, or name another folder.")
+    _, folders, files = top
     found: dict[str, list[Path]] = {name: [] for name in folders if _is_looked_into(folder / name, apart)}
-    for path in _files_in(folder, apart):
+    errors: list[OSError] = []
+    for path in _files_in(folder, apart, errors):
         found.setdefault(path.relative_to(folder).parts[0], []).append(path)
+    closed: dict[str, list[OSError]] = {}
+    for error in errors:
+        closed.setdefault(Path(error.filename).relative_to(folder).parts[0], []).append(error)
     learners = _learners(found)
     for first in sorted(found):
         taken = False
-        for each in _handed_in(folder, sorted(found[first])):
+        for each in _entries(folder, found[first], closed.get(first, ())):
             taken = True
             yield replace(each, learner=learners[first])
         if not taken:
-            words = _without_a_notebook(first, found[first], is_file=first in files)
+            words = _without_a_notebook(found[first], is_file=first in files)
             yield Submission(first, refused=words, learner=learners[first], is_something_else=True)
 
 
@@ -89,35 +97,46 @@ def _learners(firsts: Iterable[str]) -> dict[str, str]:
     return {first: name if times[name] == 1 else first for first, name in short.items()}
 
 
-def _without_a_notebook(first: str, paths: list[Path], *, is_file: bool) -> str:
+def _without_a_notebook(paths: list[Path], *, is_file: bool) -> str:
     if is_file:
-        kind = "an archive without one" if first.lower().endswith(".zip") else "something else"
-        return f"It is no notebook, but {kind}; ask for the .ipynb file."
+        return "It is no notebook, but something else; ask for the .ipynb file."
     more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
     held = f"but {min(path.name for path in paths)}{more}" if paths else "nor anything else"
     return f"There is no notebook in it, {held}; ask for the .ipynb file."
 
 
-def _handed_in(folder: Path, paths: Iterable[Path]) -> Iterator[Submission]:
-    for path in paths:
-        file = path.relative_to(folder).as_posix()
-        if path.is_symlink():
-            yield Submission(file, refused="It is a link to another place, and links are not followed.")
-            continue
-        try:
-            data = _read(path)
-        except OSError as error:
-            yield Submission(file, refused=f"It cannot be read: {error.strerror}.")
-            continue
-        if data is None:
-            yield Submission(file, refused=f"It is larger than {LARGEST / 1e6:,.0f} MB, or no file at all.")
-        else:
-            yield from _taken(file, data, DEEPEST)
+def _entries(folder: Path, paths: Iterable[Path], closed: Iterable[OSError]) -> Iterator[Submission]:
+    """What is in the files of one learner, and the folders that nobody may look into."""
+    names: set[str] = set()
+    for path in sorted(paths):
+        for each in _handed_in(path, path.relative_to(folder).as_posix()):
+            twice = f"{each.file} is in its archive more than once; only the first counts."
+            yield Submission(each.file, refused=twice) if each.file in names else each
+            names.add(each.file)
+    for error in closed:
+        place = Path(error.filename).relative_to(folder).as_posix()
+        yield Submission(place, refused=f"This folder cannot be read: {error.strerror}.")
 
 
-def _files_in(folder: Path, apart: Path) -> Iterator[Path]:
-    """Links to folders count as files."""
-    for place, folders, files in os.walk(folder):
+def _handed_in(path: Path, file: str) -> Iterator[Submission]:
+    """A file, or what is in it."""
+    if path.is_symlink():
+        yield Submission(file, refused="It is a link to another place, and links are not followed.")
+        return
+    try:
+        data = _read(path)
+    except OSError as error:
+        yield Submission(file, refused=f"It cannot be read: {error.strerror}.")
+        return
+    if data is None:
+        yield Submission(file, refused=f"It is larger than {LARGEST / 1e6:,.0f} MB, or no file at all.")
+    else:
+        yield from _taken(file, data, DEEPEST, Allowance())
+
+
+def _files_in(folder: Path, apart: Path, closed: list[OSError]) -> Iterator[Path]:
+    """Links to folders count as files; folders that nobody may look into are noted as `closed`."""
+    for place, folders, files in os.walk(folder, onerror=closed.append):
         here = Path(place)
         links = [name for name in folders if (here / name).is_symlink()]
         folders[:] = [name for name in folders if _is_looked_into(here / name, apart)]
@@ -145,45 +164,64 @@ def _read(path: Path) -> bytes | None:
 _NO_WAIT = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
-def _taken(file: str, data: bytes, depth: int) -> Iterator[Submission]:
+@dataclass
+class Allowance:
+    """What an archive, with all archives in it, may still unpack to."""
+
+    members: int = MOST_MEMBERS
+    size: int = MOST_BYTES
+
+    def takes(self, members: Sequence[zipfile.ZipInfo]) -> bool:
+        self.members -= len(members)
+        self.size -= sum(member.file_size for member in members)
+        return self.members >= 0 and self.size >= 0
+
+
+def _taken(file: str, data: bytes, depth: int, allowance: Allowance) -> Iterator[Submission]:
     """A notebook, whatever its name; what is in an archive; nothing of other files."""
-    is_archive = data.startswith(b"PK\x03\x04") or file.lower().endswith(".zip")
+    name = file.lower()
+    is_archive = data.startswith(b"PK\x03\x04") or name.endswith(".zip")
     if is_archive and depth == 0:
         yield Submission(file, refused=f"It is an archive inside {DEEPEST} others.")
     elif is_archive:
-        yield from _in_archive(file, data, depth)
-    elif file.lower().endswith(".ipynb") and not data.strip():
+        found = list(_in_archive(file, data, depth, allowance))
+        if not found and name.endswith(".zip"):
+            words = "It is no notebook, but an archive without one; ask for the .ipynb file."
+            yield Submission(file, refused=words, is_something_else=True)
+        yield from found
+    elif name.endswith(".ipynb") and not data.strip():
         yield Submission(file, refused="It is empty: saving or copying it broke off. Ask for it again.")
-    elif file.lower().endswith(".ipynb") or (data.lstrip()[:1] == b"{" and b'"nbformat"' in data):
+    elif name.endswith(".ipynb") or (data.lstrip()[:1] == b"{" and b'"nbformat"' in data):
         yield Submission(file, data)
-    elif file.lower().endswith(NOT_OPENED):
-        yield Submission(
-            file, refused="It is an archive of a kind that is not opened; unpack it, or ask for a zip file."
-        )
+    elif name.endswith(NOT_OPENED):
+        words = "It is an archive of a kind that is not opened; unpack it, or ask for a zip file."
+        yield Submission(file, refused=words)
 
 
-def _in_archive(file: str, data: bytes, depth: int) -> Iterator[Submission]:
+def _in_archive(file: str, data: bytes, depth: int, allowance: Allowance) -> Iterator[Submission]:
     """Each member is a path of its own that leads nowhere else."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = sorted(archive.infolist(), key=lambda member: member.filename)
-            if len(members) > MOST_MEMBERS or sum(member.file_size for member in members) > MOST_BYTES:
+            if not allowance.takes(members):
                 yield Submission(file, refused="It unpacks to more than anybody hands in.")
                 return
             for member in members:
-                yield from _member(file, archive, member, depth)
+                yield from _member(file, archive, member, depth, allowance)
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
         yield Submission(file, refused=f"It is no archive that can be read ({error}).")
 
 
-def _member(file: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo, depth: int) -> Iterator[Submission]:
+def _member(
+    file: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo, depth: int, allowance: Allowance
+) -> Iterator[Submission]:
     path = PurePosixPath(member.filename.replace("\\", "/"))
     name = f"{file}/{member.filename}"
-    if path.is_absolute() or ".." in path.parts or ":" in member.filename.partition("/")[0]:
+    if path.is_absolute() or ".." in path.parts or DRIVE.match(member.filename):
         yield Submission(name, refused="Its path leads out of its archive.")
     elif stat.S_ISLNK(member.external_attr >> 16):
         yield Submission(name, refused="It is a link to another place, and links are not followed.")
-    elif member.is_dir() or any(map(_is_left_out, path.parts)):
+    elif not path.parts or member.is_dir() or any(map(_is_left_out, path.parts)):  # a name may be empty
         return
     elif member.flag_bits & 1:
         yield Submission(name, refused="It is locked with a password.")
@@ -197,4 +235,4 @@ def _member(file: str, archive: zipfile.ZipFile, member: zipfile.ZipInfo, depth:
         if len(data) > LARGEST:
             yield Submission(name, refused=f"It is larger than {LARGEST / 1e6:,.0f} MB.")
         else:
-            yield from _taken(name, data, depth - 1)
+            yield from _taken(name, data, depth - 1, allowance)

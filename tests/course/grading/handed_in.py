@@ -144,12 +144,13 @@ def handed_in(folder, files):
         path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
 
 
-def archive(path, members):
+def archive(path, members, compression=zipfile.ZIP_STORED):
     """A zip archive of names and texts; a text of None is a link to /etc/passwd."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(path, "w") as made:
         for name, text in members.items():
-            info = zipfile.ZipInfo(name)
+            info = zipfile.ZipInfo(name or "?")
+            info.filename, info.compress_type = name, compression
             if text is None:
                 info.create_system, info.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
             made.writestr(info, "/etc/passwd" if text is None else text)

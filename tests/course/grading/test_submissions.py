@@ -1,14 +1,18 @@
 """What is taken for a submission, and what is refused: nothing outside the folder is read, nothing is unpacked."""
 
+import functools
 import json
 import os
 import sys
+import warnings
 import zipfile
+from pathlib import Path
 
 import pytest
 from handed_in import archive, handed_in
 
-from kdcourse.course.grading.submissions import FolderError, collect
+from kdcourse.course.grading import submissions
+from kdcourse.course.grading.submissions import Allowance, FolderError, collect
 
 NOTEBOOK = json.dumps({"nbformat": 4, "nbformat_minor": 5, "metadata": {}, "cells": []})
 
@@ -106,10 +110,67 @@ def test_an_archive_leads_nowhere_else(tmp_path):
 
 
 def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path, monkeypatch):
-    """A disk or a memory that is full of zeros."""
-    monkeypatch.setattr("kdcourse.course.grading.submissions.MOST_BYTES", 1000)
-    archive(tmp_path / "bomb.zip", {"a.ipynb": "0" * 2000})
-    assert "more than anybody" in collected(tmp_path)["bomb.zip"].refused
+    """A memory that is full of blanks: 4,000 bytes of archives in an archive, none of them too large by itself."""
+    monkeypatch.setattr(submissions, "Allowance", functools.partial(Allowance, size=500_000))
+    inner = tmp_path / "inner" / "inner.zip"
+    blanks = {f"{place}.ipynb": '{"nbformat": 4}' + " " * 60_000 for place in range(4)}
+    archive(inner, blanks, zipfile.ZIP_DEFLATED)
+    packed = inner.read_bytes()
+    inner.unlink()
+    archive(tmp_path / "bomb.zip", {f"{place}.zip": packed for place in range(3)}, zipfile.ZIP_DEFLATED)
+    archive(tmp_path / "large.zip", dict.fromkeys(map(str, range(10_001)), ""), zipfile.ZIP_DEFLATED)
+    found = collected(tmp_path)
+    assert "more than anybody" in found["large.zip"].refused
+    assert [name for name, each in found.items() if "more than anybody" in each.refused] == [
+        "bomb.zip/2.zip", "large.zip",
+    ]  # fmt: skip
+    assert sum(len(each.data) for each in found.values()) < 500_000
+
+
+def test_odd_names_in_an_archive_are_names(tmp_path):
+    """A room that nobody grades, since one archive holds a file without a name; a lesson that is called `Lab 3: …`."""
+    archive(tmp_path / "odd.zip", {"": NOTEBOOK, ".": NOTEBOOK, "Lab 3: mine.ipynb": NOTEBOOK, "c:x.ipynb": NOTEBOOK})
+    found = collected(tmp_path)
+    assert {name: bool(each.refused) for name, each in found.items()} == {
+        "odd.zip/Lab 3: mine.ipynb": False, "odd.zip/c:x.ipynb": True,
+    }  # fmt: skip
+
+
+def test_two_files_of_one_name_are_said(tmp_path):
+    """Two lines of one name, one of which has passed."""
+    with zipfile.ZipFile(tmp_path / "two.zip", "w") as made, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the second name, which is what this is about
+        made.writestr("a.ipynb", NOTEBOOK)
+        made.writestr("a.ipynb", NOTEBOOK + " ")
+    first, second = collect(tmp_path, tmp_path / "grades")
+    assert (first.data, second.data) == (NOTEBOOK.encode(), b"")
+    assert "more than once" in second.refused
+
+
+def test_nobody_is_forgotten_for_an_archive(tmp_path):
+    """A learner without a line, who has handed in a tar archive, or a zip archive with pages in it."""
+    archive(tmp_path / "pages.zip", {"03.html": "<html>"})
+    archive(tmp_path / "report.docx", {"word/document.xml": "<xml>"})
+    for name in ("a.tar.gz", "b.RAR", "c.7z"):
+        (tmp_path / name).write_bytes(b"whatever it holds")
+    found = collected(tmp_path)
+    assert set(found) == {"pages.zip", "a.tar.gz", "b.RAR", "c.7z"}
+    assert all("archive" in each.refused for each in found.values())
+
+
+def test_a_closed_folder_is_said(tmp_path, monkeypatch):
+    """A learner without a line, whose folder nobody may open."""
+    closed = tmp_path / "anna"
+    closed.mkdir()
+    scandir = os.scandir
+
+    def refusing(place):
+        if Path(place) == closed:
+            raise PermissionError(13, "Permission denied", str(place))
+        return scandir(place)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert "cannot be read" in collected(tmp_path)["anna"].refused
 
 
 def test_a_folder_that_is_none_is_said(tmp_path):
