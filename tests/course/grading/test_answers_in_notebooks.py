@@ -8,6 +8,7 @@ from handed_in import FAULTS, answered, function, lesson, one, solved
 from kdcourse.course.grading.alike import fingerprint, notes
 from kdcourse.course.grading.answers import NotebookError, answers_in
 from kdcourse.course.grading.peer import NAME
+from kdcourse.course.lessons import course_lessons
 
 
 def found_in(content):
@@ -73,6 +74,119 @@ def test_imports_that_are_lost_are_the_lessons():
     alone = {"nbformat": 4, "nbformat_minor": 4, "metadata": {}, "cells": [
         code('def kl(s, t):\n    return torch.zeros(1)\n\nexercises.check("02.kl_per_row", kl)')]}  # fmt: skip
     assert run(found_in(alone)["02.kl_per_row"])(0, 0).tolist() == [0.0]
+
+
+HALF = "def soft_label(votes):\n    return len(votes) / 2\n"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ['def soft_label(votes):\n    """What is half of it?\n\n    Well.\n    """\n    return len(votes) / 2',
+     "def soft_label(votes):\n    half = len(votes) / 2  # is that right?\n    return half",
+     "def soft_label(votes):\n    n = (len(votes)\n      % 100)\n    return n / 2"],
+    ids=["a docstring that asks", "a comment that asks", "a line that begins with %"],
+)  # fmt: skip
+def test_questions_are_python(answer):
+    """A line that is taken out of a right answer, for a question mark at its end."""
+    assert run(found_in(answered("00", {"00.soft_label": answer}))["00.soft_label"])([1, 1, 1]) == 1.5
+
+
+@pytest.mark.parametrize(
+    "lines",
+    ["%%time\n", "\n%%capture caught\n", "%matplotlib inline\n%config Completer.use_jedi = False\n", "!pip list\n",
+     "try:\n    import nothing_of_this_name\nexcept ImportError:\n    !pip install nothing_of_this_name\n",
+     "files = !ls\nspent = %timeit -o 1 + 1\n", "len?\n?len\nlen??\n"],
+)  # fmt: skip
+def test_what_ipython_alone_understands_is_left_out(lines):
+    """A right answer that is no Python, for a line above it."""
+    assert run(found_in(answered("00", {"00.soft_label": lines + HALF}))["00.soft_label"])([1, 1, 1]) == 1.5
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["with open(__import__('os').devnull):\n    two = 2", "for two in range(3):\n    pass",
+     "while True:\n    two = 2\n    break", "try:\n    from nothing import two\nexcept ImportError:\n    two = 2",
+     "match 2:\n    case 2:\n        two = 2", "print(two := 2)", "two = 2\ntwo: int"],
+)  # fmt: skip
+def test_a_block_gives_names_too(cell):
+    """A NameError for what the notebook has made in a `with` or a loop."""
+    content = one("00.soft_label", "return len(votes) / two")
+    content["cells"].insert(0, code(cell))
+    assert run(found_in(content)["00.soft_label"])([1, 1, 1]) == 1.5
+
+
+def test_both_parts_of_a_package_are_imported():
+    """An answer that needs `xml.dom`, and gets the other half of `xml`."""
+    content = one("00.soft_label", "return xml.dom.__name__")
+    content["cells"][:0] = [code("import xml.dom"), code("import xml.sax")]
+    assert "import xml.dom" in found_in(content)["00.soft_label"].code
+
+
+def test_a_type_that_nobody_imported_stops_nothing():
+    """A NameError where Python 3.14 has none."""
+    typed = "from __future__ import annotations\n" + HALF.replace("votes):", "votes: Votes) -> Share:")
+    answer = found_in(answered("00", {"00.soft_label": typed}))["00.soft_label"]
+    assert answer.code.count("__future__") == 1
+    assert run(answer)([1, 1, 1]) == 1.5
+
+
+@pytest.mark.parametrize(
+    "check",
+    ["exercises.check('00.soft_label', soft_label);", "exercises.check(function=soft_label, name='00.soft_label')",
+     "found = [exercises.check('00.soft_label', soft_label)]"],
+)  # fmt: skip
+def test_a_check_may_be_written_otherwise(check):
+    """An answer that was checked in the notebook, and is not found."""
+    alone = {"nbformat": 4, "nbformat_minor": 2, "metadata": {}, "cells": [code(HALF + check)]}
+    assert run(found_in(alone)["00.soft_label"])([1, 1, 1]) == 1.5
+
+
+def test_a_stub_below_the_answer_changes_nothing():
+    """A learner who has solved a copy of the cell, and left the cell as it was."""
+    content = lesson("00")
+    place = next(i for i, cell in enumerate(content["cells"]) if "00.soft_label" in cell["source"] and cell.get("id"))
+    content["cells"].insert(place, code(HALF + 'exercises.check("00.soft_label", soft_label)'))
+    assert run(found_in(content)["00.soft_label"])([1, 1, 1]) == 1.5
+
+
+@pytest.mark.parametrize("kept", ["cell", "metadata", "name"])
+def test_an_answer_without_check_and_id_is_found(kept):
+    """A learner who has deleted a line, in Colab, or in Jupyter of the time when cells had no ids."""
+    content = lesson("00")
+    for cell in content["cells"]:
+        if cell["id"] == "soft-label-stub":
+            cell["source"] = HALF
+        if kept != "cell":
+            name = cell.pop("id")
+            cell["metadata"] |= {"id": name} if kept == "metadata" else {}
+    assert run(found_in(content)["00.soft_label"])([1, 1, 1]) == 1.5
+
+
+def test_no_lesson_uses_a_name_that_it_asks_for():
+    """A function of the lesson that is taken for an answer; an error for a cell that was emptied."""
+    for each in course_lessons():
+        handed_out = lesson(each.number)
+        for cell in handed_out["cells"]:
+            if "exercise" in cell["metadata"].get("tags", []):
+                cell["source"] = ""
+        assert not [answer for answer in answers_in(json.dumps(handed_out).encode()) if answer.code or answer.problem]
+
+
+def test_a_notebook_in_utf_16_is_one():
+    """A file that an editor has saved in its own way."""
+    data = json.dumps(one("00.soft_label", "return 'ä'"), ensure_ascii=False).encode("utf-16")
+    assert run(answers_in(data)[0])([]) == "ä"
+
+
+@pytest.mark.parametrize(
+    "body", ["return " + "-" * 900 + "1", "return " + "+".join("1" * 3000), "return 1\n" + "#" * 200_000]
+)
+def test_what_nobody_can_read_takes_no_other_answer_with_it(body):
+    """A notebook that is refused for one line."""
+    content = answered("00", {"00.soft_label": function("00.soft_label", body), "00.one_sentence": "one_sentence = 7"})
+    found = found_in(content)
+    assert found["00.soft_label"].problem
+    assert run(found["00.one_sentence"]) == 7
 
 
 def test_what_is_not_python_is_said():
