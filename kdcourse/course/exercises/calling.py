@@ -121,13 +121,17 @@ def by_position(function: Function, names: Sequence[str]) -> Function:
     """The function, or one that passes the last arguments by keyword where it takes them in no other way.
 
     Args:
-        names: what the arguments are called elsewhere; keywords of other names are taken in their order.
+        names: what the arguments are called elsewhere; keywords of other names are taken in their order, and those that
+            have a default only where there is no other place.
     """
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
         return function
-    keywords = [each.name for each in parameters if each.kind is each.KEYWORD_ONLY]
+    room = sum(each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD) for each in parameters)
+    by_keyword = [each for each in parameters if each.kind is each.KEYWORD_ONLY]
+    asked = [each.name for each in by_keyword if each.default is each.empty or each.name in names]
+    keywords = asked if room + len(asked) >= len(names) else [each.name for each in by_keyword]
     by_name = keywords if not set(keywords) <= set(names) else [name for name in names if name in keywords]
     first = len(names) - len(keywords)
     if not keywords or first < 0 or any(each.kind is each.VAR_POSITIONAL for each in parameters):

@@ -213,7 +213,8 @@ class Peer:
         inputs = [tensor for tensor in tensors if tensor.requires_grad]
         before = _state(given, tensors)
         met: set[str] = set()
-        value = watched(function, met)(*given, **named) if words.get("watch") else function(*given, **named)
+        is_watched = self._takes and words.get("watch")  # what ours call, whose names may tell, is nobody's business
+        value = watched(function, met)(*given, **named) if is_watched else function(*given, **named)
         tree, returned = pack(settled(value))
         answer: dict[str, Any] = {"value": tree}
         self._calls += 1

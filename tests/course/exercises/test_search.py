@@ -176,6 +176,25 @@ def test_arguments_may_be_keywords(exercise):
         assert diagnose(exercise, starred(answer, first)).passed, first
 
 
+def settled_by_default(function, extra):
+    """The function, with settings of its own that nobody has to give."""
+
+    def answer(*given, **named):
+        return function(*given, **{name: each for name, each in named.items() if name not in extra})
+
+    made = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None) for name in extra]
+    parameters = [*inspect.signature(function).parameters.values(), *made]
+    answer.__signature__ = inspect.Signature(parameters)
+    return answer
+
+
+@pytest.mark.parametrize("exercise", WRITTEN, ids=named)
+def test_settings_of_ones_own_are_left_alone(exercise):
+    """A right answer with `*, dim=-1` that is given a tensor for `dim`."""
+    answer = settled_by_default(REWRITES[exercise.id][0], ["dim", "eps"])
+    assert diagnose(exercise, answer).passed
+
+
 WITH_GRADIENT = [exercise for exercise in WRITTEN if exercise.gradient]
 
 

@@ -157,6 +157,24 @@ def test_a_function_that_is_passed_on_can_be_called_with_gradients(pair):
     assert pair(test)(lambda x, power: (x**power).sum()) == 6.0
 
 
+def test_what_an_implementation_calls_is_not_told(pair):
+    """A learner's test that has a mutant watched, and knows it by the names of what it calls."""
+
+    def asks(loss):
+        peer = next(each.cell_contents for each in loss.__closure__ if isinstance(each.cell_contents, Peer))
+        tree, tensors = pack([[torch.zeros(2)], {}])
+        words, _ = peer._ask({"do": "call", "function": 1, "given": tree, "watch": True}, tensors)
+        return sorted(words)
+
+    assert "met" not in pair(asks)(lambda x: torch.nn.functional.softmax(x, dim=-1))
+
+
+def test_a_shape_is_a_tuple():
+    """A right shape that is wrong, because it is one of torch's own."""
+    tree, _ = pack(torch.zeros(2, 3).shape)
+    assert unpack(tree, []) == (2, 3)
+
+
 def test_errors_cross_by_type_and_message(pair):
     """`assert` that is no verdict any more; the stub, which is known by its error."""
 
