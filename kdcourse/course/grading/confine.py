@@ -37,7 +37,7 @@ RULES = {
     "large files": "a file beyond the limit is not written",
     "processes": "no other process is started",
     "network": "nothing is sent and nothing received",
-    "writing": "nothing is written outside a folder of its own, which is deleted",
+    "writing": "nothing is written outside a folder of its own, which is deleted, and to no terminal",
     "reading": "other submissions, the results, the solutions and your own settings and keys cannot be read",
 }
 """What a learner's process is to be held to, in words."""
@@ -105,6 +105,7 @@ def environment(scratch: Path) -> dict[str, str]:
     return kept | {
         "PYTHONPATH": str(Path(kdcourse.__file__).parents[1]), "PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1",
         "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "HOME": str(scratch), "TMPDIR": str(scratch),
+        "TORCHDYNAMO_DISABLE": "1",  # what is compiled in a notebook runs as it is: no compiler can be started
         "TEMP": str(scratch), "KDCOURSE_PROGRESS": str(scratch / "progress.json"),
     }  # fmt: skip
 
@@ -221,10 +222,14 @@ def _checked(result: int) -> None:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
-MS_NOSUID, MS_NODEV = 2, 4
+MS_NOSUID, MS_NODEV, MS_BIND = 2, 4, 4096
 AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_RDONLY, SYS_MOUNT_SETATTR = -100, 0x8000, 1, 442
 PR_CAPBSET_DROP, PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP, PR_SET_DUMPABLE = 24, 38, 22, 4
 CAPABILITY_VERSION, LAST_CAPABILITY = 0x20080522, 63
+
+
+DEVICES = ("null", "zero", "full", "random", "urandom")
+"""What a process keeps of /dev, where others are the terminals of whoever grades, or a whole disk."""
 
 
 def _close_the_file_system(limits: Limits) -> None:
@@ -235,6 +240,15 @@ def _close_the_file_system(limits: Limits) -> None:
         options = f"size={size},mode=700".encode()
         _checked(libc.mount(b"none", os.fsencode(folder), b"tmpfs", MS_NOSUID | MS_NODEV, options))
 
+    def keep_few_devices() -> None:
+        kept = {place: os.open(place, os.O_PATH) for name in DEVICES if Path(place := f"/dev/{name}").exists()}
+        mount_empty("/dev", 4096)
+        for place, opened in kept.items():
+            Path(place).touch()
+            _checked(libc.mount(f"/proc/self/fd/{opened}".encode(), place.encode(), None, MS_BIND, None))
+            os.close(opened)
+
+    keep_few_devices()
     sockets = [folder for folder in ("/run", "/var/run") if Path(folder).is_dir() and not Path(folder).is_symlink()]
     for folder in [*limits.hidden, *sockets]:
         if Path(folder).is_dir():

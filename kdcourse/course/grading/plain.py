@@ -85,7 +85,10 @@ def _pack(value: Any, tensors: list[Tensor], on_function: OnFunction | None, dep
         tensors.append(value)
         return {"is": "tensor", "at": len(tensors) - 1}
     if kind in (list, tuple, set, frozenset, torch.Size):
-        return {"is": "tuple" if kind is torch.Size else kind.__name__, "of": [_pack(each, tensors, on_function, depth - 1) for each in value]}
+        return {
+            "is": "tuple" if kind is torch.Size else kind.__name__,
+            "of": [_pack(each, tensors, on_function, depth - 1) for each in value],
+        }
     if kind in (dict, UserDict):
         pairs = [[_pack(part, tensors, on_function, depth - 1) for part in pair] for pair in value.items()]
         return {"is": kind.__name__, "of": pairs}

@@ -158,8 +158,16 @@ def installation() -> str:
 
 def hidden_folders(*folders: Path) -> list[str]:
     """What a learner's process must not read, as far as it can do without."""
-    wanted = [*folders, course_notebooks(), *_own_folders(Path.home())]
+    wanted = [*folders, course_notebooks(), *_beside_the_package(), *_own_folders(Path.home())]
     return [str(each.resolve()) for each in wanted if each.is_dir() and may_be_hidden(each)]
+
+
+def _beside_the_package() -> list[Path]:
+    """In a clone, whose tests and history hold solutions, all but the package."""
+    package = Path(kdcourse.__file__).parent
+    if not (package.parent / "pyproject.toml").is_file():
+        return []
+    return [each for each in sorted(package.parent.iterdir()) if each != package and not each.is_symlink()]
 
 
 def _own_folders(home: Path) -> list[Path]:

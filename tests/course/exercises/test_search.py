@@ -188,7 +188,7 @@ def settled_by_default(function, extra):
     return answer
 
 
-@pytest.mark.parametrize("exercise", WRITTEN, ids=named)
+@pytest.mark.parametrize("exercise", [each for each in WRITTEN if each.lesson in ("00", "02", "13")], ids=named)
 def test_settings_of_ones_own_are_left_alone(exercise):
     """A right answer with `*, dim=-1` that is given a tensor for `dim`."""
     answer = settled_by_default(REWRITES[exercise.id][0], ["dim", "eps"])

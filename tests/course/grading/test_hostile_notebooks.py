@@ -13,7 +13,7 @@ from handed_in import RIGHT, archive, function, handed_in, one, solved
 import kdcourse
 from kdcourse.course.exercises.progress import FILE_VARIABLE
 from kdcourse.course.grading import confine
-from kdcourse.course.grading.room import Granted, grade_room
+from kdcourse.course.grading.room import Granted, grade_room, hidden_folders
 from kdcourse.hashing import hash_tree
 
 NAME = "02.kl_per_row"
@@ -51,9 +51,19 @@ LIES = (
     "return torch.zeros(len(student_logits)).as_subclass(Liar)"
 )
 ENDLESS = "while True:\n    try:\n        pass\n    except BaseException:\n        pass"
+SHOUTS_AT = (
+    "import os\n"
+    "for place in ({!r}, '/dev/tty', *(f'/dev/pts/{{n}}' for n in range(20))):\n"
+    "    try:\n        os.write(os.open(place, os.O_WRONLY | os.O_NOCTTY), b'your terminal is mine')\n"
+    "    except OSError:\n        pass\n"
+    "assert set(os.listdir('/dev')) <= {{'null', 'zero', 'full', 'random', 'urandom'}}\n"
+    "open('/dev/null', 'wb').write(b'x')\n"
+)
+"""All terminals are tried; then other devices are looked for: a disk is one."""
 ASLEEP = "import time\nwhile True:\n    time.sleep(1)"
 EATS = "x = []\nwhile True:\n    x.append(bytearray(10**8))"
 FORKS = "import os\nwhile True:\n    os.fork()"
+COMPILED = "log_softmax = torch.compile(torch.log_softmax)\nlog_softmax(student_logits, -1)\n" + RIGHT[NAME]
 PRINTS = "print('x' * 100_000_000)\nimport sys\nsys.stderr.write('x' * 100_000_000)\n" + RIGHT[NAME]
 RETURNS = "return torch.zeros(400_000_000, dtype=torch.uint8)"
 LEAVES = "import os\nos._exit(0)"
@@ -118,7 +128,18 @@ def listener():
 
 
 @pytest.fixture(scope="module")
-def room(tmp_path_factory, harmed, listener):
+def terminal():
+    """A terminal of whoever grades: its path, and what arrives there."""
+    pty = pytest.importorskip("pty")
+    arrives, ours = pty.openpty()
+    os.set_blocking(arrives, False)
+    yield os.ttyname(ours), arrives
+    os.close(arrives)
+    os.close(ours)
+
+
+@pytest.fixture(scope="module")
+def room(tmp_path_factory, harmed, listener, terminal):
     """All of them, graded at once: rows by file, and the folders."""
     place = tmp_path_factory.mktemp("room")
     folder, out = place / "in", place / "out"
@@ -128,6 +149,7 @@ def room(tmp_path_factory, harmed, listener):
         "tampers": PATCHES + RIGHT[NAME].replace("return", "return 2 *", 1), "forges": FORGED, "steals": STOLEN,
         "reads": READ, "lies": LIES, "endless": ENDLESS, "asleep": ASLEEP, "eats": EATS, "forks": FORKS,
         "prints": PRINTS, "returns": RETURNS, "leaves": LEAVES, "kills": KILLS, "fills": FILLS,
+        "terminal": SHOUTS_AT.format(terminal[0]) + RIGHT[NAME], "compiles": COMPILED,
         "shouts": shouts(listener[0]), "writes": writes_to(targets), "right": RIGHT[NAME],
     }  # fmt: skip
     (place / "home" / ".ssh").mkdir(parents=True)
@@ -158,11 +180,12 @@ EXPECTED = {
     "tampers": "error", "forges": ("error", "different"), "steals": "error",
     "lies": ("different", "error", "misconception"),
     "endless": "timed out", "asleep": "timed out", "eats": "error", "prints": "passed", "returns": "error",
-    "leaves": "error", "patches": "error", "right": "passed",
+    "leaves": "error", "patches": "error", "right": "passed", "compiles": "passed",
 }  # fmt: skip
 HELD = {
     "reads": ("reading", "error"), "tells": ("reading", "error"),
     "forks": ("processes", "error"), "kills": ("processes", "error"),
+    "terminal": ("writing", "passed"),
     "shouts": ("network", "error"), "writes": ("writing", "passed"), "fills": ("large files", ("error", "timed out")),
 }  # fmt: skip
 """Where this system holds a process to the rule."""
@@ -222,6 +245,25 @@ def test_nothing_outside_is_touched(room, harmed, listener):
     assert json.loads((folder / "right.ipynb").read_text(encoding="utf-8"))["nbformat"] == 4
     assert len(json.loads((out / "grades.json").read_text(encoding="utf-8"))) == len(rows)
     assert listener[1] == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not confine.enforced()["writing"], reason="this system does not hold a process to it")
+def test_no_terminal_is_written_to(room, terminal):
+    """Words, or what a terminal obeys, on the screen of whoever grades."""
+    with pytest.raises(BlockingIOError):
+        os.read(terminal[1], 100)
+
+
+def test_a_clone_hides_its_solutions(tmp_path, monkeypatch):
+    """An answer that is read from the tests, or from the history, beside the package."""
+    root = PACKAGE.parent
+    if not (root / "pyproject.toml").is_file():
+        pytest.skip("this package lies in no clone")
+    monkeypatch.setattr(sys, "path", [each for each in sys.path if not Path(each).is_relative_to(root / "tests")])
+    hidden = hidden_folders(tmp_path)
+    assert {str(root / "tests"), str(root / "docs")} <= set(hidden)
+    assert not any(PACKAGE.is_relative_to(each) for each in hidden)
 
 
 @pytest.mark.slow
