@@ -171,6 +171,14 @@ def edges_of(exercise: Exercise) -> list[Inputs]:
     ]
 
 
+def difference(exercise: Exercise, function: Function, inputs: Sequence[Inputs]) -> Diagnosis | None:
+    """What an answer does otherwise than the reference on these inputs; nothing if it does the same."""
+    answers, expected = (run_all(exercise, each, inputs) for each in (function, exercise.reference))
+    if all_same(answers, expected, exercise.tolerance):
+        return None
+    return _describe_difference(inputs, answers, expected, exercise)
+
+
 def _describe_difference(
     inputs: Sequence[Inputs], answers: Sequence[Result], expected: Sequence[Result], exercise: Exercise
 ) -> Diagnosis:

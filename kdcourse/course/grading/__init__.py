@@ -5,6 +5,7 @@
     plain, peer   values and calls between two processes, as plain data
     confine       what a process may do: the limits, and what this system holds it to
     learner       the process that runs a learner's functions, and knows no exercise
+    anew          a right answer is asked once more, what no notebook asks
     checking      the process that checks them with this installation's exercises, and runs nothing of theirs
     repairs       three exercises whose check and answer share a process: the answer's code is read first
     room          many files at once, and finished ones kept

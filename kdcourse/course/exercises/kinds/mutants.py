@@ -26,8 +26,8 @@ class KillTheMutants(Judged):
 
     def observe(self, answer: Function) -> Observation:
         suspects = [*self.right, *self.mutants]
-        first = [self._approves(answer, suspect) for suspect in suspects]
-        second = [self._approves(answer, suspect) for suspect in reversed(suspects)][::-1]
+        first = [self.approves(answer, suspect) for suspect in suspects]
+        second = [self.approves(answer, suspect) for suspect in reversed(suspects)][::-1]
         if first != second:
             name = next(each.name for each, one, two in zip(suspects, first, second, strict=True) if one != two)
             said = f"Asked twice, your test says two things of one function ({name})."
@@ -44,7 +44,12 @@ class KillTheMutants(Judged):
         said = f"your test kills {killed} mutants and passes {passes} right implementations."
         return Observation(not survivors and not refused, said, tuple(first), rows)
 
-    def _approves(self, answer: Function, suspect: Suspect) -> bool:
+    def approves(self, answer: Function, suspect: Suspect) -> bool:
+        """Whether a test says that an implementation is right.
+
+        Raises:
+            StoppedError: it says nothing.
+        """
         try:
             return _verdict(self.call(answer, anonymous(suspect.function), allowed=(AssertionError,)))
         except StoppedError as stopped:
