@@ -78,7 +78,8 @@ def _pack(value: Any, tensors: list[Tensor], on_function: OnFunction | None, dep
     if isinstance(value, np.generic):
         return _pack(value.item(), tensors, on_function, depth - 1)
     if isinstance(value, np.ndarray):
-        value = _tensor_of(value)
+        made = _pack(_tensor_of(value), tensors, on_function, depth - 1)
+        return {"is": "array", "of": made} if made["is"] == "tensor" else made
     if isinstance(value, Tensor):
         if value.layout != torch.strided or value.device.type != "cpu" or _name(value.dtype) not in DTYPES:
             return {"is": "written", "as": f"a tensor of {value.dtype}, {value.layout}, on {value.device}"}
@@ -128,7 +129,7 @@ def unpack(tree: Any, tensors: Sequence[Tensor], on_function: OnFunction | None 
     """
     try:
         return _unpack(tree, tensors, on_function)
-    except (KeyError, TypeError, ValueError, IndexError, RecursionError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError, RecursionError) as error:
         raise MessageError(f"it is no value ({type(error).__name__})") from error
 
 
@@ -140,6 +141,8 @@ def _unpack(tree: Any, tensors: Sequence[Tensor], on_function: OnFunction | None
     kind = tree["is"]
     if kind == "tensor":
         return tensors[tree["at"]]
+    if kind == "array":
+        return _unpack(tree["of"], tensors, on_function).detach().numpy()
     if kind in ("list", "tuple", "set", "frozenset"):
         make = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}[kind]
         return make(_unpack(each, tensors, on_function) for each in tree["of"])

@@ -7,6 +7,7 @@ import threading
 from collections import UserDict
 from dataclasses import dataclass
 
+import numpy as np
 import pytest
 import torch
 
@@ -103,6 +104,7 @@ def test_what_is_no_message_is_said(data):
 @pytest.mark.parametrize(
     "tree",
     [[], {}, {"is": "tensor", "at": 3}, {"is": "tensor", "at": "x"}, {"is": "list"}, {"is": "float", "as": "x"},
+     {"is": "array", "of": 3},
      {"is": "set", "of": [{"is": "list", "of": []}]}],
 )  # fmt: skip
 def test_a_tree_that_nobody_packed_is_said(tree):
@@ -167,6 +169,15 @@ def test_what_an_implementation_calls_is_not_told(pair):
         return sorted(words)
 
     assert "met" not in pair(asks)(lambda x: torch.nn.functional.softmax(x, dim=-1))
+
+
+@pytest.mark.parametrize("array", [np.array([True, False]), np.arange(6.0).reshape(2, 3).T, np.array(2)])
+def test_an_array_is_an_array(array):
+    """A right answer that subtracts what a run gave, true and false, as NumPy lets it and torch does not."""
+    arrived = across({"run": [array]})["run"][0]
+    assert isinstance(arrived, np.ndarray)
+    assert arrived.dtype == array.dtype
+    assert arrived.tolist() == array.tolist()
 
 
 def test_a_shape_is_a_tuple():
