@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -35,6 +36,8 @@ from kdcourse.files import write_whole
 from kdcourse.hashing import hash_json, hash_tree
 
 GRADED = "graded"
+ENDED = "Checking it ended the process that does; please look at it yourself."
+"""Said of a notebook, and not kept: it may have been the machine, so the same command tries once more."""
 START = 300.0
 """Seconds for a process to begin, on a machine that is busy, beyond those of a notebook."""
 
@@ -142,18 +145,20 @@ def _graded(
     hidden = hidden_folders(folder, own.folder)
     for submission, graded in _in_parallel(left, own.unfinished, granted.told() | {"hidden": hidden}, workers):
         found[submission.digest] = graded
-        write_whole(
-            kept / f"{submission.digest}.json", json.dumps({"checked_with": checked_with, "graded": graded}, indent=1)
-        )
+        if graded["message"] != ENDED:
+            told = json.dumps({"checked_with": checked_with, "graded": graded}, indent=1)
+            write_whole(kept / f"{submission.digest}.json", told)
         done += 1
         on_graded(submission.file, graded, done, len(to_grade))
     return found
 
 
 def installation() -> str:
-    """What checks: all modules of this package, as they are."""
-    root = Path(kdcourse.__file__).parent
-    return hash_tree(root, root.rglob("*.py"))
+    """What checks: all modules of this package and the lessons, as they are, by this Python and its libraries."""
+    root, lessons = Path(kdcourse.__file__).parent, course_notebooks()
+    versions = [sys.version, *(metadata.version(name) for name in ("torch", "numpy", "scipy"))]
+    hashes = [hash_tree(root, root.rglob("*.py")), hash_tree(lessons, lessons.glob("*.ipynb"))]
+    return hash_json([*hashes, *versions])
 
 
 def hidden_folders(*folders: Path) -> list[str]:
@@ -233,8 +238,7 @@ class Checker:
             return writable(answered)
         except (OSError, ValueError):
             self.close()
-            said = "Checking it ended the process that does; please look at it yourself."
-            return {"status": "refused", "message": said, "exercises": {}, "answers": {}}
+            return {"status": "refused", "message": ENDED, "exercises": {}, "answers": {}}
         finally:
             clock.cancel()
 

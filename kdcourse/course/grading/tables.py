@@ -28,7 +28,7 @@ MARKS = {
 }  # fmt: skip
 COLUMNS = ("assignment", "student_id", "file", "exercise", "title", "verdict", "score", "max_score", "misconception",
            "message", "notes")  # fmt: skip
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
 """What a spreadsheet takes for a formula when a cell begins with it."""
 
 

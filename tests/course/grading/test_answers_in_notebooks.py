@@ -7,6 +7,7 @@ from handed_in import FAULTS, answered, function, lesson, one, solved
 
 from kdcourse.course.grading.alike import fingerprint, notes
 from kdcourse.course.grading.answers import NotebookError, answers_in
+from kdcourse.course.grading.checking import Terms, grade
 from kdcourse.course.grading.peer import NAME
 from kdcourse.course.lessons import course_lessons
 
@@ -187,6 +188,14 @@ def test_what_nobody_can_read_takes_no_other_answer_with_it(body):
     found = found_in(content)
     assert found["00.soft_label"].problem
     assert run(found["00.one_sentence"]) == 7
+
+
+def test_an_answer_that_is_nested_deeply_is_graded():
+    """A notebook that is refused, since nobody can say whom a chain of 600 cases is alike."""
+    body = "x = 0\nif x: pass\n" + "elif x: pass\n" * 600 + "return 1"
+    found = grade(json.dumps(one("00.soft_label", body)).encode(), Terms(seconds=0.0))
+    assert found.status == "graded"
+    assert found.exercises["00.soft_label"]["verdict"] == "timed out"
 
 
 def test_what_is_not_python_is_said():

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from kdcourse.course.grading.gradebook import OWN, STUDENT
 from kdcourse.course.grading.room import GradingError, Granted, Row, grade_room
 from kdcourse.course.grading.submissions import FolderError
 from kdcourse.course.grading.tables import COLUMNS, Room, as_csv, as_json, write_tables
+from kdcourse.course.lessons import course_notebooks
 
 EVIL = "<script>alert(1)</script>"
 ROWS = [
@@ -102,6 +104,34 @@ def test_nothing_to_grade_is_said(tmp_path):
         (tmp_path / "empty" / f"{holds}.txt").write_text("none", encoding="utf-8")
     with pytest.raises(GradingError, match="choose another"):
         grade_room(tmp_path / "empty", tmp_path / "empty", Granted(), 1)
+
+
+def test_what_was_checked_with_something_else_is_checked_again(tmp_path, monkeypatch):
+    """A verdict of last week's lessons; one that is kept although the machine was to blame."""
+    handed_in(tmp_path / "in", {"a.ipynb": lesson("00")})
+    told = {"status": "graded", "message": "", "exercises": {}, "answers": {}}
+    given = [told | {"status": "refused", "message": rooms.ENDED}, told, told]
+    asked = []
+    monkeypatch.setattr(rooms.Checker, "grade", lambda self, path: given[asked.append(path) or len(asked) - 1])
+
+    def status():
+        (row,) = grade_room(tmp_path / "in", tmp_path / "out", Granted(), 1)
+        return row.status, len(asked)
+
+    assert [status(), status(), status()] == [("refused", 1), ("graded", 2), ("graded", 2)]
+    shutil.copytree(course_notebooks(), tmp_path / "lessons", ignore=shutil.ignore_patterns("claims", "*checkpoints"))
+    monkeypatch.setattr(rooms, "course_notebooks", lambda: tmp_path / "lessons")
+    assert status() == ("graded", 2)
+    path = next((tmp_path / "lessons").glob("00*.ipynb"))
+    path.write_text(path.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    assert status() == ("graded", 3)
+
+
+def test_no_cell_of_the_table_is_a_formula():
+    """A file that is called by the wide signs that some spreadsheets compute."""
+    for sign in "=+-@＝＋－＠":
+        text = as_csv([Row(f"{sign}1+1.ipynb", f"{sign}1+1", "refused", "It is a link.")])
+        assert f",'{sign}1+1," in text
 
 
 def faulty_notebooks():
