@@ -152,7 +152,7 @@ def test_right_blank_and_wrong_answers_are_told_apart(tmp_path):
     """A room in which somebody gets another's verdict."""
     files, mistakes = faulty_notebooks()
     right = {f"right/{name}.ipynb": one(name, body) for name, body in RIGHT.items()}
-    others = {f"solved/{number}.ipynb": solved(number) for number in ("00", "03", "06")}
+    others = {f"solved/{number}.ipynb": solved(number) for number in ("00", "03", "06", "12")}
     handed_in(tmp_path / "in", files | right | others | {"blank.ipynb": lesson("01")})
     rows = {row.file: row for row in grade_room(tmp_path / "in", tmp_path / "out", Granted(), 2)}
     found = {pair: rows[pair[0]].exercises[pair[1]]["misconception"] for pair in mistakes}
