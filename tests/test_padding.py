@@ -148,6 +148,8 @@ def test_what_reads_otherwise_behind_padding_is_refused(shape, students, role, t
     settings = {"collator": make_collator(shape, LEFT)}
     if shape == "t5":
         rows = Dataset.from_list(make_examples("bart")).remove_columns("title")
+        even = min(map(len, rows["labels"]))  # labels padded on the left are refused before
+        rows = rows.map(lambda row: {"labels": row["labels"][:even]})
         settings = {"collator": DataCollatorForSeq2Seq(LEFT), "rows": rows}
     trainer = make_trainer(
         shape if shape in SHAPES else "bert-classifier", tmp_path, student=student, teacher=teacher, **settings

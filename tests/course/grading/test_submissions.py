@@ -154,7 +154,8 @@ def test_nobody_is_forgotten_for_an_archive(tmp_path):
     for name in ("a.tar.gz", "b.RAR", "c.7z"):
         (tmp_path / name).write_bytes(b"whatever it holds")
     found = collected(tmp_path)
-    assert set(found) == {"pages.zip", "a.tar.gz", "b.RAR", "c.7z"}
+    assert set(found) == {"pages.zip", "report.docx", "a.tar.gz", "b.RAR", "c.7z"}
+    assert "something else" in found.pop("report.docx").refused
     assert all("archive" in each.refused for each in found.values())
 
 
