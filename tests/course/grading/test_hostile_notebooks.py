@@ -260,7 +260,8 @@ def test_a_clone_hides_its_solutions(tmp_path, monkeypatch):
     root = PACKAGE.parent
     if not (root / "pyproject.toml").is_file():
         pytest.skip("this package lies in no clone")
-    monkeypatch.setattr(sys, "path", [each for each in sys.path if not Path(each).is_relative_to(root / "tests")])
+    of_tests = [each for each in sys.path if Path(each).is_relative_to(root / "tests") or each == str(root / "docs")]
+    monkeypatch.setattr(sys, "path", [each for each in sys.path if each not in of_tests])
     hidden = hidden_folders(tmp_path)
     assert {str(root / "tests"), str(root / "docs")} <= set(hidden)
     assert not any(PACKAGE.is_relative_to(each) for each in hidden)
