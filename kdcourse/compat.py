@@ -190,31 +190,38 @@ def require_room(role: str, model: Any, features: Mapping[str, Any]) -> None:
             )
 
 
-def require_own_words(
-    teacher: Any,
-    batch: Mapping[str, Any],
-    student_tokenizer: PreTrainedTokenizerBase | None,
-    teacher_tokenizer: PreTrainedTokenizerBase | None,
-) -> None:
-    """A teacher with a tokenizer of its own is given columns of its own, or one that means the same by each id.
-
-    Raises:
-        MismatchError: it would read the student's ids, and other words for them.
-    """
-    if student_tokenizer is None or teacher_tokenizer is None or teacher_tokenizer is student_tokenizer:
-        return
-    if "input_ids" not in batch or has_own_columns(batch, teacher):
-        return
+def differing_ids(student_tokenizer: PreTrainedTokenizerBase, teacher_tokenizer: PreTrainedTokenizerBase) -> Tensor:
+    """The student's ids that are another token to the teacher, or none: (K,), ascending."""
     ours, theirs = _tokens_by_id(student_tokenizer), _tokens_by_id(teacher_tokenizer)
-    # Tokens that one of them has more, such as a pad token that was added, are in no text of the other.
-    differing = [index for index in sorted(ours.keys() & theirs.keys()) if ours[index] != theirs[index]]
-    if differing:
-        raise MismatchError(
-            f"The teacher ({type(unwrapped(teacher)).__name__}) has a tokenizer of its own, and the rows have the "
-            f"student's ids alone: id {differing[0]} is {_quote(ours[differing[0]])} to the student and "
-            f"{_quote(theirs[differing[0]])} to the teacher. Add what the teacher reads, kdcourse.columns.tokenize("
-            f"rows, teacher_tokenizer, prefix={TEACHER_PREFIX!r})."
-        )
+    return torch.tensor([index for index in sorted(ours) if ours[index] != theirs.get(index)], dtype=torch.long)
+
+
+def first_misread(teacher: Any, batch: Mapping[str, Any], differing: Tensor) -> int | None:
+    """The lowest id of a batch that a teacher would take for another token; None if it has columns of its own, or reads
+    all as the student does.
+
+    Args:
+        differing: see `differing_ids`. Where there are some, this waits for the device.
+    """
+    ids, mask = batch.get("input_ids"), batch.get("attention_mask")
+    if ids is None or not len(differing) or has_own_columns(batch, teacher):
+        return None
+    read = ids if mask is None or mask.shape != ids.shape else ids[mask.bool()]  # a pad token is read by nobody
+    wrong = read[torch.isin(read, differing.to(read.device))]
+    return int(wrong.min()) if len(wrong) else None
+
+
+def said_of_misread(
+    teacher: Any, index: int, student_tokenizer: PreTrainedTokenizerBase, teacher_tokenizer: PreTrainedTokenizerBase
+) -> str:
+    """What to say where a teacher would read an id of the student's as another token."""
+    ours, theirs = _tokens_by_id(student_tokenizer), _tokens_by_id(teacher_tokenizer)
+    return (
+        f"The teacher ({type(unwrapped(teacher)).__name__}) has a tokenizer of its own, and the rows have the "
+        f"student's ids alone: id {index} is {_quote(ours[index])} to the student and {_quote(theirs.get(index))} to "
+        f"the teacher. Add what the teacher reads, kdcourse.columns.tokenize(rows, teacher_tokenizer, "
+        f"prefix={TEACHER_PREFIX!r})."
+    )
 
 
 def require_segments(teacher: Any, batch: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase | None) -> None:
@@ -239,11 +246,13 @@ def require_segments(teacher: Any, batch: Mapping[str, Any], tokenizer: PreTrain
 
 
 def require_label_ids(dataset: Any) -> None:
-    """The labels of a `datasets.Dataset` are class ids, and not names of classes.
+    """The labels of a `datasets.Dataset` are class ids, and not names of classes, unless it makes them as it is read.
 
     Raises:
         MismatchError: they are texts, as in most files of comma-separated values.
     """
+    if getattr(dataset, "format", {}).get("type") == "custom":  # with_transform
+        return
     for name in LABEL_COLUMNS:
         feature = (dataset.features or {}).get(name)
         while (inner := getattr(feature, "feature", None)) is not None:  # of tokens, there is a list of them
@@ -251,9 +260,9 @@ def require_label_ids(dataset: Any) -> None:
         if getattr(feature, "dtype", None) in ("string", "large_string"):
             new = LABELS if name != LABELS else "label"
             raise MismatchError(
-                f"The column {name!r} holds texts, and a label is a class id. Take the id that the teacher has for "
+                f"The column {name!r} holds texts, and a label is a class id. Take the id that the models have for "
                 f"each, into a column of another name, since datasets may turn an id in this one back into text: "
-                f"dataset.map(lambda row: {{{new!r}: teacher.config.label2id[row[{name!r}]]}}, "
+                f"dataset.map(lambda row: {{{new!r}: model.config.label2id[row[{name!r}]]}}, "
                 f"remove_columns=[{name!r}])."
             )
 

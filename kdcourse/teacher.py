@@ -157,6 +157,11 @@ class ColumnTeacher:
         """`vocabulary`: how many token ids the student has logits for; a top k alone does not tell."""
         self.vocabulary = vocabulary
 
+    @staticmethod
+    def has_answers(inputs: Batch) -> bool:
+        """Whether a batch has one of the two columns."""
+        return TOPK_IDS_COLUMN in inputs or LOGITS_COLUMN in inputs
+
     def logits(self, inputs: Batch) -> Logits | None:
         if TOPK_IDS_COLUMN not in inputs:
             return inputs.get(LOGITS_COLUMN)

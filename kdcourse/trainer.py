@@ -34,14 +34,16 @@ from kdcourse.compat import (
     balance_weight,
     check_alone,
     check_fit,
+    differing_ids,
+    first_misread,
     lost_steps,
     positions_of,
     require_label_ids,
     require_output_per_label,
-    require_own_words,
     require_room,
     require_same_names,
     require_segments,
+    said_of_misread,
     shared_vocabulary,
     tokenizer_of,
     vocabulary_of,
@@ -63,7 +65,7 @@ from kdcourse.on_policy import OnPolicy, Writer, require_writer
 from kdcourse.packing import holds_several_texts, require_read_apart
 from kdcourse.padding import Places, Reader
 from kdcourse.schedules import Schedule
-from kdcourse.tasks import LABELLED_TASKS, TASKS, Task, task_of, with_article
+from kdcourse.tasks import LABELLED_TASKS, TASKS, VOCABULARY_TASKS, Task, task_of, with_article
 from kdcourse.teacher import (
     CachedTeacher,
     ColumnTeacher,
@@ -283,6 +285,7 @@ class DistillationTrainer(FeatureTrainer):
         self._not_the_students: frozenset[str] = frozenset()
         sources = sources_of(teacher)
         self._readers = self._teachers_tokenizers * (len(sources) // len(self._teachers_tokenizers))
+        self._differing = [self._differing_ids(reader) for reader in self._readers]
         for number, (source, reader) in enumerate(zip(sources, self._readers, strict=True)):
             with said_of(number, len(sources)):
                 self._meet_one(student, source, reader)
@@ -333,13 +336,19 @@ class DistillationTrainer(FeatureTrainer):
     def _inner_training_loop(self, *args: Any, **options: Any) -> TrainOutput:
         self._trained = Averages(self.features.weights)  # one before it, or out of memory, may have left sums
         self._places.look_again()
-        if words := lost_steps(cast("nn.Module", self.model), self.args.learning_rate):
-            logger.warning(words)
+        self._warn_of_lost_steps()
         given = self.args.alpha, self.args.temperature
         try:
             return super()._inner_training_loop(*args, **options)
         finally:  # a schedule has changed them, and the next trainer may be given the same arguments
             self.args.alpha, self.args.temperature = given
+
+    def _warn_of_lost_steps(self) -> None:
+        # These keep weights of 32 bits, or what was rounded away.
+        keeps_steps = self.is_deepspeed_enabled or self.is_fsdp_enabled or self.args.optim == "adamw_anyprecision"
+        words = lost_steps(cast("nn.Module", self.model), self.args.learning_rate)
+        if words and not keeps_steps and self.is_world_process_zero():
+            logger.warning(words)
 
     def compute_loss(
         self,
@@ -434,7 +443,8 @@ class DistillationTrainer(FeatureTrainer):
             with self.features.watched(model, "student") as ours:
                 _, logits = self._ask_student(model, inputs, whole=not prediction_loss_only)
             with self._watched_teacher() as theirs:
-                teacher_logits = self._ask_teacher(inputs, whole=isinstance(logits, Tensor))
+                is_asked = bool(self.features) or self._misread(inputs) is None
+                teacher_logits = self._ask_teacher(inputs, whole=isinstance(logits, Tensor)) if is_asked else None
             own = self._own_rows(self.args.eval_batch_size if self._is_packed(inputs) else len(logits))
             features = self._feature_losses(ours, theirs, inputs, None, own)
             loss = self._evaluate_batch(logits, teacher_logits, inputs, features, own)
@@ -568,9 +578,9 @@ class DistillationTrainer(FeatureTrainer):
         weight = balance_weight(self.model)
         if num_items is None:
             return weight * router_loss
-        _, taught = count_items(inputs, self._is_shifted)
-        _, of_step = torch.as_tensor(num_items).expand(2)
-        return weight * router_loss * taught.to(router_loss.device) / of_step.clamp(min=1)
+        kind = 0 if self._is_untaught(inputs) else 1  # labelled or taught
+        of_piece, of_step = count_items(inputs, self._is_shifted)[kind], torch.as_tensor(num_items).expand(2)[kind]
+        return weight * router_loss * of_piece.to(router_loss.device) / of_step.clamp(min=1)
 
     def _task_for(self, logits: Tensor) -> Task:
         """The task, as far as only logits tell it.
@@ -597,16 +607,39 @@ class DistillationTrainer(FeatureTrainer):
     def _ask_teacher(self, inputs: Batch, *, whole: bool) -> TeacherLogits | None:
         if not self._has_looked_at_logits:
             tokenizer = tokenizer_of(self.processing_class)
-            for source, reader in zip(sources_of(self.teacher), self._readers, strict=True):
-                if isinstance(source, ModelTeacher):
-                    require_own_words(source.model, inputs, tokenizer, reader)
-                    require_segments(source.model, inputs, tokenizer)
+            for model in models_of(self.teacher):
+                require_segments(model, inputs, tokenizer)
         if whole or not isinstance(self.teacher, ModelTeacher):
             return self.teacher.logits(inputs)
         _, logits = self.teacher.answer(inputs, self.teachers_head.ask)
         return cut(logits, self.teacher.vocabulary)
 
+    def _differing_ids(self, reader: PreTrainedTokenizerBase | None) -> Tensor:
+        """Which of the student's ids a teacher would misread; none where a task's vocabularies are compared anyway."""
+        tokenizer = tokenizer_of(self.processing_class)
+        if reader is None or tokenizer is None or reader is tokenizer or self._task in VOCABULARY_TASKS:
+            return torch.empty(0, dtype=torch.long)
+        return differing_ids(tokenizer, reader)
+
+    def _misread(self, inputs: Batch) -> tuple[nn.Module, PreTrainedTokenizerBase, int] | None:
+        """A teacher with a tokenizer of its own that would read a batch otherwise, and its first such id."""
+        for source, reader, differing in zip(sources_of(self.teacher), self._readers, self._differing, strict=True):
+            if reader is not None and isinstance(source, ModelTeacher):
+                index = first_misread(source.model, inputs, differing)
+                if index is not None:
+                    return source.model, reader, index
+        return None
+
     def _teacher_logits(self, inputs: Batch, *, whole: bool) -> TeacherLogits | None:
+        """
+        Raises:
+            MismatchError: a teacher would read other words than the student.
+            ValueError: there is no answer of a teacher, and labels alone do not teach.
+        """
+        if misread := self._misread(inputs):
+            teacher, reader, index = misread
+            ours = cast("PreTrainedTokenizerBase", tokenizer_of(self.processing_class))
+            raise MismatchError(said_of_misread(teacher, index, ours, reader))
         logits = self._ask_teacher(inputs, whole=whole)
         if logits is None and not self._is_untaught(inputs):
             raise ValueError(nothing_from(self.teacher, inputs))
@@ -614,7 +647,8 @@ class DistillationTrainer(FeatureTrainer):
 
     def _is_untaught(self, inputs: Batch) -> bool:
         """Whether labels alone teach, and nobody has passed a teacher: the twin that a student is compared with."""
-        return self.args.alpha == 1 and isinstance(self.teacher, ColumnTeacher) and self.teacher.logits(inputs) is None
+        teacher = self.teacher
+        return self.args.alpha == 1 and isinstance(teacher, ColumnTeacher) and not teacher.has_answers(inputs)
 
     def _evaluate_batch(
         self,
@@ -693,12 +727,17 @@ class DistillationTrainer(FeatureTrainer):
 
     def _remove_unused_columns(self, dataset: Any, description: str | None = None) -> Any:
         self._set_signature_columns_if_needed()
-        if self._task in LABELLED_TASKS:
+        if self._task in LABELLED_TASKS and not _is_of_ones_own(self.data_collator):
             require_label_ids(dataset)
         theirs = filter(self._is_theirs, dataset.column_names)
         names = dict.fromkeys([*self._signature_columns, *theirs])
         self._signature_columns = SignatureColumns(names, self._is_theirs)
         return super()._remove_unused_columns(dataset, description)
+
+
+def _is_of_ones_own(collate: Any) -> bool:
+    """Whether a collator may do anything with rows, as labels that are names: it is none of a library's."""
+    return getattr(collate, "__module__", "").partition(".")[0] not in ("transformers", "kdcourse")
 
 
 def _model_of(teacher: Teaching) -> Any:

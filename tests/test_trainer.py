@@ -7,7 +7,7 @@ import pytest
 import torch
 from datasets import Dataset, Value
 from shapes import make_model, make_rows, make_tokenizer
-from transformers import TrainingArguments
+from transformers import DataCollatorWithPadding, TrainingArguments
 
 from kdcourse import DistillationArguments, DistillationTrainer, MismatchError, distillation_loss
 from kdcourse.collators import collator
@@ -185,6 +185,21 @@ def test_labels_that_are_texts_are_a_sentence_that_helps(student, teacher, token
     assert read.map(lambda row: {"label": ids[row["label"]]})["label"][:2] == ["0", "1"]
     with pytest.raises(MismatchError, match="The column 'labels' holds texts"):
         require_label_ids(Dataset.from_dict({"labels": [["B-PER", "O"]]}))
+
+
+def test_labels_that_somebodys_own_code_makes_ids_are_left_to_it(student, teacher, tokenizer, tmp_path, rows):
+    """A collator, or a transform, that looks names up, and is refused for what it gets."""
+    names = ["bad", "so-so", "good"]
+    said = rows.remove_columns(["label", LOGITS_COLUMN]).add_column("label", [names[row % 3] for row in range(16)])
+    pads = DataCollatorWithPadding(tokenizer)
+
+    def collate(examples):
+        return pads([{**each, "label": names.index(each["label"])} for each in examples])
+
+    trainer = make_trainer(student, tokenizer, tmp_path, said, teacher, remove_unused_columns=False)
+    trainer.data_collator = collate
+    trainer.train()
+    require_label_ids(said.with_transform(lambda batch: {**batch, "label": list(map(names.index, batch["label"]))}))
 
 
 def test_a_student_in_16_bits_is_told_what_it_loses(student, teacher, tokenizer, tmp_path, rows, caplog):

@@ -337,23 +337,28 @@ def test_a_teacher_reads_its_own_tokenizer(is_passed, tmp_path):
 
 @pytest.mark.parametrize("size", [WORDS, WORDS + 20])
 def test_a_teacher_that_would_read_other_words_is_refused(size, tmp_path):
-    """Two tokenizers are passed, the teacher's columns are forgotten, and it answers other sentences, in silence."""
-    shape, ours = "bert-classifier", make_tokenizer()
-    extra = {"collator": TRAINERS_OWN, "processing_class": ours}
+    """Two tokenizers are passed, the teacher's columns are forgotten, and it answers other sentences, in silence; or
+    two tokenizers that differ in a word which is in no row are refused.
+    """
+    shape, ours, rows = "bert-classifier", make_tokenizer(), make_rows("bert-classifier", rows=3)
+    used = {index for row in rows["input_ids"] for index in row}
+    one, (unused, another, *_) = min(used), sorted(set(range(3, WORDS)) - used)
+    extra = {"collator": TRAINERS_OWN, "processing_class": ours, "rows": rows, "eval_rows": rows}
     teacher = make_model(shape, seed=1, vocab_size=size)
-    theirs = make_tokenizer(words=size, swap=(7, 9))
-    for refused in (
-        make_trainer(shape, tmp_path, teacher=teacher, teacher_processing_class=theirs, **extra).train,
-        make_trainer(
-            shape, tmp_path, teacher=teacher, teacher_processing_class=theirs, eval_rows=make_rows(shape), **extra
-        ).evaluate,
+
+    def trainer(theirs):
+        return make_trainer(shape, tmp_path, teacher=teacher, teacher_processing_class=theirs, **extra)
+
+    misread = trainer(make_tokenizer(words=size, swap=(one, unused)))
+    with pytest.raises(
+        MismatchError, match=rf"id {one} is 'w{one}' to the student and 'w{unused}' to the teacher.*prefix='teacher"
     ):
-        with pytest.raises(
-            MismatchError, match=r"id 7 is 'w7' to the student and 'w9' to the teacher.*prefix='teacher"
-        ):
-            refused()
-    longer = make_tokenizer(words=size + 1)  # with a token that the student's texts never hold
-    make_trainer(shape, tmp_path, teacher=teacher, teacher_processing_class=longer, **extra).train()
+        misread.train()
+    found = misread.evaluate()  # of the student alone
+    assert found["eval_hard_loss"] > 0 and "eval_soft_loss" not in found and "eval_loss" not in found
+    assert misread.predict(rows).predictions.shape == (len(rows), 3)
+    trainer(make_tokenizer(words=size, swap=(unused, another))).train()
+    trainer(make_tokenizer(words=size + 1)).train()
 
 
 @pytest.mark.parametrize("shape", ["bert-classifier", "gpt2-lm"])

@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import torch
-from shapes import TRAINERS_OWN, make_collator, make_model, make_rows, make_tokenizer, make_trainer, weights_of
-from transformers import BertConfig, BertForMaskedLM, DataCollatorForLanguageModeling
+from shapes import TRAINERS_OWN, WORDS, make_collator, make_model, make_rows, make_tokenizer, make_trainer, weights_of
+from transformers import BertConfig, BertForMaskedLM, DataCollatorForLanguageModeling, MixtralConfig, MixtralForCausalLM
 
 from kdcourse import DistillationArguments, DistillationTrainer
 from kdcourse.schedules import Schedule
@@ -22,17 +22,35 @@ def alone(student, rows, folder, collator, **settings):
     return DistillationTrainer(student, arguments, train_dataset=rows, data_collator=collator)
 
 
-@pytest.mark.parametrize(("shape", "fused"), [("bert-classifier", True), ("gpt2-lm", True), ("gpt2-lm", False)])
-def test_labels_alone_take_the_step_that_they_take_beside_a_teacher(shape, fused, tmp_path):
+def with_experts():
+    """A language model whose routers have a loss of their own."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    routers = {"num_local_experts": 3, "output_router_logits": True, "router_aux_loss_coef": 0.5}
+    return MixtralForCausalLM(MixtralConfig(vocab_size=WORDS, num_key_value_heads=2, **sizes, **routers))
+
+
+@pytest.mark.parametrize(
+    ("shape", "make", "fused"),
+    [
+        ("bert-classifier", lambda: make_model("bert-classifier"), True),
+        ("gpt2-lm", lambda: make_model("gpt2-lm"), True),
+        ("gpt2-lm", lambda: make_model("gpt2-lm"), False),
+        ("gpt2-lm", with_experts, True),
+    ],
+)
+def test_labels_alone_take_the_step_that_they_take_beside_a_teacher(shape, make, fused, tmp_path):
     """A twin that needs another trainer, whose loss differs in more than the teacher."""
     rows, settings = make_rows(shape), PIECES | {"fused": fused}
-    beside = make_trainer(shape, tmp_path, rows=rows, alpha=1.0, **settings)
-    without = alone(make_model(shape), rows, tmp_path, make_collator(shape), **settings)
+    beside = make_trainer(shape, tmp_path, student=make(), rows=rows, alpha=1.0, **settings)
+    without = alone(make(), rows, tmp_path, make_collator(shape), **settings)
     beside.train()
     without.train()
     assert torch.allclose(weights_of(beside.model), weights_of(without.model), atol=1e-6)
     first, second = (trainer.state.log_history[0] for trainer in (beside, without))
-    assert second["hard_loss"] == pytest.approx(first["hard_loss"], rel=1e-5) == second["loss"]
+    assert second["hard_loss"] == pytest.approx(first["hard_loss"], rel=1e-5)
+    assert second["loss"] == pytest.approx(first["loss"], rel=1e-5)
+    assert (second["loss"] == pytest.approx(second["hard_loss"])) == (make is not with_experts)
     assert "soft_loss" in first and "soft_loss" not in second
     evaluated = without.evaluate(rows)
     assert evaluated["eval_loss"] == evaluated["eval_hard_loss"] > 0
