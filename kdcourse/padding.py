@@ -16,10 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from kdcourse.checks import MismatchError
-from kdcourse.columns import TEACHER_PREFIX, Batch, arguments_of, unwrapped
+from kdcourse.columns import LABELS, TEACHER_PREFIX, Batch, arguments_of, unwrapped
 from kdcourse.packing import asked_aside, is_spread
 
 POSITIONS, MASK = "position_ids", "attention_mask"
+
+FEW = 64
+"""Tokens of the text that is tried, so that a long one's logits for a large vocabulary take no memory."""
 
 CLOSE, CLOSE_IN_16_BITS = 1e-3, 5e-2
 """By how much of their spread a text's logits may move, root mean square: rows of two lengths are rounded otherwise,
@@ -77,7 +80,8 @@ def side_of_padding(batch: Batch, prefix: str = "") -> str | None:
     is_told = prefix + POSITIONS in batch
     if mask is None or mask.ndim != 2 or is_told or prefix + "input_ids" not in batch:  # noqa: PLR2004  (of whole attention)
         return None
-    left, right = (mask[:, [0, -1]] == 0).any(dim=0).tolist()
+    rows = mask[mask.any(dim=1)]  # one without a token has no side
+    left, right = (rows[:, [0, -1]] == 0).any(dim=0).tolist()
     return "left" if left else "right" if right else None
 
 
@@ -106,7 +110,7 @@ def needs_positions(readers: Sequence[Reader], batch: Batch, is_rounded: bool) -
     if row is None or any(is_spread(reader.model) for reader in readers):
         return False
     real = row[prefix + MASK].bool()
-    alone = {name: value[real][None] if _is_of_tokens(value, real) else value for name, value in row.items()}
+    alone = {name: value[real][None] if _is_of_tokens(name, value, real) else value for name, value in row.items()}
 
     def moved(padded: Batch) -> list[Reader]:
         return [reader for reader in readers if _moves(reader, padded, alone, real, is_rounded)]
@@ -124,17 +128,26 @@ def needs_positions(readers: Sequence[Reader], batch: Batch, is_rounded: bool) -
 
 
 def _most_padded(batch: Batch, prefix: str) -> dict[str, Any] | None:
-    """The row that has most padding before its text; None if columns are not of one entry for each row."""
+    """The row that has most padding before its text, of which the first few tokens are kept; None if there is no such
+    row, or if columns are not of one entry for each row.
+    """
     mask = batch[prefix + MASK]
     if any(isinstance(value, Tensor) and value.shape[:1] != mask.shape[:1] for value in batch.values()):
         return None
     before = mask.argmax(dim=1).masked_fill(~mask.bool().any(dim=1), -1)  # of the first 1; a row may have none
-    number = int(before.argmax())
-    return {name: value[number, None] if isinstance(value, Tensor) else value for name, value in batch.items()}
+    number, most = int(before.argmax()), int(before.max())
+    if most < 1:
+        return None
+    row = {name: value[number, None] if isinstance(value, Tensor) else value for name, value in batch.items()}
+    real = row[prefix + MASK]
+    end = most + FEW
+    return {name: value[:, :end] if _is_of_tokens(name, value, real) else value for name, value in row.items()}
 
 
-def _is_of_tokens(value: Any, real: Tensor) -> bool:
-    return isinstance(value, Tensor) and value.shape[:2] == real.shape
+def _is_of_tokens(name: str, value: Any, real: Tensor) -> bool:
+    """Whether a column has an entry for each token that is read; a decoder's may by chance be as many."""
+    is_said = name.removeprefix(TEACHER_PREFIX).startswith(("decoder_", LABELS))
+    return isinstance(value, Tensor) and value.shape[:2] == real.shape and not is_said
 
 
 def _moves(reader: Reader, padded: Batch, alone: Batch, real: Tensor, is_rounded: bool) -> bool:
@@ -142,7 +155,7 @@ def _moves(reader: Reader, padded: Batch, alone: Batch, real: Tensor, is_rounded
     model = unwrapped(reader.model)
     with asked_aside(model, real.device):
         behind, without = reader.ask(model, padded), reader.ask(model, alone)
-    if behind.shape[:2] == real.shape:
+    if behind.shape != without.shape and behind.shape[:2] == real.shape:
         behind = behind[real][None]
     if behind.shape != without.shape:
         return False

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 from transformers import Trainer
-from transformers.trainer_utils import EvalLoopOutput
+from transformers.trainer_utils import EvalLoopOutput, has_length
 
 from kdcourse.checkpoints import CheckpointError, began_at
 from kdcourse.columns import Batch
@@ -89,12 +89,16 @@ class StreamTrainer(Trainer):
         return super().evaluation_loop(dataloader, *args, **options)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, *args: Any, **options: Any) -> None:
+        """
+        Raises:
+            CheckpointError: it stands in a later pass of a stream that does not say how long a pass is.
+        """
         began = began_at(Path(resume_from_checkpoint))
-        if self._is_streamed and began and not self.args.ignore_data_skip:
+        if self._is_streamed and not has_length(self.train_dataset) and began and not self.args.ignore_data_skip:
             raise CheckpointError(
                 f"{resume_from_checkpoint} stands in a pass of the stream that began at step {began}, and the Trainer "
-                "finds its place again in the first pass alone. Resume with ignore_data_skip=True, at the stream's "
-                "first row; or from a checkpoint of the first pass; or give the stream as a dataset whose rows have a "
-                "number."
+                "finds its place again in the first pass alone, since the stream has no length. Resume with "
+                "ignore_data_skip=True, at the stream's first row; or from a checkpoint of the first pass; or give the "
+                "stream as a dataset whose rows have a number."
             )
         super()._load_from_checkpoint(resume_from_checkpoint, *args, **options)

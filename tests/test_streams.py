@@ -4,6 +4,7 @@ import pytest
 import torch
 from datasets import concatenate_datasets
 from shapes import make_model, make_rows, make_tokenizer, make_trainer, weights_of
+from torch.utils.data import IterableDataset
 from transformers import TrainerCallback
 
 from kdcourse.checkpoints import CheckpointError
@@ -48,7 +49,7 @@ class Asks(TrainerCallback):
 
 def streaming_trainer(folder, **settings):
     """Five micro-batches of two rows in each pass, and steps of two micro-batches."""
-    rows = make_rows(SHAPE, 10).to_iterable_dataset()
+    rows = settings.pop("rows", make_rows(SHAPE, 10).to_iterable_dataset())
     return make_trainer(
         SHAPE, folder, rows=rows, per_device_train_batch_size=2, gradient_accumulation_steps=2, save_strategy="steps",
         save_steps=1, lr_scheduler_type="constant", **{"max_steps": 6, **settings},
@@ -96,3 +97,24 @@ def test_a_stream_is_not_resumed_in_a_later_pass(undisturbed, tmp_path):
     )  # fmt: skip
     numbered.train(resume_from_checkpoint=checkpoint)  # twenty rows, so that step 3 is in its first pass
     assert torch.equal(weights_of(numbered.model), undisturbed[1])
+
+
+class Sized(IterableDataset):
+    """Rows without a number, of which somebody knows how many there are."""
+
+    def __len__(self):
+        return 10
+
+    def __iter__(self):
+        return iter(make_rows(SHAPE, 10))
+
+
+def test_a_stream_with_a_length_is_resumed_in_any_pass(tmp_path):
+    """A training that could go on, and is refused."""
+    settings = {"rows": Sized(), "max_steps": -1, "num_train_epochs": 3}
+    whole = streaming_trainer(tmp_path / "whole", **settings)
+    whole.train()
+    resumed = streaming_trainer(tmp_path / "resumed", **settings)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-5"))
+    assert resumed.state.global_step == whole.state.global_step == 9
+    assert torch.equal(weights_of(resumed.model), weights_of(whole.model))
