@@ -134,7 +134,7 @@ def _most_padded(batch: Batch, prefix: str) -> dict[str, Any] | None:
     mask = batch[prefix + MASK]
     if any(isinstance(value, Tensor) and value.shape[:1] != mask.shape[:1] for value in batch.values()):
         return None
-    before = mask.argmax(dim=1).masked_fill(~mask.bool().any(dim=1), -1)  # of the first 1; a row may have none
+    before = mask.long().argmax(dim=1).masked_fill(~mask.bool().any(dim=1), -1)  # of the first 1; a row may have none
     number, most = int(before.argmax()), int(before.max())
     if most < 1:
         return None

@@ -113,7 +113,8 @@ def test_a_row_without_a_token_has_no_side(tmp_path):
     batch = {"input_ids": [[PAD] * 3], "attention_mask": [[0] * 3], "labels": [[-100] * 3]}
     trainer._complete({name: torch.tensor(each) for name, each in batch.items()})
     batch = {"input_ids": [[PAD] * 3, [PAD, 5, 6]], "attention_mask": [[0] * 3, [0, 1, 1]], "labels": [[-100] * 3] * 2}
-    completed = trainer._complete({name: torch.tensor(each) for name, each in batch.items()})
+    batch = {name: torch.tensor(each) for name, each in batch.items()}
+    completed = trainer._complete({**batch, "attention_mask": batch["attention_mask"].bool()})
     assert completed["position_ids"].tolist() == [[0, 0, 0], [0, 0, 1]]
 
 

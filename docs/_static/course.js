@@ -97,13 +97,14 @@ function filterRows(input) {
 function findPassages(search, { all, where, also }) {
   const mean = all.reduce((sum, passage) => sum + passage[4], 0) / all.length;
   const stems = Object.keys(where);
+  const of = (table, word) => (Object.hasOwn(table, word) ? table[word] : []); // every object has a "constructor"
 
   /** The passages of a word, of one that begins like it, or of one that the course says in its place: number to count. */
   const holders = (word) => {
-    const alike = where[word] || word.length < 3 ? [word] : stems.filter((stem) => stem.startsWith(word));
+    const alike = of(where, word).length || word.length < 3 ? [word] : stems.filter((stem) => stem.startsWith(word));
     const counts = new Map();
-    for (const stem of new Set([...alike, ...(also[word] ?? [])])) {
-      const steps = where[stem] ?? [];
+    for (const stem of new Set([...alike, ...of(also, word)])) {
+      const steps = of(where, stem);
       for (let at = 0, number = 0; at < steps.length; at += 2) {
         number += steps[at];
         counts.set(number, (counts.get(number) ?? 0) + steps[at + 1]);

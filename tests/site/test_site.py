@@ -297,6 +297,12 @@ def test_search_finds(visit, words, there):
     assert page.locator("h1").inner_text() == "Search"
 
 
+def test_a_word_that_every_object_of_the_language_has_is_looked_for(visit):
+    """A search that throws: in JavaScript, an empty object has a `constructor`."""
+    page = visit("search.html?q=constructor+temperature")
+    page.wait_for_selector("#search-results li a", timeout=20_000)
+
+
 def test_lines_are_for_reading(visit):
     """Lines of 125 characters in 14 pixels."""
     page = visit(LESSON)

@@ -128,10 +128,12 @@ def by_position(function: Function, names: Sequence[str]) -> Function:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
         return function
-    room = sum(each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD) for each in parameters)
+    places = sum(each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD) for each in parameters)
     by_keyword = [each for each in parameters if each.kind is each.KEYWORD_ONLY]
     asked = [each.name for each in by_keyword if each.default is each.empty or each.name in names]
-    keywords = asked if room + len(asked) >= len(names) else [each.name for each in by_keyword]
+    settings = [each.name for each in by_keyword if each.name not in asked]
+    taken = {*asked, *settings[: max(len(names) - places - len(asked), 0)]}
+    keywords = [each.name for each in by_keyword if each.name in taken]
     by_name = keywords if not set(keywords) <= set(names) else [name for name in names if name in keywords]
     first = len(names) - len(keywords)
     if not keywords or first < 0 or any(each.kind is each.VAR_POSITIONAL for each in parameters):

@@ -58,14 +58,14 @@ def _computes(task: Exercise, function: Function, first: int) -> Diagnosis | Non
 def _names(task: NameTheFault, function: Function, first: int) -> str:
     runs = [(fault, first + place) for fault in task.faults for place in range(RUNS)]
     random.Random(first).shuffle(runs)  # noqa: S311  (an order, and no secret)
-    right = sum(bool(task.call(function, task.run(*each)).values[0] == each[0]) for each in runs)
+    right = sum(task.named(function, *each) == each[0] for each in runs)
     return "" if right >= SHARE * len(runs) else f"{right} of {len(runs)} other runs are named rightly."
 
 
 def _decides(task: DesignTheExperiment, function: Function, first: int) -> str:
     truths = np.random.default_rng(first).permutation([False, True] * (WORLDS // 2))
     worlds = (task.world(np.random.default_rng([2, first, place]), bool(truth)) for place, truth in enumerate(truths))
-    said = [bool(task.call(function, Purse(run, task.budget), task.budget).values[0]) for run in worlds]
+    said = [task.truth(task.call(function, Purse(run, task.budget), task.budget).values[0]) for run in worlds]
     alarms, power = (float(np.mean([one for one, truth in zip(said, truths, strict=True) if truth == differs]))
                      for differs in (False, True))  # fmt: skip
     is_right = alarms <= ALARMS and power >= POWER

@@ -30,9 +30,11 @@ MOST = 1_000_000
 """Characters of all code cells."""
 LAST_CHECKS = 20
 """So many checks of one exercise are looked at."""
-CELL_MAGIC = re.compile(r"\A\s*%%.*")
-"""The first line of a cell that is timed or whose output is caught."""
-MAGIC = re.compile(r"^.*[%!?]", re.MULTILINE)
+CELL_MAGIC = re.compile(r"\A\s*%%(\w*).*")
+"""The first line of a cell that IPython hands to somebody else."""
+RUN_AS_PYTHON = {"time", "timeit", "capture", "prun"}
+"""Those that run the cell, timed or with its output caught; the others write it to a file, or give it to a shell."""
+MAGIC = re.compile(r"^\s*[%!?]|=\s*[%!](?!=)|\?\s*$", re.MULTILINE)
 """A line that may be no Python."""
 MOST_READ = 200_000
 """Number of such lines times the characters of the cell: IPython reads the whole cell once more for each."""
@@ -112,6 +114,8 @@ def _parsed(cell: dict[str, Any], left: int = MOST) -> Cell:
     words = tuple(str(tag) for tag in tags) if isinstance(tags, list) else ()
     text = "".join(map(str, source)) if isinstance(source, list) else str(source)
     name = str(cell.get("id") or metadata.get("id") or "")  # Colab keeps it in the metadata
+    if (magic := CELL_MAGIC.match(text)) and magic[1] not in RUN_AS_PYTHON:
+        return Cell(name, words)
     if len(text) > LONGEST:
         return Cell(name, words, problem=f"its cell has more than {LONGEST:,} characters", source=text)
     if len(text) > left:
@@ -167,18 +171,22 @@ def _asked_in(cells: Sequence[Cell], bound: Bound) -> Iterator[tuple[str, Asked]
     handed = _handed_out()
     found = [list(_checks_in(cell)) for cell in cells]
     named = {name for checks in found for name, _ in checks}
-    lessons = {name.partition(".")[0] for name in named}
+    lessons = set(map(_lesson_of, named))
     for place, (cell, checks) in enumerate(zip(cells, found, strict=True)):
         known = [(name, expression) for name, expression in checks if name in handed]
         lost = [(name, function) for name, (of, function, _) in handed.items() if of == cell.id and not known]
         if len(lost) > 1:  # two lessons have a cell of this name
-            lost = [(name, function) for name, function in lost if name.partition(".")[0] in lessons]
+            lost = [(name, function) for name, function in lost if _lesson_of(name) in lessons]
         named |= {name for name, _ in lost}
         for name, function in lost:
             yield name, Asked(place, ast.Name(function, ast.Load()))
         for name, expression in known:
             yield name, Asked(place, expression)
-    yield from ((name, each) for name, each in _defined_in(bound, lessons) if name not in named)
+    yield from (each for each in _defined_in(bound, set(map(_lesson_of, named))) if each[0] not in named)
+
+
+def _lesson_of(exercise: str) -> str:
+    return exercise.partition(".")[0]
 
 
 def _defined_in(bound: Bound, lessons: set[str]) -> Iterator[tuple[str, Asked]]:
@@ -230,11 +238,14 @@ def _of_the_lesson(number: str) -> tuple[Cell, ...]:
 
 
 def _answer(name: str, cells: Sequence[Cell], bound: Bound, asked: Sequence[Asked]) -> Answer:
-    """Of what was checked last; but what is as it was handed out has no say where something else was checked, too."""
+    """Of what was checked last. What is as it was handed out, or never ran since it is no Python, has no say where
+    something else was checked, too.
+    """
     own = [each for each in asked if cells[each.place].problem or not _is_as_handed_out(name, each, bound)]
     if not own:
         return Answer(name)
-    place, expression = own[-1].place, own[-1].expression
+    ran = [each for each in own if each.expression is not None and not cells[each.place].problem]
+    place, expression = (ran or own)[-1].place, (ran or own)[-1].expression
     if expression is None or cells[place].problem:
         return Answer(name, problem=cells[place].problem)
     needed = _needed(expression, cells, place, _of_the_lesson(name.partition(".")[0]))

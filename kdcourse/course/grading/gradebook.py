@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import csv
 import io
+import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kdcourse.course.grading.submissions import NAME_ENDS
 from kdcourse.course.lessons import LessonExercise
 from kdcourse.course.misuse import MisuseError
 
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 PASSED, NOT_ATTEMPTED = "passed", "not attempted"
 STUDENT, HANDED_IN_AS, FILES, NOTES = "student_id", "handed_in_as", "files", "notes"
 OWN = (HANDED_IN_AS, FILES, NOTES)
-"""Columns of a gradebook beside those of the people and one for each lesson."""
+"""Columns of a gradebook beside those of the people and one for each lesson; docs/grading.md describes them."""
+ENDINGS = re.compile(r"(\.(zip|ipynb|pdf|html?|py|docx?|txt|7z|rar|tar|t?gz|bz2|xz|zst))+$")
+"""Of what people hand in."""
 NOTHING, NOT_LISTED = "Nothing was handed in.", "Nobody in the list of people has this folder or archive."
 
 
@@ -119,23 +122,34 @@ def standings(rows: Iterable[Row], people: Sequence[Person] | None) -> list[Stan
     for row in rows:
         by_learner.setdefault(row.learner, []).append(row)
     keys = {each.student_id: _handed_in_as(each, by_learner) for each in people or ()}
-    listed = [
-        Standing(
-            each, by_learner.get(keys[each.student_id], []), "" if keys[each.student_id] in by_learner else NOTHING
-        )
-        for each in people or ()
-    ]
+    listed = [_standing(each, keys[each.student_id], by_learner) for each in people or ()]
+    taken = {name for found in keys.values() if len(found) == 1 for name in found}
     others = [
         Standing(Person(name, name), found, "" if people is None else NOT_LISTED)
-        for name, found in by_learner.items() if name not in keys.values()
+        for name, found in by_learner.items() if name not in taken
     ]  # fmt: skip
     return listed + others
 
 
-def _handed_in_as(person: Person, by_learner: Mapping[str, object]) -> str:
-    """The learner of the submissions that somebody is listed with, the ending of an archive or notebook or not."""
-    name = person.handed_in_as
-    return name if name in by_learner else NAME_ENDS.sub("", name)
+def _standing(person: Person, names: Sequence[str], by_learner: Mapping[str, Sequence[Row]]) -> Standing:
+    if len(names) == 1:
+        return Standing(person, by_learner[names[0]])
+    several = f"Handed in as {' and '.join(names)}; put one of them into the column {HANDED_IN_AS}."
+    return Standing(person, [], several if names else NOTHING)
+
+
+def _handed_in_as(person: Person, by_learner: Iterable[str]) -> list[str]:
+    """The learners of the submissions that somebody may be listed with: of that name, in capitals or not and however
+    its accents are coded, with or without the ending of a file.
+    """
+    for same in (str, _plain, lambda name: ENDINGS.sub("", _plain(name))):
+        if found := [name for name in by_learner if same(name) == same(person.handed_in_as)]:
+            return found
+    return []
+
+
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def gradebook(found: Sequence[Standing], lessons: Mapping[str, Sequence[LessonExercise]]) -> list[list[object]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,8 +29,10 @@ MARKS = {
 }  # fmt: skip
 COLUMNS = ("assignment", "student_id", "file", "exercise", "title", "verdict", "score", "max_score", "misconception",
            "message", "notes")  # fmt: skip
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
+FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 """What a spreadsheet takes for a formula when a cell begins with it."""
+BEHIND_SEMICOLON = re.compile(rf"(;\s*)(?=[{re.escape(''.join(FORMULA))}])")
+"""Where another cell begins for a spreadsheet of a country that writes numbers with a comma."""
 
 
 def write_tables(rows: Sequence[Row], out: Path, people: Sequence[Person] | None = None) -> None:
@@ -73,8 +76,8 @@ def _csv(table: Iterable[Sequence[object]]) -> str:
 
 def _safe(field: object) -> str:
     """In one line, and a text for every spreadsheet, whatever a learner has called a file."""
-    text = in_one_line(str(field))
-    return f"'{text}" if text.startswith(FORMULA) else text
+    text = BEHIND_SEMICOLON.sub(r"\1'", in_one_line(str(field)))
+    return f"'{text}" if text.lstrip().startswith(FORMULA) else text
 
 
 def _exercises() -> list[LessonExercise]:

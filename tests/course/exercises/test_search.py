@@ -19,7 +19,7 @@ from course.exercises.rewrites import REWRITES
 from transformers import BatchEncoding
 
 from kdcourse.course.exercises import Exercise
-from kdcourse.course.exercises.calling import all_same, run_all, same
+from kdcourse.course.exercises.calling import all_same, by_position, run_all, same
 from kdcourse.course.exercises.catalogue import all_exercises
 from kdcourse.course.exercises.diagnosis import diagnose, edges_of, inputs_of
 
@@ -193,6 +193,15 @@ def test_settings_of_ones_own_are_left_alone(exercise):
     """A right answer with `*, dim=-1` that is given a tensor for `dim`."""
     answer = settled_by_default(REWRITES[exercise.id][0], ["dim", "eps"])
     assert diagnose(exercise, answer).passed
+
+
+def test_of_two_settings_one_may_be_an_input():
+    """A TypeError about a missing argument, for whoever calls an input otherwise and has a setting beside it."""
+
+    def answer(first, second, *, third=0.0, reduction="mean"):
+        return first, second, third, reduction
+
+    assert by_position(answer, ["a", "b", "c"])(1, 2, 3) == (1, 2, 3, "mean")
 
 
 WITH_GRADIENT = [exercise for exercise in WRITTEN if exercise.gradient]

@@ -103,6 +103,24 @@ def test_what_ipython_alone_understands_is_left_out(lines):
     assert run(found_in(answered("00", {"00.soft_label": lines + HALF}))["00.soft_label"])([1, 1, 1]) == 1.5
 
 
+def test_signs_of_arithmetic_are_no_magic():
+    """A right answer in a long cell, refused for its percent signs: each counted as a line that IPython has to read."""
+    long = "%matplotlib inline\n" + "".join(f"rest_{n} = {n} % 7 != 3, f'{{{n}:.0%}}'\n" for n in range(120))
+    assert run(found_in(answered("00", {"00.soft_label": long + HALF}))["00.soft_label"])([1, 1, 1]) == 1.5
+
+
+@pytest.mark.parametrize(
+    "later", ["%%script false --no-raise-error\n{draft}", "%%writefile old.py\n{draft}", "{draft}\nthis is no Python"]
+)
+def test_what_never_ran_is_no_answer(later):
+    """A draft in a cell that was switched off, graded in the place of what its learner has checked."""
+    content = answered("00", {"00.soft_label": HALF})
+    draft = "def soft_label(votes):\n    return 0\n\nexercises.check('00.soft_label', soft_label)"
+    content["cells"].append(code(later.format(draft=draft)))
+    found = found_in(content)["00.soft_label"]
+    assert found.problem == "" and run(found)([1, 1, 1]) == 1.5
+
+
 @pytest.mark.parametrize(
     "cell",
     ["with open(__import__('os').devnull):\n    two = 2", "for two in range(3):\n    pass",

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from kdcourse.course import cli
 from kdcourse.course.grading.alike import notes
-from kdcourse.course.grading.gradebook import PeopleError, Person, read_people
+from kdcourse.course.grading.gradebook import PeopleError, Person, read_people, standings
 from kdcourse.course.grading.room import Row
 from kdcourse.course.grading.tables import Room, write_tables
 
@@ -65,6 +65,25 @@ def test_a_team_is_graded_as_one_and_nobody_is_forgotten(tmp_path):
     page = (tmp_path / "grades.html").read_text(encoding="utf-8")
     assert "Who has handed in nothing" in page
     assert "u4: no zoe" in page
+
+
+@pytest.mark.parametrize(
+    ("listed", "learner"),
+    [("anna", "anna.pdf"), ("anna", "anna.tar.gz"), ("Anna", "anna"), ("Jos\u00e9", "Jose\u0301"), ("u.m", "u.m.7z")],
+)
+def test_a_name_is_found_however_it_is_written(listed, learner):
+    """Two rows for one person, who is said to have handed in nothing."""
+    (found,) = standings([row(f"{learner}/03.ipynb", learner, e03_loop="passed")], [Person("u1", listed)])
+    assert (found.solved, found.note) == (1, "")
+
+
+def test_two_files_of_one_name_are_asked_about():
+    """Somebody who is said to have handed in nothing, since nobody knows which of two files is meant."""
+    rows = [row(name, name, e03_loop="passed") for name in ("anna.ipynb", "anna.zip", "anton.ipynb")]
+    found = standings(rows, [Person("u1", "anna"), Person("u2", "an")])
+    assert "Handed in as anna.ipynb and anna.zip" in found[0].note
+    assert "Nothing was handed in" in found[1].note
+    assert len(found) == 2 + 3
 
 
 def test_who_needs_help_is_a_person():

@@ -132,6 +132,8 @@ def test_no_cell_of_the_table_is_a_formula():
     for sign in "=+-@＝＋－＠":
         text = as_csv([Row(f"{sign}1+1.ipynb", f"{sign}1+1", "refused", "It is a link.")])
         assert f",'{sign}1+1," in text
+        text = as_csv([Row(f"x; {sign}1+1;.ipynb", "x", "refused", "It is a link.")])  # a cell where ; is the comma
+        assert f"x; '{sign}1+1;" in text
 
 
 def faulty_notebooks():

@@ -93,9 +93,14 @@ class DesignTheExperiment(Judged):
         """What is decided in half of the worlds, and what was bought there."""
         generators = (np.random.default_rng([0, seed, differs]) for seed in range(self.worlds // 2))
         purses = [Purse(self.world(generator, differs), self.budget) for generator in generators]
-        return [self._truth(self.call(answer, purse, self.budget).values[0]) for purse in purses], purses
+        return [self.truth(self.call(answer, purse, self.budget).values[0]) for purse in purses], purses
 
-    def _truth(self, value: Any) -> bool:
+    def truth(self, value: Any) -> bool:
+        """What a function has decided.
+
+        Raises:
+            StoppedError: it is neither True nor False.
+        """
         if not isinstance(value, bool | np.bool_):
             raise StoppedError(
                 Diagnosis(

@@ -27,7 +27,7 @@ class NameTheFault(Judged):
 
     def observe(self, answer: Function) -> Observation:
         runs = [(fault, seed) for fault in self.faults for seed in self.seeds]
-        named = [self._named(answer, fault, seed) for fault, seed in runs]
+        named = [self.named(answer, fault, seed) for fault, seed in runs]
         wrong = Counter((fault, name) for (fault, _), name in zip(runs, named, strict=True) if name != fault)
         right = len(runs) - wrong.total()
         rows = tuple((fault, self._confusion(fault, wrong)) for fault in self.faults if self._missed(fault, wrong))
@@ -42,7 +42,12 @@ class NameTheFault(Judged):
         agreed = [ours == theirs for ours, theirs in zip(seen.behaviour, known.behaviour, strict=True)]
         return not known.passed and sum(agreed) >= 0.95 * len(agreed)
 
-    def _named(self, answer: Function, fault: str, seed: int) -> str:
+    def named(self, answer: Function, fault: str, seed: int) -> str:
+        """Which fault a function sees in a run with this one.
+
+        Raises:
+            StoppedError: it names none of them.
+        """
         name = self.call(answer, self.run(fault, seed)).values[0]
         if name not in self.faults:
             choices = ", ".join(map(repr, self.faults))
