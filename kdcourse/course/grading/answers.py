@@ -34,7 +34,7 @@ CELL_MAGIC = re.compile(r"\A\s*%%(\w*).*")
 """The first line of a cell that IPython hands to somebody else."""
 RUN_AS_PYTHON = {"time", "timeit", "capture", "prun"}
 """Those that run the cell, timed or with its output caught; the others write it to a file, or give it to a shell."""
-MAGIC = re.compile(r"^\s*[%!?]|=\s*[%!](?!=)|\?\s*$", re.MULTILINE)
+MAGIC = re.compile(r"^[^\S\n]*[%!?]|=[^\S\n]*[%!](?!=)|\?[^\S\n]*$", re.MULTILINE)
 """A line that may be no Python."""
 MOST_READ = 200_000
 """Number of such lines times the characters of the cell: IPython reads the whole cell once more for each."""
