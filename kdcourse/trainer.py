@@ -345,7 +345,7 @@ class DistillationTrainer(FeatureTrainer):
 
     def _warn_of_lost_steps(self) -> None:
         # These keep weights of 32 bits, or what was rounded away.
-        keeps_steps = self.is_deepspeed_enabled or self.is_fsdp_enabled or self.args.optim == "adamw_anyprecision"
+        keeps_steps = self._is_spread or self.args.optim == "adamw_anyprecision"
         words = lost_steps(cast("nn.Module", self.model), self.args.learning_rate)
         if words and not keeps_steps and self.is_world_process_zero():
             logger.warning(words)
@@ -502,7 +502,7 @@ class DistillationTrainer(FeatureTrainer):
 
     def _placed(self, inputs: Batch) -> Batch:
         """With positions that begin with each text, where models would count them from padding on its left."""
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+        if self._is_spread:
             return inputs
         readers = [Reader("student", cast("nn.Module", self.model), self._students_logits)]
         for teacher in models_of(self.teacher):
@@ -512,8 +512,7 @@ class DistillationTrainer(FeatureTrainer):
 
     def _require_read_apart(self, inputs: Batch) -> None:
         """Student and teachers read packed texts one by one, as the first batch of such texts finds."""
-        is_spread = self.is_fsdp_enabled or self.is_deepspeed_enabled
-        if self._has_looked_at_packed or is_spread or self._task not in PACKED or not holds_several_texts(inputs):
+        if self._has_looked_at_packed or self._is_spread or self._task not in PACKED or not holds_several_texts(inputs):
             return
         require_read_apart("student", cast("nn.Module", self.model), inputs, self._students_logits)
         for teacher in models_of(self.teacher):
@@ -561,6 +560,11 @@ class DistillationTrainer(FeatureTrainer):
             label_smoothing=self.args.label_smoothing_factor,
             class_weights=weights if weights is None else torch.tensor(weights),
         )
+
+    @property
+    def _is_spread(self) -> bool:
+        """Whether weights lie in several processes, which would all have to ask the model at once."""
+        return bool(self.is_fsdp_enabled or self.is_deepspeed_enabled)
 
     @property
     def _is_shifted(self) -> bool:

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,7 +102,7 @@ class Room:
     rows: Sequence[Row]
     people: Sequence[Person] | None = None
 
-    @property
+    @cached_property
     def standings(self) -> list[Standing]:
         return standings(self.rows, self.people)
 
